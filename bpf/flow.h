@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The flow table: which backend a connection was given. Written without locks, by cmpxchg on an entry's value word.
+ *
+ * Why no packet ever gets another flow's backend: a writer first makes the value FLOW_CLAIMED, then stores the key,
+ * then the new value; a reader compares the key, takes the value, and compares the key again. If both keys are its own
+ * and the value carries its own check bits, the value belongs to the flow; in any other case it is a miss, and a miss
+ * is harmless.
+ */
+#ifndef XLB_FLOW_H
+#define XLB_FLOW_H
+
+#include "config.h"
+#include "hash.h"
+#include "maps.h"
+#include "parse.h"
+#include "verdict.h"
+
+#define READ_WORD(word)         (*(volatile __u64 *)&(word))
+#define WRITE_WORD(word, value) (*(volatile __u64 *)&(word) = (value))
+
+#define FLOW_CHECK_BITS 0xfffffULL
+#define FLOW_MATCH_MASK (FLOW_CHECK_BITS << FLOW_CHECK_SHIFT | 0xffffULL)
+
+/* Where a flow may stand, and what makes an entry its own. */
+struct flow_place {
+	struct flow_bucket *bucket[2];
+	__u32 index[2];
+	__u32 found; /* the bucket that flow_find found it in */
+	__u64 key;
+	__u64 match; /* check bits and destination port, as they stand in a value */
+};
+
+static __always_inline __u64 clock_age(void)
+{
+	return bpf_jiffies64() >> age_shift;
+}
+
+static __always_inline __u32 flow_state(__u64 value)
+{
+	return value >> FLOW_STATE_SHIFT & FLOW_STATE_MASK;
+}
+
+static __always_inline __u32 flow_backend(__u64 value)
+{
+	return value >> FLOW_BACKEND_SHIFT & FLOW_BACKEND_MASK;
+}
+
+/* Units of age since the entry was last used; an entry left alone for 4,096 of them looks young again, and is then
+ * kept. */
+static __always_inline __u32 flow_idle(__u64 value, __u64 now)
+{
+	return (now - (value >> FLOW_AGE_SHIFT)) & FLOW_AGE_MASK;
+}
+
+static __always_inline const struct settings *settings_now(void)
+{
+	struct settings *now = &settings[0];
+
+	OPAQUE(now);
+	return now;
+}
+
+static __always_inline bool flow_expired(__u64 value, __u64 now)
+{
+	return flow_idle(value, now) > settings_now()->timeout[flow_state(value)];
+}
+
+static __always_inline __u64 flow_value(__u64 match, __u32 backend, __u32 state, __u64 now)
+{
+	return match | (__u64)(backend & FLOW_BACKEND_MASK) << FLOW_BACKEND_SHIFT | (__u64)state << FLOW_STATE_SHIFT |
+	       (now & FLOW_AGE_MASK) << FLOW_AGE_SHIFT;
+}
+
+/* Finds the two buckets. False never comes of it, but the verifier wants it asked. */
+static __always_inline bool flow_locate(struct flow_place *place, const struct packet *packet, __u16 service_id)
+{
+	__u64 hash;
+
+	place->key = packet->source_be | (__u64)packet->source_port_be << FLOW_PORT_SHIFT |
+		     (__u64)service_id << FLOW_SERVICE_SHIFT;
+	hash = hash_mix(place->key, flow_seed + packet->port_be);
+	place->match = (hash & FLOW_CHECK_BITS) << FLOW_CHECK_SHIFT | packet->port_be;
+	place->index[0] = hash >> 32 & flow_mask;
+	/* The second differs from the first by bits that the first does not depend on. */
+	place->index[1] = (place->index[0] ^ ((__u32)hash * 0x9e3779b1U >> 7)) & flow_mask;
+	place->bucket[0] = AT(flows, place->index[0]);
+	place->bucket[1] = AT(flows, place->index[1]);
+	return place->bucket[0] && place->bucket[1];
+}
+
+static __always_inline struct flow *find_in_bucket(struct flow_bucket *bucket, const struct flow_place *place,
+						   __u64 *value)
+{
+#pragma unroll
+	for (int i = 0; i < FLOWS_PER_BUCKET; i++) {
+		struct flow *flow = &bucket->flow[i];
+
+		if (READ_WORD(flow->key) == place->key) {
+			*value = READ_WORD(flow->value);
+			if (!((*value ^ place->match) & FLOW_MATCH_MASK) && flow_state(*value) > FLOW_CLAIMED &&
+			    READ_WORD(flow->key) == place->key)
+				return flow;
+		}
+	}
+	return NULL;
+}
+
+/* The flow's entry and its value, or NULL. */
+static __always_inline struct flow *flow_find(struct flow_place *place, __u64 *value)
+{
+	struct flow *flow = find_in_bucket(place->bucket[0], place, value);
+
+	place->found = place->index[0];
+	if (!flow) {
+		flow = find_in_bucket(place->bucket[1], place, value);
+		place->found = place->index[1];
+	}
+	return flow;
+}
+
+/* Tells flow sync, when it reads, that a bucket has changed. */
+static __always_inline void note_change(__u32 bucket)
+{
+	struct flow_changes *changes = AT(flow_changes, bpf_get_smp_processor_id());
+
+	if (changes) {
+		changes->bucket[changes->written % FLOW_CHANGES_PER_CPU] = bucket;
+		WRITE_WORD(changes->written, changes->written + 1);
+	}
+}
+
+/*
+ * The state after this packet, of which a director sees the client's half alone. An adopted or once-seen flow has to be
+ * seen again in a later unit of age before it counts as established: random packets are seen once.
+ */
+static __always_inline __u32 next_state(__u32 state, const struct packet *packet, bool later)
+{
+	if (packet->tcp_flags & TCP_RST)
+		return FLOW_CLOSED;
+	if (packet->tcp_flags & TCP_FIN && state != FLOW_CLOSED)
+		return FLOW_CLOSING;
+	if (state == FLOW_HALF_OPEN && !opens_connection(packet))
+		return FLOW_ESTABLISHED;
+	if (state == FLOW_ADOPTED && later)
+		return FLOW_ESTABLISHED;
+	if (state == FLOW_UDP_ONCE && later)
+		return FLOW_UDP;
+	return state;
+}
+
+/* Refreshes an entry's age and state. Written only when one of them changes; a lost race is another packet's refresh.
+ */
+static __always_inline void flow_touch(const struct flow_place *place, struct flow *flow, __u64 value,
+				       const struct packet *packet, __u64 now)
+{
+	const __u64 mask = (__u64)FLOW_AGE_MASK << FLOW_AGE_SHIFT | (__u64)FLOW_STATE_MASK << FLOW_STATE_SHIFT;
+	__u32 before = flow_state(value), after;
+
+	/* What most packets find: established, and refreshed in this unit of age already. */
+	if (likely((value & mask) ==
+		       ((now & FLOW_AGE_MASK) << FLOW_AGE_SHIFT | (__u64)FLOW_ESTABLISHED << FLOW_STATE_SHIFT) &&
+		   !(packet->tcp_flags & (TCP_FIN | TCP_RST))))
+		return;
+	after = next_state(before, packet, flow_idle(value, now));
+	if (after == before && !flow_idle(value, now))
+		return;
+	__sync_val_compare_and_swap(&flow->value, value, flow_value(place->match, flow_backend(value), after, now));
+	if (after != before)
+		note_change(place->found);
+}
+
+/* ---- recording a new flow ---- */
+
+enum readiness { FLOW_NEVER, FLOW_GIVES_WAY_LAST = 1 << 12, FLOW_GIVES_WAY = 2 << 12, FLOW_GIVES_WAY_NOW = 3 << 12 };
+
+/*
+ * How readily an entry gives way: free or expired, then half-open, then closing; an established one never. To the
+ * middle two the idle time is added: among equals the oldest goes.
+ */
+static __always_inline __u32 readiness(__u64 value, __u64 now)
+{
+	__u32 state = flow_state(value);
+
+	if (state == FLOW_FREE)
+		return FLOW_GIVES_WAY_NOW;
+	if (state == FLOW_CLAIMED)
+		return FLOW_NEVER;
+	if (flow_expired(value, now))
+		return FLOW_GIVES_WAY_NOW;
+	if (state == FLOW_HALF_OPEN || state == FLOW_ADOPTED || state == FLOW_UDP_ONCE)
+		return FLOW_GIVES_WAY | flow_idle(value, now);
+	if (state == FLOW_CLOSING || state == FLOW_CLOSED)
+		return FLOW_GIVES_WAY_LAST | flow_idle(value, now);
+	return FLOW_NEVER;
+}
+
+/* The place of a bucket that gives way most readily. */
+struct victim {
+	__u64 value;
+	__u32 place;
+	__u32 readiness; /* 0: none gives way */
+	__u32 free;      /* free places in the bucket */
+	__u32 reserved;
+};
+
+/*
+ * A function of its own, not inlined: the verifier then proves it once, where it would else follow every combination of
+ * eight entries' states through the rest of the program. Inserts alone pay for the call.
+ */
+__noinline int flow_victim(__u32 bucket, __u32 now, struct victim *victim)
+{
+	struct flow_bucket *found = AT(flows, bucket);
+
+	if (!victim)
+		return 0;
+	victim->readiness = victim->free = victim->place = victim->reserved = 0;
+	victim->value = 0;
+	if (!found)
+		return 0;
+	for (int i = 0; i < FLOWS_PER_BUCKET; i++) {
+		__u64 value = READ_WORD(found->flow[i].value);
+		__u32 ready = readiness(value, now);
+
+		victim->free += ready == FLOW_GIVES_WAY_NOW;
+		if (ready > victim->readiness) {
+			victim->value = value;
+			victim->place = i;
+			victim->readiness = ready;
+		}
+	}
+	return 0;
+}
+
+/* Takes a place that gives way, in the emptier of the two buckets. False: refused, and counted. */
+static __always_inline bool flow_insert(struct cpu *cpu, const struct flow_place *place, __u64 value)
+{
+	const __u64 claimed = (__u64)FLOW_CLAIMED << FLOW_STATE_SHIFT;
+	__u32 now = value >> FLOW_AGE_SHIFT & FLOW_AGE_MASK;
+	__u32 bucket = place->index[0];
+	struct victim victim, other;
+	struct flow_bucket *found;
+	struct flow *flow;
+
+	flow_victim(place->index[0], now, &victim);
+	flow_victim(place->index[1], now, &other);
+	if (other.readiness > victim.readiness || (other.readiness == victim.readiness && other.free > victim.free)) {
+		victim = other;
+		bucket = place->index[1];
+	}
+	if (!victim.readiness) {
+		count(cpu, FLOW_REFUSED_FULL);
+		return false;
+	}
+	found = AT(flows, bucket);
+	if (!found)
+		return false;
+	flow = &found->flow[victim.place % FLOWS_PER_BUCKET];
+	if (__sync_val_compare_and_swap(&flow->value, victim.value, claimed) != victim.value) {
+		count(cpu, FLOW_REFUSED_RACE);
+		return false;
+	}
+	WRITE_WORD(flow->key, place->key);
+	/* A cmpxchg, not a store: it orders the key before the value on every machine. */
+	__sync_val_compare_and_swap(&flow->value, claimed, value);
+	count(cpu, FLOW_INSERTED);
+	note_change(bucket);
+	return true;
+}
+
+/* Gives a flow that has an entry another backend, in place. False: another CPU was first; counted. */
+static __always_inline bool flow_replace(struct cpu *cpu, const struct flow_place *place, struct flow *flow,
+					 __u64 before, __u64 value)
+{
+	if (__sync_val_compare_and_swap(&flow->value, before, value) != before) {
+		count(cpu, FLOW_REFUSED_RACE);
+		return false;
+	}
+	count(cpu, FLOW_INSERTED);
+	note_change(place->found);
+	return true;
+}
+
+#endif

@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Which backend gets a packet. Two ways:
+ *
+ * - by the ring (mh, sh): hash -> slot -> backend, without any state;
+ * - by the flow table (rr, wrr): the entry names the backend; a new flow runs the scheduler and is recorded; what
+ * cannot be recorded, and what has no entry, goes by the service's ring.
+ *
+ * A ring changes under living flows. A slot that then got another backend is *marked*, and remembers the backend
+ * before. On a marked slot the flow table is asked first, whatever the scheduler; a new TCP flow gets the new backend
+ * and is recorded; a TCP packet without an entry belongs to an older flow, goes to the backend before, and is recorded
+ * too.
+ */
+#ifndef XLB_SCHEDULE_H
+#define XLB_SCHEDULE_H
+
+#include "flow.h"
+
+/* Slot `slot` of a ring or schedule that starts at a line. */
+static __always_inline __u32 line_slot(__u32 line, __u32 slot)
+{
+	__u16 *found = AT(rings, (__u64)line * SLOTS_PER_LINE + slot);
+
+	return found ? *found : SLOT_NONE;
+}
+
+static __always_inline __u64 ring_hash(const struct packet *packet, bool with_port, __u64 seed)
+{
+	__u64 word = packet->source_be;
+
+	if (with_port)
+		word |= (__u64)packet->source_port_be << 32;
+	return hash_mix(word, seed);
+}
+
+/* The slot of the ring that a packet falls on, with its mark. */
+static __always_inline __u32 ring_slot(const struct service *service, const struct packet *packet)
+{
+	__u64 hash = ring_hash(packet, service->flags & SERVICE_HASH_PORT, packet->ring_seed);
+
+	return line_slot(service->ring_line, hash_slot(hash, service->ring_size));
+}
+
+static __always_inline bool backend_is_alive(const struct service *service, __u32 backend)
+{
+	struct backend *found;
+
+	if (backend >= service->backend_count)
+		return false;
+	found = AT(backends, service->backend_base + backend);
+	return found && READ_WORD(found->word) >> BACKEND_FLAGS_SHIFT & BACKEND_ALIVE;
+}
+
+/*
+ * The backend that a marked slot had before, if packets can be sent there; else the one that it has now. The ring
+ * before may differ in size and in hash too, where a person changed those.
+ */
+static __always_inline __u32 backend_before(const struct service *service, const struct packet *packet,
+					    __u32 now_backend, __u64 now)
+{
+	__u64 hash = ring_hash(packet, service->flags & SERVICE_BEFORE_HASH_PORT, service->before_seed);
+	__u32 slot = line_slot(service->before_line, hash_slot(hash, service->before_size));
+	__u32 before = slot & SLOT_BACKEND_MASK;
+
+	if (service->flags & SERVICE_UDP) {
+		/* A mark counts for UDP until the UDP timeout has passed. */
+		__u32 epochs = ((now >> (service->mark_shift & 31)) - (slot >> BEFORE_EPOCH_SHIFT)) & BEFORE_EPOCH_MASK;
+
+		if ((__s32)(service->marks_end - (__u32)now) < 0 || epochs > MARK_EPOCHS)
+			return now_backend;
+	}
+	return backend_is_alive(service, before) ? before : now_backend;
+}
+
+/* Where packets go that have no entry in the flow table: the oldest backend that the slot may still have flows of. */
+static __always_inline __u32 backend_by_ring(const struct service *service, const struct packet *packet, __u64 now)
+{
+	__u32 slot = ring_slot(service, packet);
+
+	if (likely(!(slot & SLOT_MARKED)))
+		return slot & SLOT_BACKEND_MASK;
+	return backend_before(service, packet, slot & SLOT_BACKEND_MASK, now);
+}
+
+/* ---- new flows ---- */
+
+enum budget { BUDGET_LEFT, BUDGET_FLOODED, BUDGET_SPENT };
+
+/* What this CPU may still record in this unit of age; counts what it may not. */
+static __always_inline enum budget budget_left(struct cpu *cpu, __u64 now)
+{
+	const struct settings *bounds = settings_now();
+
+	if (cpu->budget_age != (__u32)now) {
+		cpu->budget_age = now;
+		cpu->budget_used = 0;
+	}
+	if (unlikely(cpu->budget_used >= bounds->new_flows)) {
+		cpu->flood_age = now;
+		cpu->flooded = 1;
+		count(cpu, FLOW_REFUSED_BUDGET);
+		return BUDGET_SPENT;
+	}
+	if (unlikely(cpu->flooded)) {
+		if ((__u32)now - cpu->flood_age <= bounds->flood_hold)
+			return BUDGET_FLOODED;
+		cpu->flooded = 0;
+	}
+	return BUDGET_LEFT;
+}
+
+/* rr and wrr: the schedule holds the backends in the order in which they take turns. */
+static __always_inline __u32 next_in_schedule(const struct service *service)
+{
+	__u64 *cursor = AT(cursors, service->id);
+
+	if (!cursor || !service->schedule_size)
+		return SLOT_NONE;
+	return line_slot(service->schedule_line, __sync_fetch_and_add(cursor, 1) % service->schedule_size) &
+	       SLOT_BACKEND_MASK;
+}
+
+/*
+ * The backend of a new flow. While the bound on new flows is passed, and for a time after, the ring decides in rr's and
+ * wrr's place, so that a repeated SYN that is beyond the bound goes where the first one went.
+ */
+static __always_inline __u32 backend_for_new(const struct service *service, const struct packet *packet,
+					     enum budget budget)
+{
+	if (service->flags & SERVICE_TRACKED && budget == BUDGET_LEFT)
+		return next_in_schedule(service);
+	return ring_slot(service, packet) & SLOT_BACKEND_MASK;
+}
+
+/* ---- the way through the flow table ---- */
+
+/* An entry speaks for the packet unless its backend is gone, or the packet opens a new flow where the old one has
+ * ended. */
+static __always_inline bool entry_holds(const struct service *service, const struct packet *packet, __u64 value,
+					__u64 now)
+{
+	__u32 state = flow_state(value);
+
+	if (opens_connection(packet) && (state == FLOW_CLOSING || state == FLOW_CLOSED))
+		return false;
+	/*
+	 * In a tracked service a TCP flow that was idle for long, and whose place nobody took, is still that flow. A
+	 * hashed one writes entries only while its slots are marked: an old entry may be of a port's earlier use.
+	 */
+	if ((opens_connection(packet) || (service->flags & (SERVICE_TRACKED | SERVICE_UDP)) != SERVICE_TRACKED) &&
+	    flow_expired(value, now))
+		return false;
+	return backend_is_alive(service, flow_backend(value));
+}
+
+/* A packet without an entry that holds: chooses, and records what was chosen in a place of `place`, or in `flow` again.
+ */
+static __always_inline __u32 backend_without_entry(const struct service *service, const struct packet *packet,
+						   struct flow_place *place, struct flow *flow, __u64 value, __u64 now,
+						   enum budget left, bool *is_new)
+{
+	bool opens = opens_connection(packet), udp = service->flags & SERVICE_UDP;
+	__u32 backend, state;
+	__u64 entry;
+
+	if (opens || udp) {
+		backend = backend_for_new(service, packet, left);
+		state = udp ? FLOW_UDP_ONCE : FLOW_HALF_OPEN;
+	} else {
+		backend = backend_by_ring(service, packet, now);
+		state = packet->tcp_flags & TCP_RST   ? FLOW_CLOSED
+			: packet->tcp_flags & TCP_FIN ? FLOW_CLOSING
+						      : FLOW_ADOPTED;
+	}
+	if (backend == SLOT_NONE)
+		return backend;
+	entry = flow_value(place->match, backend, state, now);
+	if (flow ? !flow_replace(packet->cpu, place, flow, value, entry) : !flow_insert(packet->cpu, place, entry))
+		return backend_by_ring(service, packet, now);
+	packet->cpu->budget_used++;
+	*is_new = opens || udp;
+	return backend;
+}
+
+static __always_inline __u32 backend_by_flow(const struct service *service, const struct packet *packet, bool *is_new)
+{
+	enum budget left = BUDGET_LEFT;
+	struct flow_place place;
+	struct flow *flow;
+	__u64 now = clock_age(), value = 0;
+
+	*is_new = opens_connection(packet);
+	/* A flood of SYNs must not cost two cache misses each: beyond the bound the table is not asked. */
+	if (unlikely(opens_connection(packet))) {
+		left = budget_left(packet->cpu, now);
+		if (left == BUDGET_SPENT)
+			return backend_by_ring(service, packet, now);
+	}
+	if (!flow_locate(&place, packet, service->id))
+		return SLOT_NONE;
+	flow = flow_find(&place, &value);
+	if (flow && likely(entry_holds(service, packet, value, now))) {
+		flow_touch(&place, flow, value, packet, now);
+		return flow_backend(value);
+	}
+	if (!opens_connection(packet)) {
+		left = budget_left(packet->cpu, now);
+		if (left == BUDGET_SPENT)
+			return backend_by_ring(service, packet, now);
+	}
+	return backend_without_entry(service, packet, &place, flow, value, now, left, is_new);
+}
+
+/* UDP on a marked slot: an entry speaks, where one is left from when the service was tracked; none is written. */
+static __always_inline __u32 backend_of_marked_udp(const struct service *service, const struct packet *packet,
+						   __u32 now_backend)
+{
+	__u64 now = clock_age(), value = 0;
+	struct flow_place place;
+	struct flow *flow;
+
+	if (!flow_locate(&place, packet, service->id))
+		return SLOT_NONE;
+	flow = flow_find(&place, &value);
+	if (!flow || !entry_holds(service, packet, value, now))
+		return backend_before(service, packet, now_backend, now);
+	flow_touch(&place, flow, value, packet, now);
+	return flow_backend(value);
+}
+
+/* The line that decides which backend gets a packet. SLOT_NONE: none. */
+static __always_inline __u32 choose_backend(const struct service *service, const struct packet *packet, bool *is_new)
+{
+	__u32 slot;
+
+	if (!(service->flags & SERVICE_TRACKED)) {
+		*is_new = opens_connection(packet);
+		slot = ring_slot(service, packet);
+		if (likely(!(slot & SLOT_MARKED)))
+			return slot & SLOT_BACKEND_MASK;
+		if (service->flags & SERVICE_UDP)
+			return backend_of_marked_udp(service, packet, slot & SLOT_BACKEND_MASK);
+	}
+	return backend_by_flow(service, packet, is_new);
+}
+
+#endif

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* How a packet's way ends: each verdict has a reason, and each reason a counter. */
+#ifndef XLB_VERDICT_H
+#define XLB_VERDICT_H
+
+#include "maps.h"
+
+/* This CPU's own record. NULL never comes: a CPU's number is below that of the possible ones. */
+static __always_inline struct cpu *own_cpu(void)
+{
+	return AT(cpus, bpf_get_smp_processor_id());
+}
+
+/* No other writer: the record is this CPU's, and XDP runs with bottom halves off. */
+static __always_inline void count(struct cpu *cpu, enum reason reason)
+{
+	cpu->reasons[reason]++;
+}
+
+static __always_inline int drop(struct cpu *cpu, enum reason reason)
+{
+	count(cpu, reason);
+	return XDP_DROP;
+}
+
+static __always_inline int pass(struct cpu *cpu, enum reason reason)
+{
+	count(cpu, reason);
+	return XDP_PASS;
+}
+
+#endif

@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The contract between the packet path (bpf/) and the controller (src/): the layout of every table stands here and
+ * nowhere else. scripts/generate.ts reads this file's BTF and writes src/dataplane/layout.gen.ts from it.
+ *
+ * Suffix _be: network byte order. All else is the host's, which is little-endian (bpfel) on every supported machine.
+ *
+ * How a packet reads these maps:
+ *
+ *   root.live -> directory -> the VIP's bucket -> service -> ring slot -> backend -> frame
+ *
+ * How a change is committed: everything new is written where no live pointer leads (services, ring lines, backends, the
+ * directory that is not live); then one aligned store - a target's `service`, or root.live - makes it what packets see.
+ */
+#ifndef XLB_H
+#define XLB_H
+
+#include <linux/types.h>
+
+/* Raised whenever a layout below changes its meaning: programs and pinned maps of different versions are never mixed.
+ */
+enum contract { CONTRACT_VERSION = 1 };
+
+/* ---- interfaces: a record for each attached interface; the program knows its own slot from .rodata ---- */
+
+enum interface_limit { INTERFACES_MAX = 64, INTERFACE_NAME_SIZE = 16 };
+
+struct interface {
+	__u64 mac; /* as loaded from a frame: its first octet is the lowest byte; 0: slot unused */
+	__u32 ifindex;
+	__u32 generic; /* 1: attached in generic (skb) mode */
+	char name[INTERFACE_NAME_SIZE];
+};
+
+/* ---- root: one record. Which of the two directories packets use, and how to search it ---- */
+
+/*
+ * A directory is two open-addressed tables of buckets in which the controller has placed every key so that no bucket
+ * overflows; it tries places until that holds.
+ *
+ * - vip_buckets is searched by address alone, at base + (address * vip_multiplier >> shift & mask). Each VIP has at
+ * least one target there: so one look says whether an address is a VIP, and, for most, which service a port is. The
+ * multiplier (odd) is drawn once for an instance; base, shift and mask stand in root.live.
+ * - service_buckets holds what found no place in its VIP's bucket, at service_base + (key * service_multiplier >>
+ * shift).
+ */
+struct directory {
+	__u64 service_multiplier;
+	__u32 service_base;
+	__u32 service_shift;
+};
+
+/* root.live. One store of it commits `restore`, `clear`, `service add` and `service rm`. */
+enum live {
+	LIVE_BASE_MASK = 0xffffff, /* bits 0-23: first bucket; 0 for directory[0] */
+	LIVE_SHIFT_SHIFT = 24,     /* bits 24-31 */
+	LIVE_MASK_SHIFT = 32,      /* bits 32-63: buckets - 1 */
+};
+
+struct root {
+	__u64 live;
+	__u64 neighbours_ms; /* Unix time at which a verb last compared all MACs with the kernel's neighbour table */
+	__u32 contract;
+	__u32 reserved;
+	struct directory directory[2];
+};
+
+/*
+ * A service's key is one word: VIP (network order) in bits 0-31, port (network order) in 32-47, IP protocol in 48-55.
+ * 0 is a free place.
+ */
+enum service_key { KEY_PORT_SHIFT = 32, KEY_PROTOCOL_SHIFT = 48 };
+
+enum target_flag {
+	TARGET_MORE = 1
+}; /* this VIP has services in the second table too; on each of its targets in the first */
+
+struct target {
+	__u64 key;
+	__u64 ring_seed; /* here, and not in the service, so that a packet's hash need not wait for that */
+	__u32 service;   /* index into services; writing it commits a change of one service */
+	__u32 flags;
+	__u64 reserved;
+};
+
+enum bucket_limit { TARGETS_PER_BUCKET = 4 };
+
+/* Of vip_buckets and of service_buckets. */
+struct target_bucket {
+	struct target target[TARGETS_PER_BUCKET];
+};
+
+/* ---- services. What a packet needs of one service: a cache line ---- */
+
+enum service_flag {
+	SERVICE_TRACKED = 1,   /* the flow table names the backend (rr, wrr); else the ring does (mh, sh) */
+	SERVICE_HASH_PORT = 2, /* the ring's hash takes the source port in, else the source address alone */
+	SERVICE_UDP = 4,
+	SERVICE_MARKED = 8,            /* some slots of the ring are marked; the ring before them is at before_line */
+	SERVICE_BEFORE_HASH_PORT = 16, /* as SERVICE_HASH_PORT, for the ring before */
+};
+
+struct service {
+	__u32 ring_line; /* first line in rings */
+	__u32 ring_size; /* slots, at least 1 */
+	__u32 before_line;
+	__u32 before_size;
+	__u32 schedule_line; /* the order in which rr and wrr take backends */
+	__u32 schedule_size; /* 0: no backend takes new flows */
+	__u32 backend_base;  /* first record in backends and backend_details */
+	__u16 backend_count; /* records, those of removed backends included */
+	__u16 id;            /* in flow entries; stable while the service lives */
+	__u8 flags;          /* enum service_flag */
+	__u8 mark_shift;     /* a mark's epoch is age >> mark_shift, four bits of it */
+	__u16 reserved;
+	__u32 written;     /* age at which the ring was last changed (32 bits of it) */
+	__u32 marks_end;   /* age after which no mark counts for UDP */
+	__u64 before_seed; /* ring_seed of the ring before */
+	__u64 reserved_tail;
+};
+
+/* What a person said about the service, beside services[i]: packets do not need it. */
+
+enum scheduler { SCHEDULER_RR, SCHEDULER_WRR, SCHEDULER_MH, SCHEDULER_SH };
+enum forward { FORWARD_DSR };
+enum hash_input { HASH_SOURCE, HASH_SOURCE_PORT };
+
+struct service_detail {
+	__u8 vip_be[16]; /* IPv4 in the first four */
+	__be16 port_be;
+	__u8 family;   /* AF_INET 2, AF_INET6 10 */
+	__u8 protocol; /* IPPROTO_TCP 6, IPPROTO_UDP 17 */
+	__u8 scheduler;
+	__u8 forward;
+	__u8 hash_input;
+	__u8 seed_given; /* 1: `seed` was configured, 0: drawn at random */
+	__u32 ring_size; /* as configured; 0: from the number of backends */
+	__u32 reserved;
+	__u64 seed;
+	__u64 changed_ms; /* Unix time, milliseconds */
+	__u64 reserved_tail[2];
+};
+
+/* ---- rings: 16-bit slots, in lines of 32. Each service owns runs of whole lines: ring, ring before, schedule ---- */
+
+enum ring_limit { SLOTS_PER_LINE = 32 };
+
+/* A ring's or schedule's slot: backend's index within its service; bit 15 set: the slot is marked. */
+enum ring_slot {
+	SLOT_BACKEND_MASK = 0x0fff,
+	SLOT_NONE = 0x0fff, /* no backend takes this slot */
+	SLOT_MARKED = 0x8000,
+};
+
+/*
+ * A slot of the ring before: backend's index, and in bits 12-15 the epoch (age >> mark_shift) in which the slot was
+ * marked. MARK_EPOCHS epochs are at least the timeout that a mark has to outlive (UDP's, or that of established TCP
+ * flows).
+ */
+enum before_slot { BEFORE_EPOCH_SHIFT = 12, BEFORE_EPOCH_MASK = 0xf, MARK_EPOCHS = 6 };
+
+enum backend_limit { BACKENDS_PER_SERVICE_MAX = 4095 }; /* SLOT_NONE is no index */
+
+/* ---- backends. What a packet needs of one backend of one service ---- */
+
+enum backend_flag {
+	BACKEND_ALIVE = 1, /* has a MAC and was not removed: packets may be sent to it */
+	BACKEND_LOCAL = 2, /* this director itself: XDP_PASS */
+};
+
+/* `word`: the MAC in bits 0-47, first octet lowest, and enum backend_flag in 48-63. One store changes a MAC. */
+enum backend_word { BACKEND_FLAGS_SHIFT = 48 };
+
+struct backend {
+	__u64 word;
+	__u32 interface; /* where it is reached: a slot of interfaces */
+	__u32 counter;   /* index into counters; stable while the backend lives */
+};
+
+enum admin_state { ADMIN_REMOVED, ADMIN_UP, ADMIN_DRAIN };
+
+/* What a person said and the kernel's neighbour table answered, beside backends[i]: packets do not need it. */
+struct backend_detail {
+	__u8 address_be[16]; /* IPv4 in the first four */
+	__be16 port_be;
+	__u8 family;
+	__u8 admin;     /* enum admin_state */
+	__u32 weight;   /* as configured, 0-65535 */
+	__u64 since_ms; /* Unix time of the last change of weight or admin state */
+	__u64 reserved[2];
+};
+
+/* ---- flows: buckets, one cache line each; a flow may stand in either of two buckets ---- */
+
+/*
+ * key: source address (network order) in bits 0-31, source port (network order) in 32-47, service id in 48-63.
+ * value: see enum flow_value. A writer claims the value by cmpxchg (FLOW_CLAIMED), stores the key, publishes the value;
+ * a reader takes key, value, key again. IPv6 flows will have a table of their own, of two-place buckets.
+ */
+enum flow_limit { FLOWS_PER_BUCKET = 4 };
+
+struct flow {
+	__u64 key;
+	__u64 value;
+};
+
+struct flow_bucket {
+	struct flow flow[FLOWS_PER_BUCKET];
+};
+
+enum flow_key { FLOW_PORT_SHIFT = 32, FLOW_SERVICE_SHIFT = 48 };
+
+/* value: destination port (network order) 0-15, backend 16-27, state 28-31, age 32-43, check bits of the hash 44-63. */
+enum flow_value {
+	FLOW_BACKEND_SHIFT = 16,
+	FLOW_BACKEND_MASK = 0xfff,
+	FLOW_STATE_SHIFT = 28,
+	FLOW_STATE_MASK = 0xf,
+	FLOW_AGE_SHIFT = 32,
+	FLOW_AGE_MASK = 0xfff,
+	FLOW_CHECK_SHIFT = 44,
+};
+
+/* The client's half is all that a director sees of a connection. */
+enum flow_state {
+	FLOW_FREE,
+	FLOW_CLAIMED,   /* a writer is at work on it */
+	FLOW_HALF_OPEN, /* SYN seen */
+	FLOW_ADOPTED,   /* first seen in mid-flow; gives way like a half-open one */
+	FLOW_ESTABLISHED,
+	FLOW_CLOSING,  /* FIN seen */
+	FLOW_CLOSED,   /* RST seen */
+	FLOW_UDP_ONCE, /* one UDP packet seen; gives way like a half-open one */
+	FLOW_UDP,
+};
+
+/* ---- settings: one record, read off the hit path. Ages are in units of 2^age_shift jiffies ---- */
+
+struct settings {
+	__u16 timeout[FLOW_STATE_MASK +
+		      1]; /* ages, by enum flow_state; each below 2,048, as an entry's age has 12 bits */
+	__u32 new_flows;  /* new tracked flows a CPU may record in one unit of age */
+	__u32 flood_hold; /* ages for which a CPU goes by the ring after it was over that bound */
+	__u32 age_shift;
+	__u32 jiffies_per_second;
+	__u64 flow_seed;      /* secret; drawn when the flow table is made */
+	__u64 vip_multiplier; /* odd; likewise */
+	__u32 flow_buckets;   /* a power of two */
+	__u32 reserved;
+};
+
+/* ---- counters, for each CPU its own ---- */
+
+/* counters: by CPU and backend.counter. */
+struct backend_counters {
+	__u64 packets;
+	__u64 bytes; /* of the whole frame, without FCS */
+	__u64 flows; /* new flows: SYNs, and for UDP recorded flows */
+	__u64 reserved;
+};
+
+/* Each packet counts once under PASS_, TX_ or DROP_; FLOW_ count beside. */
+enum reason {
+	PASS_OTHER_MAC,    /* its destination is not this interface's MAC */
+	PASS_NOT_IPV4,     /* ARP, IPv6, LLDP, more than two VLAN tags, ... */
+	PASS_NOT_VIP,      /* its destination address is no VIP */
+	PASS_NO_SERVICE,   /* a VIP, but no service at this port */
+	PASS_NOT_BALANCED, /* a VIP, but neither TCP nor UDP: ICMP, VRRP, ... */
+	PASS_LOCAL,        /* its backend is this director */
+	TX_FORWARDED,
+	TX_REDIRECTED,     /* its backend is behind another interface */
+	DROP_MALFORMED,    /* for a VIP, with an IPv4 header that is cut off or contradicts itself */
+	DROP_TRUNCATED,    /* for a VIP, without a whole TCP or UDP header */
+	DROP_FRAGMENT,     /* for a VIP, a fragment: its ports are unknown */
+	DROP_NO_BACKEND,   /* no backend takes it */
+	DROP_BACKEND_DOWN, /* the flow's backend is gone and no other takes it */
+	FLOW_INSERTED,
+	FLOW_REFUSED_FULL,   /* both buckets are full of established flows */
+	FLOW_REFUSED_BUDGET, /* beyond the bound on new flows */
+	FLOW_REFUSED_RACE,   /* another CPU took the place first */
+	REASONS,
+};
+
+/* cpus: what one CPU counts by itself. */
+struct cpu {
+	__u64 reasons[24]; /* by enum reason */
+	/* New tracked flows: those recorded in unit of age `budget_age`, and the age at which the bound was last
+	 * passed. */
+	__u32 budget_age;
+	__u32 budget_used;
+	__u32 flood_age;
+	__u32 flooded; /* 1: flood_age was set, and its hold has not been seen to end */
+	__u64 reserved[6];
+};
+
+/* ---- flow_changes: by CPU. Where flow sync will read which buckets changed ---- */
+
+enum flow_changes_limit { FLOW_CHANGES_PER_CPU = 8192 };
+
+struct flow_changes {
+	__u64 written; /* changes ever written by this CPU; the newest stands at (written - 1) % FLOW_CHANGES_PER_CPU */
+	__u32 bucket[FLOW_CHANGES_PER_CPU];
+};
+
+/* ---- the argument of the `clock` program: how the controller reads the packet path's clock ---- */
+
+struct clock {
+	__u64 age;
+	__u64 jiffies;
+};
+
+#define XLB_LAYOUT(type, size) _Static_assert(sizeof(type) == (size), #type " changed its size")
+XLB_LAYOUT(struct interface, 32);
+XLB_LAYOUT(struct directory, 16);
+XLB_LAYOUT(struct root, 56);
+XLB_LAYOUT(struct target_bucket, 128);
+XLB_LAYOUT(struct service, 64);
+XLB_LAYOUT(struct service_detail, 64);
+XLB_LAYOUT(struct backend, 16);
+XLB_LAYOUT(struct backend_detail, 48);
+XLB_LAYOUT(struct flow_bucket, 64);
+XLB_LAYOUT(struct settings, 72);
+XLB_LAYOUT(struct flow_changes, 32776);
+XLB_LAYOUT(struct backend_counters, 32);
+XLB_LAYOUT(struct cpu, 256);
+
+#endif
