@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0
+// rtnetlink as JavaScript sees it: interfaces, addresses, routes, neighbours.
+#include "netlink.h"
+
+#include "arguments.h"
+#include "error.h"
+#include "rtnetlink.h"
+
+#include <linux/if_link.h>
+#include <linux/neighbour.h>
+#include <linux/rtnetlink.h>
+#include <net/if.h>
+
+namespace
+{
+void check(Napi::Env env, const RtnetlinkAnswer &answer, const char *call, const std::string &object)
+{
+	if (answer.error)
+		fail(env, answer.error, call, object, answer.text);
+}
+
+IpAddress address_argument(const Napi::CallbackInfo &info, size_t index, const char *call)
+{
+	std::string text = text_argument(info, index, "address");
+	IpAddress address = parse_address(text);
+	if (!address.family)
+		fail(info.Env(), EINVAL, call, text, "not an IP address");
+	return address;
+}
+
+const char *xdp_mode(const Attributes &xdp)
+{
+	static constexpr const char *modes[] = {"none", "native", "generic", "offloaded", "multi"};
+	uint8_t mode = xdp[IFLA_XDP_ATTACHED] ? mnl_attr_get_u8(xdp[IFLA_XDP_ATTACHED]) : 0;
+	return mode < std::size(modes) ? modes[mode] : "multi";
+}
+
+Napi::Object to_interface(Napi::Env env, const nlmsghdr *message)
+{
+	auto *header = static_cast<const ifinfomsg *>(mnl_nlmsg_get_payload(message));
+	Attributes attributes(message, sizeof(*header));
+	Attributes kind(attributes[IFLA_LINKINFO]);
+	Attributes xdp(attributes[IFLA_XDP]);
+	const nlattr *name = attributes[IFLA_IFNAME];
+
+	Napi::Object result = Napi::Object::New(env);
+	result.Set("ifindex", header->ifi_index);
+	result.Set("name", name ? mnl_attr_get_str(name) : "");
+	result.Set("mac", mac_text(attributes[IFLA_ADDRESS]));
+	result.Set("mtu", attributes.u32(IFLA_MTU));
+	result.Set("kind", kind[IFLA_INFO_KIND] ? mnl_attr_get_str(kind[IFLA_INFO_KIND]) : "");
+	result.Set("up", (header->ifi_flags & IFF_UP) != 0);
+	result.Set("loopback", (header->ifi_flags & IFF_LOOPBACK) != 0);
+	// IFF_PROMISC shows only what was set by hand; a bridge or a capture raises the count alone.
+	result.Set("promiscuous", attributes.u32(IFLA_PROMISCUITY) > 0);
+	result.Set("master", attributes.u32(IFLA_MASTER));
+	result.Set("link", attributes.u32(IFLA_LINK));
+	result.Set("linkNetnsId", static_cast<int32_t>(attributes.u32(IFLA_LINK_NETNSID, UINT32_MAX)));
+	result.Set("rxQueues", attributes.u32(IFLA_NUM_RX_QUEUES));
+	result.Set("txQueues", attributes.u32(IFLA_NUM_TX_QUEUES));
+	result.Set("xdpMode", xdp_mode(xdp));
+	result.Set("xdpProgramId", xdp.u32(IFLA_XDP_PROG_ID));
+	return result;
+}
+
+Napi::Value interfaces(const Napi::CallbackInfo &info)
+{
+	RtnetlinkRequest request(RTM_GETLINK, NLM_F_DUMP);
+	request.header<ifinfomsg>();
+	request.put(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+	RtnetlinkAnswer answer = request.run();
+	check(info.Env(), answer, "RTM_GETLINK", "interfaces");
+
+	Napi::Array result = Napi::Array::New(info.Env());
+	answer.each([&](const nlmsghdr *message) { result.Set(result.Length(), to_interface(info.Env(), message)); });
+	return result;
+}
+
+Napi::Value interface_by_index(const Napi::CallbackInfo &info)
+{
+	int32_t ifindex = int32_argument(info, 0, "ifindex");
+	int32_t netns_id = int32_argument(info, 1, "netnsId");
+	RtnetlinkRequest request(RTM_GETLINK, 0);
+	request.header<ifinfomsg>().ifi_index = ifindex;
+	request.put(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+	if (netns_id >= 0)
+		request.put(IFLA_TARGET_NETNSID, static_cast<uint32_t>(netns_id));
+	RtnetlinkAnswer answer = request.run();
+	if (answer.error == ENODEV)
+		return info.Env().Undefined();
+	check(info.Env(), answer, "RTM_GETLINK", "interface " + std::to_string(ifindex));
+
+	Napi::Value result = info.Env().Undefined();
+	answer.each([&](const nlmsghdr *message) { result = to_interface(info.Env(), message); });
+	return result;
+}
+
+Napi::Value addresses(const Napi::CallbackInfo &info)
+{
+	RtnetlinkRequest request(RTM_GETADDR, NLM_F_DUMP);
+	request.header<ifaddrmsg>();
+	RtnetlinkAnswer answer = request.run();
+	check(info.Env(), answer, "RTM_GETADDR", "addresses");
+
+	Napi::Array result = Napi::Array::New(info.Env());
+	answer.each([&](const nlmsghdr *message) {
+		auto *header = static_cast<const ifaddrmsg *>(mnl_nlmsg_get_payload(message));
+		Attributes attributes(message, sizeof(*header));
+		// On a point-to-point interface IFA_ADDRESS is the other end.
+		const nlattr *address = attributes[IFA_LOCAL] ? attributes[IFA_LOCAL] : attributes[IFA_ADDRESS];
+		if (header->ifa_family != AF_INET && header->ifa_family != AF_INET6)
+			return;
+		Napi::Object one = Napi::Object::New(info.Env());
+		one.Set("ifindex", header->ifa_index);
+		one.Set("address", address_text(header->ifa_family, address));
+		one.Set("prefixLength", header->ifa_prefixlen);
+		result.Set(result.Length(), one);
+	});
+	return result;
+}
+
+const char *route_type(uint8_t type)
+{
+	switch (type) {
+	case RTN_UNICAST:
+		return "unicast";
+	case RTN_LOCAL:
+		return "local";
+	case RTN_BROADCAST:
+		return "broadcast";
+	case RTN_MULTICAST:
+		return "multicast";
+	case RTN_BLACKHOLE:
+		return "blackhole";
+	case RTN_UNREACHABLE:
+		return "unreachable";
+	case RTN_PROHIBIT:
+		return "prohibit";
+	default:
+		return "other";
+	}
+}
+
+std::string gateway_of(int family, const Attributes &attributes)
+{
+	const nlattr *via = attributes[RTA_VIA]; // An IPv6 gateway of an IPv4 route.
+	if (!via || mnl_attr_get_payload_len(via) < sizeof(rtvia))
+		return address_text(family, attributes[RTA_GATEWAY]);
+	auto *value = static_cast<const rtvia *>(mnl_attr_get_payload(via));
+	return address_text(value->rtvia_family, value->rtvia_addr, mnl_attr_get_payload_len(via) - sizeof(*value));
+}
+
+Napi::Value route(const Napi::CallbackInfo &info)
+{
+	constexpr const char *call = "RTM_GETROUTE";
+	IpAddress address = address_argument(info, 0, call);
+	std::string text = text_argument(info, 0, "address");
+	RtnetlinkRequest request(RTM_GETROUTE, 0);
+	auto &header = request.header<rtmsg>();
+	header.rtm_family = static_cast<uint8_t>(address.family);
+	header.rtm_dst_len = static_cast<uint8_t>(address.size * 8);
+	request.put(RTA_DST, address.bytes, address.size);
+	RtnetlinkAnswer answer = request.run();
+	check(info.Env(), answer, call, text);
+
+	Napi::Object result = Napi::Object::New(info.Env());
+	answer.each([&](const nlmsghdr *message) {
+		auto *found = static_cast<const rtmsg *>(mnl_nlmsg_get_payload(message));
+		Attributes attributes(message, sizeof(*found));
+		result.Set("type", route_type(found->rtm_type));
+		result.Set("ifindex", attributes.u32(RTA_OIF));
+		result.Set("gateway", gateway_of(address.family, attributes));
+		result.Set("source", address_text(address.family, attributes[RTA_PREFSRC]));
+	});
+	return result;
+}
+
+Napi::Value neighbours(const Napi::CallbackInfo &info)
+{
+	uint32_t family = uint32_argument(info, 0, "family");
+	if (family != AF_INET && family != AF_INET6)
+		throw Napi::RangeError::New(info.Env(), "family must be 2 or 10");
+	RtnetlinkRequest request(RTM_GETNEIGH, NLM_F_DUMP);
+	request.header<ndmsg>().ndm_family = static_cast<uint8_t>(family);
+	RtnetlinkAnswer answer = request.run();
+	check(info.Env(), answer, "RTM_GETNEIGH", "neighbours");
+
+	Napi::Array result = Napi::Array::New(info.Env());
+	answer.each([&](const nlmsghdr *message) {
+		auto *header = static_cast<const ndmsg *>(mnl_nlmsg_get_payload(message));
+		Attributes attributes(message, sizeof(*header));
+		if (header->ndm_family != family)
+			return;
+		Napi::Object one = Napi::Object::New(info.Env());
+		one.Set("ifindex", header->ndm_ifindex);
+		one.Set("address", address_text(header->ndm_family, attributes[NDA_DST]));
+		one.Set("mac", mac_text(attributes[NDA_LLADDR]));
+		one.Set("state", header->ndm_state);
+		one.Set("managed", (attributes.u32(NDA_FLAGS_EXT) & NTF_EXT_MANAGED) != 0);
+		result.Set(result.Length(), one);
+	});
+	return result;
+}
+
+RtnetlinkAnswer change_neighbour(const Napi::CallbackInfo &info, uint16_t type, uint16_t flags, const char *call)
+{
+	int32_t ifindex = int32_argument(info, 0, "ifindex");
+	IpAddress address = address_argument(info, 1, call);
+	RtnetlinkRequest request(type, flags);
+	auto &header = request.header<ndmsg>();
+	header.ndm_family = static_cast<uint8_t>(address.family);
+	header.ndm_ifindex = ifindex;
+	request.put(NDA_DST, address.bytes, address.size);
+	if (type == RTM_NEWNEIGH)
+		request.put(NDA_FLAGS_EXT, NTF_EXT_MANAGED);
+	return request.run();
+}
+
+void manage_neighbour(const Napi::CallbackInfo &info)
+{
+	RtnetlinkAnswer answer = change_neighbour(info, RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, "RTM_NEWNEIGH");
+	check(info.Env(), answer, "RTM_NEWNEIGH", text_argument(info, 1, "address"));
+}
+
+Napi::Value delete_neighbour(const Napi::CallbackInfo &info)
+{
+	RtnetlinkAnswer answer = change_neighbour(info, RTM_DELNEIGH, 0, "RTM_DELNEIGH");
+	if (answer.error == ENOENT)
+		return Napi::Boolean::New(info.Env(), false);
+	check(info.Env(), answer, "RTM_DELNEIGH", text_argument(info, 1, "address"));
+	return Napi::Boolean::New(info.Env(), true);
+}
+} // namespace
+
+Napi::Object make_netlink(Napi::Env env)
+{
+	Napi::Object netlink = Napi::Object::New(env);
+	netlink.Set("interfaces", Napi::Function::New<interfaces>(env, "interfaces"));
+	netlink.Set("interfaceByIndex", Napi::Function::New<interface_by_index>(env, "interfaceByIndex"));
+	netlink.Set("addresses", Napi::Function::New<addresses>(env, "addresses"));
+	netlink.Set("route", Napi::Function::New<route>(env, "route"));
+	netlink.Set("neighbours", Napi::Function::New<neighbours>(env, "neighbours"));
+	netlink.Set("manageNeighbour", Napi::Function::New<manage_neighbour>(env, "manageNeighbour"));
+	netlink.Set("deleteNeighbour", Napi::Function::New<delete_neighbour>(env, "deleteNeighbour"));
+	return netlink;
+}
