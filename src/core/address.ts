@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+// Addresses, services and backends as people write them. Parsed here once; within, they are trusted.
+import { Refusal } from './refusal.ts'
+
+export type Protocol = 'tcp' | 'udp'
+
+/** `tcp://192.0.2.10:80`. `vip` is dotted decimal. */
+export interface ServiceAddress {
+  protocol: Protocol
+  vip: string
+  port: number
+}
+
+/** `192.0.2.21` or `192.0.2.21:80`; without a port it is the service's. */
+export interface BackendAddress {
+  address: string
+  port: number
+}
+
+const usage = { usage: true }
+
+const DOT = 46
+const ZERO = 48
+const NINE = 57
+
+/** The 32-bit number of a dotted decimal address, most significant octet first; undefined where it is none. */
+export const parseIpv4 = (text: string): number | undefined => {
+  // Digit by digit, without a regular expression: a file may hold a hundred thousand of them.
+  let address = 0
+  let octets = 0
+  let digits = 0
+  let octet = 0
+  for (let i = 0; i <= text.length; i++) {
+    const code = i < text.length ? text.charCodeAt(i) : DOT
+    if (code === DOT) {
+      if (digits === 0 || ++octets > 4) return undefined
+      address = address * 256 + octet
+      digits = octet = 0
+      continue
+    }
+    // No leading zeros: some programs read them as octal.
+    if (code < ZERO || code > NINE || (digits > 0 && octet === 0)) return undefined
+    octet = octet * 10 + code - ZERO
+    digits++
+    if (octet > 255) return undefined
+  }
+  return octets === 4 ? address : undefined
+}
+
+/** The reverse of parseIpv4. */
+export const formatIpv4 = (address: number): string =>
+  `${address >>> 24}.${(address >>> 16) & 255}.${(address >>> 8) & 255}.${address & 255}`
+
+/** Reverses the octets of a 32-bit number: network order as a little-endian machine loads it, and back. */
+export const swap32 = (word: number): number =>
+  ((word >>> 24) | ((word >>> 8) & 0xff00) | ((word << 8) & 0xff0000) | (word << 24)) >>> 0
+
+/** Reverses the octets of a 16-bit number. */
+export const swap16 = (word: number): number => ((word >>> 8) | (word << 8)) & 0xffff
+
+const refuseAddress = (where: string, what: string): never => {
+  throw new Refusal(`${where}: ${what}`, 'give a unicast IPv4 address such as 192.0.2.10', usage)
+}
+
+const unicast = (where: string, text: string): string => {
+  if (text.includes(':') || text.startsWith('[')) {
+    refuseAddress(where, 'is an IPv6 address; xlb balances IPv4 only')
+  }
+  const address = parseIpv4(text)
+  if (address === undefined) return refuseAddress(where, `'${text}' is not an IPv4 address`)
+  const first = address >>> 24
+  if (first === 0) refuseAddress(where, `${text} is in 0.0.0.0/8, which names no host (RFC 1122 section 3.2.1.3)`)
+  if (first === 127) refuseAddress(where, `${text} is a loopback address, which no packet on a wire carries`)
+  if (first >= 240) refuseAddress(where, `${text} is reserved or broadcast (RFC 1112 section 4)`)
+  if (first >= 224) refuseAddress(where, `${text} is a multicast address`)
+  return text
+}
+
+const port = (where: string, text: string): number => {
+  const mend = 'choose a port from 1 to 65535'
+  if (!/^[0-9]+$/.test(text)) throw new Refusal(`${where}: '${text}' is not a port number`, mend, usage)
+  const number = Number(text)
+  if (number > 65535) throw new Refusal(`${where}: port ${text} exceeds 65535`, mend, usage)
+  if (number === 0) throw new Refusal(`${where}: port 0 is reserved`, mend, usage)
+  return number
+}
+
+/** @throws Refusal with what is wrong. */
+export const parseService = (text: string): ServiceAddress => {
+  const parts = /^([A-Za-z0-9]+):\/\/(\[.*\]|[^:/]*)(?::([^/]*))?$/.exec(text)
+  if (parts === null) {
+    throw new Refusal(`service '${text}': is not of the form PROTOCOL://VIP:PORT`, 'write tcp://192.0.2.10:80', usage)
+  }
+  const [, scheme = '', host = '', portText] = parts
+  const protocol = scheme.toLowerCase()
+  if (protocol !== 'tcp' && protocol !== 'udp') {
+    throw new Refusal(`service '${text}': protocol '${scheme}' is not balanced`, 'choose tcp or udp', usage)
+  }
+  const where = `service '${text}'`
+  const vip = unicast(where, host)
+  if (portText === undefined || portText === '') {
+    throw new Refusal(`${where}: has no port`, `write ${protocol}://${vip}:80`, usage)
+  }
+  if (portText === '*' || portText.includes('-')) {
+    throw new Refusal(`${where}: a service of several ports is not supported`, 'add a service for each port', usage)
+  }
+  return { protocol, vip, port: port(where, portText) }
+}
+
+/**
+ * @param servicePort the port where none is written; with direct server return a backend has no other, as the packet is
+ * not rewritten.
+ * @throws Refusal with what is wrong.
+ */
+export const parseBackend = (text: string, servicePort: number): BackendAddress => {
+  const where = `backend '${text}'`
+  const colons = text.split(':').length - 1
+  if (colons > 1) refuseAddress(where, 'is an IPv6 address and its service is IPv4')
+  const [host = '', portText] = text.split(':')
+  const address = unicast(where, host)
+  const given = portText === undefined ? servicePort : port(where, portText)
+  if (given !== servicePort) {
+    throw new Refusal(
+      `${where}: port ${given} differs from the service's ${servicePort}, and direct server return rewrites no port`,
+      `leave the port out, or let the real server listen on ${servicePort}`,
+      usage,
+    )
+  }
+  return { address, port: given }
+}
+
+export const formatService = (service: ServiceAddress): string => `${service.protocol}://${service.vip}:${service.port}`
+
+/** `02:00:00:00:00:01` as a 48-bit number whose lowest octet is the first one, as struct backend holds it. */
+export const parseMac = (text: string): bigint =>
+  text.split(':').reduceRight((word, octet) => (word << 8n) | BigInt(Number.parseInt(octet, 16)), 0n)
+
+/** The reverse of parseMac; bits above 48 are ignored. */
+export const formatMac = (word: bigint): string =>
+  Array.from({ length: 6 }, (_, i) => ((word >> BigInt(8 * i)) & 0xffn).toString(16).padStart(2, '0')).join(':')

@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a person wants: services and their backends, as plain values. Verbs are functions from one desired state to the next;
+// they throw a Refusal and leave the old one where they cannot.
+import { type BackendAddress, formatService, type ServiceAddress } from './address.ts'
+import { isPrime } from './maglev.ts'
+import { Refusal } from './refusal.ts'
+import { ChangedState } from './state-map.ts'
+
+export const SCHEDULERS = ['rr', 'wrr', 'mh', 'sh'] as const
+export type Scheduler = (typeof SCHEDULERS)[number]
+export const HASH_INPUTS = ['source', 'source-port'] as const
+export type HashInput = (typeof HASH_INPUTS)[number]
+export const FORWARDS = ['dsr'] as const
+export type Forward = (typeof FORWARDS)[number]
+export type Admin = 'up' | 'drain'
+
+export const WEIGHT_MAX = 65535
+export const BACKENDS_PER_SERVICE_MAX = 4000
+/** A ring of 2^20 slots is 2 MiB. */
+export const RING_SIZE_MAX = 1048573
+export const DEFAULT_SCHEDULER: Scheduler = 'wrr'
+
+/**
+ * Where packets for a backend go: through an attached interface (its slot in `interfaces`) to a MAC; to this host itself;
+ * or nowhere, and why.
+ */
+export type Path =
+  | { kind: 'link'; mac: bigint; interfaceSlot: number }
+  | { kind: 'local' }
+  | { kind: 'unresolved'; why: string }
+
+export interface Backend extends BackendAddress {
+  weight: number
+  admin: Admin
+  path: Path
+}
+
+export interface Service extends ServiceAddress {
+  scheduler: Scheduler
+  forward: Forward
+  hash: HashInput
+  /** Slots of the ring; 0: from the number of backends. */
+  ringSize: number
+  /** The ring's secret seed, 64 bits. Directors that share a VIP need the same. */
+  seed: bigint
+  /** The seed was configured, not drawn: `save` writes it all the same, so that a restored ring is the same ring. */
+  seedGiven: boolean
+  backends: readonly Backend[]
+}
+
+/** By formatService's text. */
+export type DesiredState = ReadonlyMap<string, Service>
+
+export const isTracked = (service: Pick<Service, 'scheduler'>): boolean =>
+  service.scheduler === 'rr' || service.scheduler === 'wrr'
+
+/** `mh` takes the port in, `sh` does not; for rr and wrr the ring is where packets without an entry go. */
+export const defaultHash = (scheduler: Scheduler): HashInput => (scheduler === 'sh' ? 'source' : 'source-port')
+
+/** What the schedulers go by: the configured weight, or 0 while the backend is drained or cannot be reached. */
+export const effectiveWeight = (service: Pick<Service, 'scheduler'>, backend: Backend): number => {
+  if (backend.admin !== 'up' || backend.path.kind === 'unresolved' || backend.weight === 0) return 0
+  // ipvsadm(8): rr treats all real servers equally, whatever their weight; one of weight 0 gets no new connection.
+  return service.scheduler === 'rr' ? 1 : backend.weight
+}
+
+export interface ServiceOptions {
+  scheduler?: Scheduler
+  forward?: Forward
+  hash?: HashInput
+  ringSize?: number
+  seed?: bigint
+}
+
+const withService = (state: DesiredState, service: Service): DesiredState =>
+  ChangedState.of(state, [[formatService(service), service]])
+
+const checked = (state: DesiredState, service: Service): DesiredState => {
+  checkService(service)
+  return withService(state, service)
+}
+
+const existing = (state: DesiredState, address: ServiceAddress): Service => {
+  const service = state.get(formatService(address))
+  if (service === undefined) {
+    throw new Refusal(
+      `service ${formatService(address)} does not exist`,
+      state.size === 0 ? `add it: xlb service add ${formatService(address)}` : '`xlb list` shows the services that do',
+    )
+  }
+  return service
+}
+
+function* ringSizeFaults(service: Service): Generator<Refusal> {
+  if (service.ringSize === 0) return
+  const where = `service ${formatService(service)}: ring size ${service.ringSize}`
+  if (service.ringSize > RING_SIZE_MAX) {
+    yield new Refusal(`${where} exceeds ${RING_SIZE_MAX}`, 'choose a smaller prime, such as 65537', { usage: true })
+  } else if (!isPrime(service.ringSize)) {
+    yield new Refusal(`${where} is not a prime`, 'choose a prime, such as 4093, 16381 or 65537', { usage: true })
+  } else if (service.ringSize < service.backends.length) {
+    yield new Refusal(
+      `${where} is smaller than its ${service.backends.length} backends`,
+      'choose a prime of at least 100 x backends, or 0 to let xlb choose',
+    )
+  }
+}
+
+function* backendFaults(service: Service): Generator<Refusal> {
+  if (service.backends.length > BACKENDS_PER_SERVICE_MAX) {
+    yield new Refusal(
+      `service ${formatService(service)}: ${service.backends.length} backends exceed ${BACKENDS_PER_SERVICE_MAX}`,
+      'spread them over several services',
+    )
+  }
+  const seen = new Set<string>()
+  for (const { address, weight } of service.backends) {
+    const where = `backend ${address} of ${formatService(service)}`
+    if (!Number.isInteger(weight) || weight < 0 || weight > WEIGHT_MAX) {
+      yield new Refusal(
+        `${where}: weight ${weight} is not a whole number from 0 to ${WEIGHT_MAX}`,
+        'choose 0 to 65535',
+        { usage: true },
+      )
+    }
+    if (seen.has(address)) yield new Refusal(`${where}: is there twice`, 'name it once, with the sum of the weights')
+    seen.add(address)
+  }
+}
+
+/** Whatever is wrong with one service by itself. */
+export function* serviceFaults(service: Service): Generator<Refusal> {
+  yield* ringSizeFaults(service)
+  yield* backendFaults(service)
+}
+
+/** @throws Refusal, the first of serviceFaults */
+export const checkService = (service: Service): void => {
+  for (const fault of serviceFaults(service)) throw fault
+}
+
+const circle = (service: ServiceAddress, address: string): Refusal =>
+  new Refusal(
+    `backend ${address} of ${formatService(service)}: is a VIP itself: packets would go round in a circle`,
+    'name the real server by its own address',
+  )
+
+/** The VIP in a service's name, without parsing it: names are formatService's. */
+const vipOf = (name: string): string => name.slice(name.indexOf('//') + 2, name.lastIndexOf(':'))
+
+/** @throws Refusal where a VIP is a backend too, of whichever service */
+export const checkCircles = (state: DesiredState): void => {
+  const vips = new Set([...state.values()].map(({ vip }) => vip))
+  for (const service of state.values()) {
+    for (const { address } of service.backends) {
+      if (vips.has(address)) throw circle(service, address)
+    }
+  }
+}
+
+/** `xlb service add`. `drawnSeed` is the ring's seed where none is configured. */
+export const addService = (
+  state: DesiredState,
+  address: ServiceAddress,
+  options: ServiceOptions,
+  drawnSeed: bigint,
+): DesiredState => {
+  if (state.has(formatService(address))) {
+    throw new Refusal(
+      `service ${formatService(address)} exists already`,
+      `change it with: xlb service set ${formatService(address)}`,
+    )
+  }
+  const scheduler = options.scheduler ?? DEFAULT_SCHEDULER
+  const service: Service = {
+    ...address,
+    scheduler,
+    forward: options.forward ?? 'dsr',
+    hash: options.hash ?? defaultHash(scheduler),
+    ringSize: options.ringSize ?? 0,
+    seed: options.seed ?? drawnSeed,
+    seedGiven: options.seed !== undefined,
+    backends: [],
+  }
+  const next = checked(state, service)
+  checkCircles(next)
+  return next
+}
+
+/** `xlb service set`: what is not named stays. A new scheduler brings its own hash input unless one is named. */
+export const setService = (state: DesiredState, address: ServiceAddress, options: ServiceOptions): DesiredState => {
+  const service = existing(state, address)
+  const scheduler = options.scheduler ?? service.scheduler
+  const next: Service = {
+    ...service,
+    scheduler,
+    forward: options.forward ?? service.forward,
+    hash: options.hash ?? (scheduler === service.scheduler ? service.hash : defaultHash(scheduler)),
+    ringSize: options.ringSize ?? service.ringSize,
+    seed: options.seed ?? service.seed,
+    seedGiven: service.seedGiven || options.seed !== undefined,
+  }
+  return checked(state, next)
+}
+
+/** `xlb service rm`. */
+export const removeService = (state: DesiredState, address: ServiceAddress): DesiredState => {
+  existing(state, address)
+  return ChangedState.of(state, [[formatService(address), undefined]])
+}
+
+/** `xlb backend set`: adds the backend (weight 1 if not given) or changes it; a drained one is taken back in. */
+export const setBackend = (
+  state: DesiredState,
+  serviceAddress: ServiceAddress,
+  address: BackendAddress,
+  change: { weight?: number; path: Path },
+): DesiredState => {
+  const service = existing(state, serviceAddress)
+  for (const name of state.keys()) if (vipOf(name) === address.address) throw circle(service, address.address)
+  const before = service.backends.find((backend) => backend.address === address.address)
+  const next: Backend = { ...address, weight: change.weight ?? before?.weight ?? 1, admin: 'up', path: change.path }
+  const backends =
+    before === undefined
+      ? [...service.backends, next]
+      : service.backends.map((backend) => (backend === before ? next : backend))
+  return checked(state, { ...service, backends })
+}
+
+const existingBackend = (service: Service, address: BackendAddress): Backend => {
+  const backend = service.backends.find((each) => each.address === address.address)
+  if (backend === undefined) {
+    throw new Refusal(
+      `backend ${address.address} of ${formatService(service)} does not exist`,
+      service.backends.length === 0
+        ? `add it: xlb backend set ${formatService(service)} ${address.address}`
+        : `its backends: ${service.backends
+            .slice(0, 8)
+            .map((each) => each.address)
+            .join(', ')}${service.backends.length > 8 ? ', ...' : ''}`,
+    )
+  }
+  return backend
+}
+
+/** `xlb backend drain`: no new flows; established ones stay. `xlb backend set` takes it back in. */
+export const drainBackend = (
+  state: DesiredState,
+  serviceAddress: ServiceAddress,
+  address: BackendAddress,
+): DesiredState => {
+  const service = existing(state, serviceAddress)
+  const drained = existingBackend(service, address)
+  const backends = service.backends.map((each): Backend => (each === drained ? { ...each, admin: 'drain' } : each))
+  return withService(state, { ...service, backends })
+}
+
+/** `xlb backend rm`: its flows are scheduled anew with their next packet. */
+export const removeBackend = (
+  state: DesiredState,
+  serviceAddress: ServiceAddress,
+  address: BackendAddress,
+): DesiredState => {
+  const service = existing(state, serviceAddress)
+  const removed = existingBackend(service, address)
+  return withService(state, { ...service, backends: service.backends.filter((each) => each !== removed) })
+}
+
+/** Paths of the backends of these services asked anew: what `resolve` answers takes the old path's place. */
+export const withPaths = (
+  state: DesiredState,
+  names: Iterable<string>,
+  resolve: (address: string, before: Path) => Path,
+): DesiredState => {
+  const next: [string, Service][] = []
+  for (const name of names) {
+    const service = state.get(name)
+    if (service === undefined) continue
+    const backends = service.backends.map((backend) => {
+      const path = resolve(backend.address, backend.path)
+      return samePath(path, backend.path) ? backend : { ...backend, path }
+    })
+    if (backends.some((backend, i) => backend !== service.backends[i])) next.push([name, { ...service, backends }])
+  }
+  return next.length === 0 ? state : ChangedState.of(state, next)
+}
+
+/** Do two paths lead packets the same way? Why a path is unresolved does not matter. */
+export const samePath = (a: Path, b: Path): boolean =>
+  a.kind === 'link' && b.kind === 'link' ? a.mac === b.mac && a.interfaceSlot === b.interfaceSlot : a.kind === b.kind
