@@ -1,0 +1,360 @@
+// SPDX-License-Identifier: Apache-2.0
+// One service, built anew where no packet looks yet: its records, ring, ring before and schedule. What a change leaves as it is
+// (a ring whose weights are the same) is shared with the record that packets see, not written again.
+import { formatService, parseIpv4 } from '../core/address.ts'
+import { Arena } from '../core/arena.ts'
+import { type Backend, effectiveWeight, isTracked, SCHEDULERS, type Service } from '../core/desired.ts'
+import { defaultRingSize, maglevRing } from '../core/maglev.ts'
+import { changeRing, hasFreshMarks, type MarkedRing, markShift, type NextRing } from '../core/marks.ts'
+import { Refusal } from '../core/refusal.ts'
+import { smoothSchedule } from '../core/schedule.ts'
+import {
+  AdminState,
+  BackendDetail,
+  BackendFlag,
+  Backend as BackendRecord,
+  BackendWord,
+  FlowState,
+  RingLimit,
+  RingSlot,
+  ServiceDetail,
+  ServiceFlag,
+  Service as ServiceRecord,
+  Settings,
+} from './layout.gen.ts'
+import { countersPerCpu, type PlaneMemory, SCHEDULE_TURNS } from './memory.ts'
+import { INDICES, type LiveService, type LiveState, linesFor, scanBackends, slotsAt, viewOf } from './reader.ts'
+
+/** What is free in the maps, given what is live. */
+export interface Space {
+  records: Arena
+  backends: Arena
+  lines: Arena
+  ids: Arena
+  counters: Arena
+  /** Backends of all live services. */
+  liveBackends: number
+}
+
+export const freeSpace = (memory: PlaneMemory, live: LiveState): Space => {
+  const space: Space = {
+    records: new Arena(memory.buffer('services').byteLength / ServiceRecord.size),
+    backends: new Arena(memory.buffer('backends').byteLength / BackendRecord.size),
+    lines: new Arena(memory.buffer('rings').byteLength / (RingLimit.SLOTS_PER_LINE * 2)),
+    ids: new Arena(65536),
+    counters: new Arena(countersPerCpu(memory)),
+    liveBackends: 0,
+  }
+  for (const { record, service } of live.services.values()) {
+    space.records.use(record, 1)
+    space.ids.use(service.id, 1)
+    space.backends.use(service.backendBase, service.backendCount)
+    space.lines.use(service.ringLine, linesFor(service.ringSize))
+    space.lines.use(service.scheduleLine, linesFor(service.scheduleSize))
+    if (service.flags & ServiceFlag.SERVICE_MARKED) space.lines.use(service.beforeLine, linesFor(service.beforeSize))
+  }
+  scanBackends(memory, live, ({ counter }) => {
+    space.counters.use(counter, 1)
+    space.liveBackends++
+  })
+  return space
+}
+
+/** What a build needs beside the service itself. */
+export interface BuildContext {
+  memory: PlaneMemory
+  space: Space
+  /** Age now, in the packet path's units. */
+  age: number
+  nowMs: number
+  /** Slots of hashed services of which the flow table deviates, by service id. */
+  deviating: ReadonlyMap<number, ReadonlySet<number>>
+}
+
+export interface Built {
+  record: number
+  id: number
+  /** The id was not this service's before: entries that bear it are somebody else's. */
+  newId: boolean
+  /** Indices that were not in use before: likewise. */
+  newIndices: Set<number>
+  newCounters: number[]
+}
+
+interface Placed {
+  index: number
+  counter: number
+  want: Backend
+  sinceMs: number
+}
+
+const take = (arena: Arena, length: number, what: string, option: string): number => {
+  const start = arena.take(length)
+  if (start < 0) {
+    throw new Refusal(
+      `the table of ${what} is full: ${length} more are needed in a row, ${arena.free} of ${arena.capacity} are free`,
+      `nothing was changed; save, detach, and attach again with a larger ${option}`,
+    )
+  }
+  return start
+}
+
+/** Each backend's index: its own as before, or one that no live backend has. */
+const placeBackends = (want: Service, have: LiveService | undefined, context: BuildContext, built: Built): Placed[] => {
+  const before = new Map(have?.backends.map((backend) => [backend.want.address, backend]))
+  const indices = new Arena(INDICES)
+  for (const backend of before.values()) indices.use(backend.index, 1)
+  const placed = want.backends.map((backend): Placed => {
+    const known = before.get(backend.address)
+    if (known !== undefined) {
+      const same = known.want.weight === backend.weight && known.want.admin === backend.admin
+      return {
+        index: known.index,
+        counter: known.counter,
+        want: backend,
+        sinceMs: same ? known.sinceMs : context.nowMs,
+      }
+    }
+    const index = indices.take(1)
+    if (index < 0) {
+      throw new Refusal(
+        `service ${formatService(want)}: more than ${INDICES} backends take part in this change, those that go included`,
+        'remove backends in one step and add the new ones in the next',
+      )
+    }
+    const counter = take(context.space.counters, 1, 'counters', '--backends')
+    built.newIndices.add(index)
+    built.newCounters.push(counter)
+    return { index, counter, want: backend, sinceMs: context.nowMs }
+  })
+  return placed.sort((a, b) => a.index - b.index)
+}
+
+const wordOf = ({ path }: Backend): { word: bigint; slot: number } => {
+  const flags = (bits: number) => BigInt(bits) << BigInt(BackendWord.BACKEND_FLAGS_SHIFT)
+  switch (path.kind) {
+    case 'link':
+      return { word: path.mac | flags(BackendFlag.BACKEND_ALIVE), slot: path.interfaceSlot }
+    case 'local':
+      return { word: flags(BackendFlag.BACKEND_ALIVE | BackendFlag.BACKEND_LOCAL), slot: 0 }
+    case 'unresolved':
+      return { word: 0n, slot: 0 }
+  }
+}
+
+const addressBytes = (address: string): Uint8Array => {
+  const bytes = new Uint8Array(16)
+  new DataView(bytes.buffer).setUint32(0, parseIpv4(address) ?? 0)
+  return bytes
+}
+
+const writeBackends = (memory: PlaneMemory, base: number, count: number, placed: readonly Placed[]): void => {
+  const records = viewOf(memory, 'backends')
+  const details = viewOf(memory, 'backend_details')
+  new Uint8Array(memory.buffer('backends'), base * BackendRecord.size, count * BackendRecord.size).fill(0)
+  new Uint8Array(memory.buffer('backend_details'), base * BackendDetail.size, count * BackendDetail.size).fill(0)
+  for (const { index, counter, want, sinceMs } of placed) {
+    const { word, slot } = wordOf(want)
+    BackendRecord.write(records, (base + index) * BackendRecord.size, { word, interface: slot, counter })
+    BackendDetail.write(details, (base + index) * BackendDetail.size, {
+      address: addressBytes(want.address),
+      port: want.port,
+      family: 2,
+      admin: want.admin === 'drain' ? AdminState.ADMIN_DRAIN : AdminState.ADMIN_UP,
+      weight: want.weight,
+      sinceMs: BigInt(sinceMs),
+    })
+  }
+}
+
+/** What a ring is built from: where two of these are equal, so are the rings. */
+const ringInput = (service: Service, backends: readonly { index: number; want: Backend }[]) => ({
+  size: service.ringSize === 0 ? defaultRingSize(Math.max(1, backends.length)) : service.ringSize,
+  weights: backends.map(({ index, want }) => ({ index, want, weight: effectiveWeight(service, want) })),
+})
+
+type RingInput = ReturnType<typeof ringInput>
+
+const sameInput = (a: RingInput, b: RingInput): boolean => {
+  const weighted = (input: RingInput) => input.weights.filter(({ weight }) => weight > 0)
+  const others = weighted(b)
+  const mine = weighted(a)
+  return (
+    a.size === b.size &&
+    mine.length === others.length &&
+    mine.every(({ index, weight }, i) => others[i]?.index === index && others[i]?.weight === weight)
+  )
+}
+
+const freshRing = (service: Service, input: RingInput): Uint16Array => {
+  const ring = maglevRing(
+    input.weights.map(({ want, weight }) => ({
+      identity: BigInt(parseIpv4(want.address) ?? 0) * 65536n + BigInt(want.port),
+      weight,
+    })),
+    input.size,
+    service.seed,
+    RingSlot.SLOT_NONE,
+  )
+  return ring.map((position) => input.weights[position]?.index ?? RingSlot.SLOT_NONE)
+}
+
+/** Timeout in ages that a mark of this service has to outlive. */
+const markTimeout = (memory: PlaneMemory, service: Service): number => {
+  const { timeout } = Settings.read(viewOf(memory, 'settings'), 0)
+  return timeout[service.protocol === 'udp' ? FlowState.FLOW_UDP : FlowState.FLOW_ESTABLISHED] ?? 0
+}
+
+const withPort = (service: Service): boolean => service.hash === 'source-port'
+
+/** The ring that packets see now, as copies. */
+const currentRing = (memory: PlaneMemory, { service }: LiveService): MarkedRing => {
+  const ring = slotsAt(memory, service.ringLine, service.ringSize).slice()
+  if ((service.flags & ServiceFlag.SERVICE_MARKED) === 0) return { ring }
+  return { ring, before: slotsAt(memory, service.beforeLine, service.beforeSize).slice() }
+}
+
+/** Its seed or hash changed, and the ring before is of the time before that. */
+const hasForeignBefore = ({ service, want }: LiveService): boolean =>
+  (service.flags & ServiceFlag.SERVICE_MARKED) !== 0 &&
+  (service.beforeSeed !== want.seed ||
+    ((service.flags & ServiceFlag.SERVICE_BEFORE_HASH_PORT) !== 0) !== withPort(want))
+
+const nextRing = (
+  want: Service,
+  have: LiveService,
+  fresh: Uint16Array,
+  placed: readonly Placed[],
+  context: BuildContext,
+): NextRing => {
+  const timeout = markTimeout(context.memory, want)
+  const staying = new Set(placed.map(({ index }) => index))
+  const change = {
+    current: currentRing(context.memory, have),
+    fresh,
+    now: context.age,
+    written: have.service.written,
+    timeout,
+    markShift: have.service.markShift,
+    deviating: context.deviating.get(have.service.id) ?? new Set<number>(),
+    removed: new Set(have.backends.map(({ index }) => index).filter((index) => !staying.has(index))),
+    markAll: isTracked(have.want) && !isTracked(want),
+    rehashed: have.want.seed !== want.seed || have.want.hash !== want.hash,
+    foreignBefore: hasForeignBefore(have),
+  }
+  if (change.rehashed && have.backends.length > 0 && hasFreshMarks(change)) {
+    throw new Refusal(
+      `service ${formatService(want)}: its ring changed less than ${timeout} s ago, and flows from before that change are still found by the old hash`,
+      'change --seed or --hash later, or remove and add the service',
+    )
+  }
+  return changeRing(change)
+}
+
+const writeSlots = (context: BuildContext, slots: Uint16Array): number => {
+  if (slots.length === 0) return 0
+  const line = take(context.space.lines, linesFor(slots.length), 'ring lines', '--backends')
+  slotsAt(context.memory, line, slots.length).set(slots)
+  return line
+}
+
+const scheduleOf = (service: Service, input: RingInput): Uint16Array => {
+  if (!isTracked(service)) return new Uint16Array(0)
+  const turns = Math.max(SCHEDULE_TURNS, 2 * input.weights.length)
+  return smoothSchedule(
+    input.weights.map(({ weight }) => weight),
+    turns,
+  ).map((position) => input.weights[position]?.index ?? RingSlot.SLOT_NONE)
+}
+
+type RingFields = Pick<
+  ServiceRecord,
+  'ringLine' | 'ringSize' | 'beforeLine' | 'beforeSize' | 'written' | 'marksEnd' | 'markShift' | 'beforeSeed' | 'flags'
+>
+
+const buildRing = (
+  want: Service,
+  have: LiveService | undefined,
+  placed: readonly Placed[],
+  context: BuildContext,
+): RingFields => {
+  const input = ringInput(want, placed)
+  const timeout = markTimeout(context.memory, want)
+  const flags =
+    (isTracked(want) ? ServiceFlag.SERVICE_TRACKED : 0) |
+    (withPort(want) ? ServiceFlag.SERVICE_HASH_PORT : 0) |
+    (want.protocol === 'udp' ? ServiceFlag.SERVICE_UDP : 0)
+  const same =
+    have !== undefined &&
+    sameInput(input, ringInput(have.want, have.backends)) &&
+    have.want.seed === want.seed &&
+    have.want.hash === want.hash &&
+    isTracked(have.want) === isTracked(want) &&
+    have.backends.every(({ index }) => placed.some((backend) => backend.index === index))
+  if (same) {
+    const kept = ServiceFlag.SERVICE_MARKED | ServiceFlag.SERVICE_BEFORE_HASH_PORT
+    return { ...have.service, flags: flags | (have.service.flags & kept) }
+  }
+  const fresh = freshRing(want, input)
+  const next = have === undefined ? { ring: fresh, beforeStays: false } : nextRing(want, have, fresh, placed, context)
+  return {
+    ringLine: writeSlots(context, next.ring),
+    ringSize: next.ring.length,
+    ...writeBefore(have, next, context),
+    written: context.age % 2 ** 32,
+    marksEnd: (context.age + timeout) % 2 ** 32,
+    markShift: markShift(timeout),
+    flags: flags | beforeFlags(have, next),
+  }
+}
+
+const writeBefore = (have: LiveService | undefined, { before, beforeStays }: NextRing, context: BuildContext) => ({
+  beforeLine: writeSlots(context, before ?? new Uint16Array(0)),
+  beforeSize: before?.length ?? 0,
+  beforeSeed: (beforeStays ? have?.service.beforeSeed : have?.want.seed) ?? 0n,
+})
+
+const beforeFlags = (have: LiveService | undefined, { before, beforeStays }: NextRing): number => {
+  if (have === undefined || before === undefined) return 0
+  const port = ServiceFlag.SERVICE_BEFORE_HASH_PORT
+  return ServiceFlag.SERVICE_MARKED | (beforeStays ? have.service.flags & port : withPort(have.want) ? port : 0)
+}
+
+/**
+ * Writes a service's new state into free places.
+ * @returns where it stands; nothing leads there yet.
+ * @throws Refusal where a table is full: what was written so far is free again with the next change.
+ */
+export const buildService = (want: Service, have: LiveService | undefined, context: BuildContext): Built => {
+  const { memory, space } = context
+  const id = have?.service.id ?? take(space.ids, 1, 'service ids', '--services')
+  const record = take(space.records, 1, 'services', '--services')
+  const built: Built = { record, id, newId: have === undefined, newIndices: new Set(), newCounters: [] }
+  const placed = placeBackends(want, have, context, built)
+  const count = Math.max(0, ...placed.map(({ index }) => index + 1))
+  const base = count === 0 ? 0 : take(space.backends, count, 'backends', '--backends')
+  writeBackends(memory, base, count, placed)
+  const schedule = scheduleOf(want, ringInput(want, placed))
+  ServiceRecord.write(viewOf(memory, 'services'), record * ServiceRecord.size, {
+    ...buildRing(want, have, placed, context),
+    scheduleLine: writeSlots(context, schedule),
+    scheduleSize: schedule.length,
+    backendBase: base,
+    backendCount: count,
+    id,
+  })
+  ServiceDetail.write(viewOf(memory, 'service_details'), record * ServiceDetail.size, {
+    vip: addressBytes(want.vip),
+    port: want.port,
+    family: 2,
+    protocol: want.protocol === 'tcp' ? 6 : 17,
+    scheduler: SCHEDULERS.indexOf(want.scheduler),
+    forward: 0,
+    hashInput: want.hash === 'source' ? 0 : 1,
+    seedGiven: want.seedGiven ? 1 : 0,
+    ringSize: want.ringSize,
+    seed: want.seed,
+    changedMs: BigInt(context.nowMs),
+  })
+  return built
+}

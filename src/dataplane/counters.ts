@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// The packet path's counters: each CPU writes its own, whoever reads adds them up.
+import { BackendCounters, Cpu, Reason } from './layout.gen.ts'
+import { countersPerCpu, type PlaneMemory } from './memory.ts'
+
+/** Packets, octets and new flows since the counter was last cleared, over all CPUs. */
+export interface Counts {
+  packets: bigint
+  bytes: bigint
+  flows: bigint
+}
+
+type Buffers = Pick<PlaneMemory, 'buffer'>
+
+const WORDS = BackendCounters.size / 8
+
+const cpusOf = (memory: Buffers): number => memory.buffer('cpus').byteLength / Cpu.size
+
+/** The counters of one backend, by `counter` of its record. */
+export const readCounts = (memory: Buffers, counter: number): Counts => {
+  const words = new BigUint64Array(memory.buffer('counters'))
+  const perCpu = countersPerCpu(memory)
+  const sum: Counts = { packets: 0n, bytes: 0n, flows: 0n }
+  for (let cpu = 0; cpu < cpusOf(memory); cpu++) {
+    const at = (cpu * perCpu + counter) * WORDS
+    sum.packets += words[at + BackendCounters.offset.packets / 8] ?? 0n
+    sum.bytes += words[at + BackendCounters.offset.bytes / 8] ?? 0n
+    sum.flows += words[at + BackendCounters.offset.flows / 8] ?? 0n
+  }
+  return sum
+}
+
+/** Sets counters to zero that no live backend has. */
+export const clearCounts = (memory: Buffers, counters: readonly number[]): void => {
+  const words = new BigUint64Array(memory.buffer('counters'))
+  const perCpu = countersPerCpu(memory)
+  for (let cpu = 0; cpu < cpusOf(memory); cpu++) {
+    for (const counter of counters)
+      words.fill(0n, (cpu * perCpu + counter) * WORDS, (cpu * perCpu + counter + 1) * WORDS)
+  }
+}
+
+/** Packets by enum reason, over all CPUs. */
+export const readReasons = (memory: Buffers): bigint[] => {
+  const words = new BigUint64Array(memory.buffer('cpus'))
+  return Array.from({ length: Reason.REASONS }, (_, reason) => {
+    let sum = 0n
+    for (let cpu = 0; cpu < cpusOf(memory); cpu++)
+      sum += words[(cpu * Cpu.size + Cpu.offset.reasons) / 8 + reason] ?? 0n
+    return sum
+  })
+}

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+// The data plane in the kernel: maps as memory.
+import { Refusal } from '../core/refusal.ts'
+import { Clock, Contract, Root } from './layout.gen.ts'
+import { MAPPED, type MappedName, type PlaneMemory } from './memory.ts'
+import type { BpfMap, BpfObject, BpfProgram, Native } from './native.ts'
+
+/** Where a plane's maps and its clock program come from: pins in bpffs, or an object that this process loaded. */
+export interface PlaneSource {
+  map: (name: string) => BpfMap
+  clock: () => BpfProgram
+}
+
+/** What is pinned. */
+export const pinSource = (native: Native, pins: { map: (name: string) => string; clock: string }): PlaneSource => ({
+  map: (name) => native.openMap(pins.map(name)),
+  clock: () => native.openProgram(pins.clock),
+})
+
+/** Maps and program of this process, pinned nowhere: for tests and benches. */
+export const ownSource = (maps: ReadonlyMap<string, BpfMap>, object: BpfObject): PlaneSource => ({
+  map: (name) => {
+    const map = maps.get(name)
+    if (map === undefined) throw new Error(`no map ${name}`)
+    return map
+  },
+  clock: () => object.program('xlb_clock'),
+})
+
+/** PlaneMemory over BPF maps. Each map is opened when it is first asked for. */
+export class KernelPlane implements PlaneMemory {
+  readonly #native: Native
+  readonly #source: PlaneSource
+  readonly #maps = new Map<string, BpfMap>()
+  readonly #buffers = new Map<MappedName, ArrayBuffer>()
+
+  /** @throws Refusal where the pins are of another contract than this xlb's. */
+  constructor(native: Native, source: PlaneSource) {
+    this.#native = native
+    this.#source = source
+    const { contract } = Root.read(new DataView(this.buffer('root')), 0)
+    if (contract !== Contract.CONTRACT_VERSION) {
+      throw new Refusal(
+        `what is pinned speaks version ${contract} of the map layouts, this xlb version ${Contract.CONTRACT_VERSION}`,
+        'use the xlb that attached it to save and detach, then attach and restore with this one',
+      )
+    }
+  }
+
+  map(name: string): BpfMap {
+    const known = this.#maps.get(name)
+    if (known !== undefined) return known
+    const map = this.#source.map(name)
+    this.#maps.set(name, map)
+    return map
+  }
+
+  buffer(name: MappedName): ArrayBuffer {
+    const known = this.#buffers.get(name)
+    if (known !== undefined) return known
+    const map = this.map(name)
+    if (map.info.valueSize % MAPPED[name] !== 0) throw new Error(`map ${name}: value size ${map.info.valueSize}`)
+    const buffer = map.mmap()
+    this.#buffers.set(name, buffer)
+    return buffer
+  }
+
+  waitForPrograms(): void {
+    this.#native.system.waitForPrograms()
+  }
+
+  age(): number {
+    const clock = this.#source.clock()
+    try {
+      const { context } = clock.run({ context: new Uint8Array(Clock.size) })
+      return Number(Clock.read(new DataView(context.buffer, context.byteOffset), 0).age)
+    } finally {
+      clock.close()
+    }
+  }
+
+  close(): void {
+    for (const map of this.#maps.values()) {
+      map.unmap()
+      map.close()
+    }
+    this.#maps.clear()
+    this.#buffers.clear()
+  }
+}

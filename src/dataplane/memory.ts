@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the data plane is made of: the arrays of bpf/maps.h as plain memory, and the few things that need the kernel. The
+// pinned maps are one (kernel.ts), buffers of this process another (makeMemory, for tests): all else is the same code.
+import {
+  Backend,
+  BackendCounters,
+  BackendDetail,
+  Cpu,
+  FlowBucket,
+  FlowChanges,
+  FlowLimit,
+  Interface,
+  InterfaceLimit,
+  RingLimit,
+  Root,
+  Service,
+  ServiceDetail,
+  Settings,
+  TargetBucket,
+} from './layout.gen.ts'
+
+/** The tables of bpf/maps.h and those beside them that packets do not read (_details), with the size of one element. */
+export const MAPPED = {
+  interfaces: Interface.size,
+  root: Root.size,
+  settings: Settings.size,
+  vip_buckets: TargetBucket.size,
+  service_buckets: TargetBucket.size,
+  services: Service.size,
+  service_details: ServiceDetail.size,
+  rings: RingLimit.SLOTS_PER_LINE * 2,
+  backends: Backend.size,
+  backend_details: BackendDetail.size,
+  flows: FlowBucket.size,
+  cursors: 8,
+  flow_changes: FlowChanges.size,
+  cpus: Cpu.size,
+  counters: BackendCounters.size,
+} as const
+
+/** Tables that bpf/maps.h does not know: what people said. */
+export const DETAILS: readonly MappedName[] = ['service_details', 'backend_details']
+
+export type MappedName = keyof typeof MAPPED
+
+export interface PlaneMemory {
+  /** The map's memory; element i at i * MAPPED[name]. Shared with the kernel where it is a pinned map. */
+  buffer(name: MappedName): ArrayBuffer
+  /** Returns after every packet has left that came before the call: what was retired earlier may be written again. */
+  waitForPrograms(): void
+  /** The packet path's clock: units of age. */
+  age(): number
+}
+
+/** How large the maps are made; attach fixes it. */
+export interface Capacity {
+  services: number
+  backends: number
+  /** Entries of the flow table: a power of two, at least 8. */
+  flows: number
+}
+
+/** Whatever a change replaces stays until it is committed: so there is room for what is live and what takes its place. */
+const GENERATIONS = 2
+/**
+ * A service's backends stand in one run. Those that replace all others get indices behind them, so that the run is twice as
+ * long for once.
+ */
+const RUNS = 2
+
+/** The capacity that maps were made for. */
+export const capacityOf = (memory: Pick<PlaneMemory, 'buffer'>): Capacity => ({
+  services: memory.buffer('services').byteLength / MAPPED.services / GENERATIONS,
+  backends: memory.buffer('backends').byteLength / MAPPED.backends / GENERATIONS / RUNS,
+  flows: (memory.buffer('flows').byteLength / MAPPED.flows) * FlowLimit.FLOWS_PER_BUCKET,
+})
+
+/** Counters of one CPU: one for each backend of each service. */
+export const countersPerCpu = (memory: Pick<PlaneMemory, 'buffer'>): number => capacityOf(memory).backends * GENERATIONS
+
+/** Elements of each map for a capacity. */
+export const elementsFor = (capacity: Capacity, cpus: number): Record<MappedName, number> => ({
+  interfaces: InterfaceLimit.INTERFACES_MAX,
+  root: 1,
+  settings: 1,
+  vip_buckets: 2 * directoryBuckets(capacity.services),
+  service_buckets: 2 * directoryBuckets(capacity.services),
+  services: GENERATIONS * capacity.services,
+  service_details: GENERATIONS * capacity.services,
+  rings: ringLines(capacity),
+  backends: GENERATIONS * RUNS * capacity.backends,
+  backend_details: GENERATIONS * RUNS * capacity.backends,
+  flows: capacity.flows / FlowLimit.FLOWS_PER_BUCKET,
+  cursors: 65536,
+  flow_changes: cpus,
+  cpus,
+  counters: GENERATIONS * capacity.backends * cpus,
+})
+
+/** Buckets of one of the two directories: four and more for each key, a power of two. */
+export const directoryBuckets = (services: number): number => {
+  let buckets = 64
+  while (buckets < 4 * services) buckets *= 2
+  return 2 * buckets
+}
+
+/** What one service has at a time, beside a schedule: its ring and the ring before. */
+const RINGS_PER_SERVICE = 2
+/** A listed size of at least 100 slots a backend has 164 with 25 of them, and no service less than the smallest size. */
+const SLOTS_PER_BACKEND = 164
+const SMALLEST_RING = 1021
+/** Turns of a schedule at most, or two for each backend, if that is more: beyond that, weights are rounded. */
+export const SCHEDULE_TURNS = 1024
+
+const ringLines = (capacity: Capacity): number => {
+  const lines = (slots: number) => Math.ceil(slots / RingLimit.SLOTS_PER_LINE)
+  const rings = lines(capacity.backends * SLOTS_PER_BACKEND) + capacity.services * lines(SMALLEST_RING)
+  const schedules = capacity.services * lines(SCHEDULE_TURNS) + lines(2 * capacity.backends)
+  return (rings * RINGS_PER_SERVICE + schedules) * GENERATIONS
+}
+
+/** A data plane in this process's memory, without packets. `age` is what the test wants it to be. */
+export const makeMemory = (capacity: Capacity, age: () => number = () => 0): PlaneMemory => {
+  const elements = elementsFor(capacity, 1)
+  const buffers = new Map<MappedName, ArrayBuffer>()
+  for (const name of Object.keys(MAPPED) as MappedName[]) {
+    buffers.set(name, new ArrayBuffer(elements[name] * MAPPED[name]))
+  }
+  return {
+    buffer: (name) => {
+      const buffer = buffers.get(name)
+      if (buffer === undefined) throw new Error(`no map ${name}`)
+      return buffer
+    },
+    waitForPrograms: () => {},
+    age,
+  }
+}

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+// The live state, read from the maps: what packets go by, and what people said.
+import { formatIpv4, formatService, swap16, swap32 } from '../core/address.ts'
+import type { Backend, DesiredState, HashInput, Path, Scheduler, Service } from '../core/desired.ts'
+import { LazyState } from '../core/state-map.ts'
+import {
+  AdminState,
+  BackendDetail,
+  BackendFlag,
+  BackendLimit,
+  Backend as BackendRecord,
+  BackendWord,
+  type Directory,
+  Live,
+  RingLimit,
+  Root,
+  ServiceDetail,
+  Service as ServiceRecord,
+  Target,
+  TargetBucket,
+} from './layout.gen.ts'
+import type { PlaneMemory } from './memory.ts'
+
+/** A backend as it stands in the maps. `index` is its index within the service, `counter` that of its counters. */
+export interface LiveBackend {
+  index: number
+  counter: number
+  sinceMs: number
+  want: Backend
+}
+
+/** A service as it stands in the maps. What people said of it, and its backends, are read when they are asked for. */
+export interface LiveService {
+  readonly name: string
+  /** Index into `services` and `service_details`. */
+  record: number
+  /** The directory's target that leads to it: in which table, and at which octet. */
+  target: { table: TargetTable; at: number }
+  readonly service: ServiceRecord
+  readonly want: Service
+  readonly changedMs: number
+  readonly backends: LiveBackend[]
+}
+
+/** The two tables of a directory (struct directory in bpf/xlb.h). */
+export type TargetTable = 'vip_buckets' | 'service_buckets'
+
+export interface LiveState {
+  /** Which of the two directories packets use. */
+  live: 0 | 1
+  neighboursMs: number
+  services: Map<string, LiveService>
+  desired: DesiredState
+}
+
+const SCHEDULER_NAMES: readonly Scheduler[] = ['rr', 'wrr', 'mh', 'sh']
+const HASH_NAMES: readonly HashInput[] = ['source', 'source-port']
+
+const MAC_BITS = (1n << BigInt(BackendWord.BACKEND_FLAGS_SHIFT)) - 1n
+
+const pathOf = (word: bigint, interfaceSlot: number): Path => {
+  const flags = Number(word >> BigInt(BackendWord.BACKEND_FLAGS_SHIFT))
+  if ((flags & BackendFlag.BACKEND_LOCAL) !== 0) return { kind: 'local' }
+  if ((flags & BackendFlag.BACKEND_ALIVE) === 0) return { kind: 'unresolved', why: 'its MAC is unknown' }
+  return { kind: 'link', mac: word & MAC_BITS, interfaceSlot }
+}
+
+/** A view of a whole map. */
+export const viewOf = (memory: Pick<PlaneMemory, 'buffer'>, name: Parameters<PlaneMemory['buffer']>[0]): DataView =>
+  new DataView(memory.buffer(name))
+
+const readBackends = (views: { backends: DataView; details: DataView }, service: ServiceRecord): LiveBackend[] => {
+  const backends: LiveBackend[] = []
+  for (let index = 0; index < service.backendCount; index++) {
+    const at = (service.backendBase + index) * BackendRecord.size
+    const detailAt = (service.backendBase + index) * BackendDetail.size
+    const { details } = views
+    const admin = details.getUint8(detailAt + BackendDetail.offset.admin)
+    if (admin === AdminState.ADMIN_REMOVED) continue
+    const word = views.backends.getBigUint64(at + BackendRecord.offset.word, true)
+    backends.push({
+      index,
+      counter: views.backends.getUint32(at + BackendRecord.offset.counter, true),
+      sinceMs: Number(details.getBigUint64(detailAt + BackendDetail.offset.sinceMs, true)),
+      want: {
+        address: formatIpv4(details.getUint32(detailAt + BackendDetail.offset.address)),
+        port: details.getUint16(detailAt + BackendDetail.offset.port),
+        weight: details.getUint32(detailAt + BackendDetail.offset.weight, true),
+        admin: admin === AdminState.ADMIN_DRAIN ? 'drain' : 'up',
+        path: pathOf(word, views.backends.getUint32(at + BackendRecord.offset.interface, true)),
+      },
+    })
+  }
+  return backends
+}
+
+const wantOf = (detail: ServiceDetail, backends: readonly LiveBackend[]): Service => ({
+  protocol: detail.protocol === 6 ? 'tcp' : 'udp',
+  vip: formatIpv4(new DataView(detail.vip.buffer, detail.vip.byteOffset).getUint32(0)),
+  port: detail.port,
+  scheduler: SCHEDULER_NAMES[detail.scheduler] ?? 'wrr',
+  forward: 'dsr',
+  hash: HASH_NAMES[detail.hashInput] ?? 'source-port',
+  ringSize: detail.ringSize,
+  seed: detail.seed,
+  seedGiven: detail.seedGiven === 1,
+  backends: backends.map((backend) => backend.want),
+})
+
+/** Buckets of service_buckets that a directory uses, from its shift. */
+export const bucketsOf = (shift: number): number => 2 ** (64 - shift)
+
+/** root.live, taken apart. */
+export const liveVips = (word: bigint): { base: number; shift: number; mask: number } => ({
+  base: Number(word & BigInt(Live.LIVE_BASE_MASK)),
+  shift: Number((word >> BigInt(Live.LIVE_SHIFT_SHIFT)) & 0xffn),
+  mask: Number(word >> BigInt(Live.LIVE_MASK_SHIFT)),
+})
+
+/** Every target of the live directory, and the service record that it leads to. */
+function* liveTargets(
+  memory: PlaneMemory,
+  vips: { base: number; mask: number },
+  directory: Directory,
+): Generator<{ target: LiveService['target']; key: { low: number; high: number }; record: number }> {
+  const tables = [
+    { table: 'vip_buckets', base: vips.base, buckets: vips.mask + 1 },
+    { table: 'service_buckets', base: directory.serviceBase, buckets: bucketsOf(directory.serviceShift) },
+  ] as const
+  for (const { table, base, buckets } of tables) {
+    const view = viewOf(memory, table)
+    const end = (base + buckets) * TargetBucket.size
+    for (let at = base * TargetBucket.size; at < end; at += Target.size) {
+      // A key has its protocol in the upper half, so that this word tells a free place.
+      const high = view.getUint32(at + Target.offset.key + 4, true)
+      if (high === 0) continue
+      const key = { low: view.getUint32(at + Target.offset.key, true), high }
+      yield { target: { table, at }, key, record: view.getUint32(at + Target.offset.service, true) }
+    }
+  }
+}
+
+export const readLive = (memory: PlaneMemory): LiveState => {
+  const root = Root.read(viewOf(memory, 'root'), 0)
+  const vips = liveVips(root.live)
+  const live = vips.base === 0 ? 0 : 1
+  const directory = root.directory[live]
+  if (directory === undefined) throw new Error('unreachable: a root has two directories')
+  const views: Views = {
+    records: viewOf(memory, 'services'),
+    serviceDetails: viewOf(memory, 'service_details'),
+    backends: viewOf(memory, 'backends'),
+    details: viewOf(memory, 'backend_details'),
+  }
+  const services = new Map<string, LiveService>()
+  for (const { target, key, record } of liveTargets(memory, vips, directory)) {
+    const name = nameOf(key)
+    services.set(name, new ReadService(views, name, target, record))
+  }
+  return { live, neighboursMs: Number(root.neighboursMs), services, desired: new LazyState(services) }
+}
+
+interface Views {
+  records: DataView
+  serviceDetails: DataView
+  backends: DataView
+  details: DataView
+}
+
+class ReadService implements LiveService {
+  readonly name: string
+  readonly target: LiveService['target']
+  readonly record: number
+  readonly service: ServiceRecord
+  readonly #views: Views
+  #backends: LiveBackend[] | undefined
+  #want: Service | undefined
+
+  constructor(views: Views, name: string, target: LiveService['target'], record: number) {
+    this.#views = views
+    this.name = name
+    this.target = target
+    this.record = record
+    this.service = ServiceRecord.read(views.records, record * ServiceRecord.size)
+  }
+
+  get backends(): LiveBackend[] {
+    this.#backends ??= readBackends(this.#views, this.service)
+    return this.#backends
+  }
+
+  get want(): Service {
+    this.#want ??= wantOf(this.#detail(), this.backends)
+    return this.#want
+  }
+
+  get changedMs(): number {
+    return Number(this.#detail().changedMs)
+  }
+
+  #detail(): ServiceDetail {
+    return ServiceDetail.read(this.#views.serviceDetails, this.record * ServiceDetail.size)
+  }
+}
+
+/** formatService of a target's key, given as its two halves. */
+const nameOf = ({ low, high }: { low: number; high: number }): string => {
+  const protocol = high >>> 16 === 6 ? 'tcp' : 'udp'
+  return formatService({ protocol, vip: formatIpv4(swap32(low)), port: swap16(high & 0xffff) })
+}
+
+/** What packets go by of every backend, without making an object of each. */
+export interface BackendScan {
+  name: string
+  address: number
+  /** Octets of the MAC as struct backend holds them: the first four, the other two. */
+  macLow: number
+  macHigh: number
+  flags: number
+  interfaceSlot: number
+  counter: number
+}
+
+/** Calls `visit` for every backend that was not removed, of every live service; the object it gets is the same each time. */
+export const scanBackends = (memory: PlaneMemory, live: LiveState, visit: (backend: BackendScan) => void): void => {
+  const words = new Uint32Array(memory.buffer('backends'))
+  const details = viewOf(memory, 'backend_details')
+  const scan: BackendScan = { name: '', address: 0, macLow: 0, macHigh: 0, flags: 0, interfaceSlot: 0, counter: 0 }
+  for (const { name, service } of live.services.values()) {
+    scan.name = name
+    const end = service.backendBase + service.backendCount
+    for (let record = service.backendBase; record < end; record++) {
+      const detailAt = record * BackendDetail.size
+      if (details.getUint8(detailAt + BackendDetail.offset.admin) === AdminState.ADMIN_REMOVED) continue
+      const at = (record * BackendRecord.size) / 4
+      scan.address = details.getUint32(detailAt + BackendDetail.offset.address)
+      scan.macLow = words[at] ?? 0
+      scan.macHigh = (words[at + 1] ?? 0) & 0xffff
+      scan.flags = (words[at + 1] ?? 0) >>> 16
+      scan.interfaceSlot = words[at + BackendRecord.offset.interface / 4] ?? 0
+      scan.counter = words[at + BackendRecord.offset.counter / 4] ?? 0
+      visit(scan)
+    }
+  }
+}
+
+/** Lines that `slots` slots take. */
+export const linesFor = (slots: number): number => Math.ceil(slots / RingLimit.SLOTS_PER_LINE)
+
+/** The slots of a run of ring lines, as they stand in the map: a view, not a copy. */
+export const slotsAt = (memory: PlaneMemory, line: number, slots: number): Uint16Array =>
+  new Uint16Array(memory.buffer('rings'), line * RingLimit.SLOTS_PER_LINE * 2, slots)
+
+/** struct target's key: VIP and port in network order as a little-endian machine loads them, and the protocol. */
+export const serviceKey = (service: Service, vip: number): bigint =>
+  BigInt(swap32(vip)) | (BigInt(swap16(service.port)) << 32n) | (BigInt(service.protocol === 'tcp' ? 6 : 17) << 48n)
+
+/** Indices of a service's backends that may be given out: 0 to this, exclusive. */
+export const INDICES = BackendLimit.BACKENDS_PER_SERVICE_MAX
