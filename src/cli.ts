@@ -1,0 +1,159 @@
+#!/usr/bin/env node
+// SPDX-License-Identifier: Apache-2.0
+// The command line. Each verb's code is loaded when the verb is called: most of a command's time is Node's own start.
+import { Command, CommanderError } from 'commander'
+import { type GlobalOptions, oneOf, reportError, seedNumber, wholeNumber } from './commands/context.ts'
+import { FORWARDS, HASH_INPUTS, SCHEDULERS } from './core/desired.ts'
+import { Refusal } from './core/refusal.ts'
+
+const MODES = ['auto', 'native', 'generic'] as const
+
+/** Options that every verb takes, before or after its name. */
+const withGlobals = (command: Command): Command =>
+  command
+    .option('--instance <name>', 'one of several xlbs on this host (default: $XLB_INSTANCE, or "default")')
+    .option('--json', 'print the result, and errors, as JSON')
+
+const verb = (parent: Command, name: string, summary: string): Command =>
+  withGlobals(parent.command(name).description(summary)).allowExcessArguments(false)
+
+/** The options of a verb, with those given before its name. */
+const optionsOf = <T extends GlobalOptions>(command: Command): T => command.optsWithGlobals<T>()
+
+const serviceOptions = (command: Command): Command =>
+  command
+    .option('--scheduler <name>', `${SCHEDULERS.join(', ')} (default: wrr)`, oneOf('--scheduler', SCHEDULERS))
+    .option('--forward <how>', `${FORWARDS.join(', ')} (default: dsr)`, oneOf('--forward', FORWARDS))
+    .option(
+      '--hash <input>',
+      `${HASH_INPUTS.join(', ')} (default: source for sh, else source-port)`,
+      oneOf('--hash', HASH_INPUTS),
+    )
+    .option(
+      '--ring-size <slots>',
+      'a prime; 0: the first listed at or above 100 x backends',
+      wholeNumber('--ring-size'),
+    )
+    .option('--seed <number>', "the ring's secret seed, 64 bits; equal on directors that share a VIP", seedNumber)
+
+const program = withGlobals(new Command('xlb'))
+  .description('layer-4 load balancer: direct server return in XDP')
+  .version('0.1.0')
+  .showSuggestionAfterError()
+
+verb(program, 'attach', 'load the program onto an interface')
+  .argument('<interface>')
+  .option('--mode <mode>', MODES.join(', '), oneOf('--mode', MODES), 'auto')
+  .option('--services <n>', 'room for services (default: 1024)', wholeNumber('--services'))
+  .option('--backends <n>', 'room for backends, over all services (default: 8192)', wholeNumber('--backends'))
+  .option(
+    '--flows <n>',
+    'entries of the flow table, rounded up to a power of two (default: 2097152)',
+    wholeNumber('--flows'),
+  )
+  .option(
+    '--new-flows <n>',
+    'tracked flows that one CPU may record in a second (default: 250000)',
+    wholeNumber('--new-flows'),
+  )
+  .action(async (name: string, _: unknown, command: Command) =>
+    (await import('./commands/attach.ts')).runAttach(name, optionsOf(command)),
+  )
+
+verb(program, 'detach', 'take the program off an interface; with the last one, services end')
+  .argument('[interface]')
+  .option('--all', 'off every interface')
+  .action(async (name: string | undefined, _: unknown, command: Command) =>
+    (await import('./commands/attach.ts')).runDetach(name, optionsOf(command)),
+  )
+
+const service = program.command('service').description('add, set or remove a service, such as tcp://192.0.2.10:80')
+serviceOptions(verb(service, 'add', 'add a service'))
+  .argument('<service>')
+  .action(async (text: string, _: unknown, command: Command) =>
+    (await import('./commands/service.ts')).runServiceAdd(text, optionsOf(command)),
+  )
+serviceOptions(verb(service, 'set', 'change a service; what is not named stays'))
+  .argument('<service>')
+  .action(async (text: string, _: unknown, command: Command) =>
+    (await import('./commands/service.ts')).runServiceSet(text, optionsOf(command)),
+  )
+verb(service, 'rm', 'remove a service and its backends')
+  .argument('<service>')
+  .action(async (text: string, _: unknown, command: Command) =>
+    (await import('./commands/service.ts')).runServiceRemove(text, optionsOf(command)),
+  )
+
+const backend = program.command('backend').description('set, drain or remove a backend (real server) of a service')
+verb(backend, 'set', 'add a backend, change it, or take a drained one back in')
+  .argument('<service>')
+  .argument('<address>')
+  .option('--weight <n>', '0 to 65535 (default: 1, or as it was)', wholeNumber('--weight'))
+  .option('--force', 'take it at weight 0 although it does not answer ARP')
+  .action(async (text: string, address: string, _: unknown, command: Command) =>
+    (await import('./commands/backend.ts')).runBackendSet(text, address, optionsOf(command)),
+  )
+verb(backend, 'drain', 'no new flows; established ones stay')
+  .argument('<service>')
+  .argument('<address>')
+  .action(async (text: string, address: string, _: unknown, command: Command) =>
+    (await import('./commands/backend.ts')).runBackendDrain(text, address, optionsOf(command)),
+  )
+verb(backend, 'rm', 'remove a backend; its flows are scheduled anew')
+  .argument('<service>')
+  .argument('<address>')
+  .action(async (text: string, address: string, _: unknown, command: Command) =>
+    (await import('./commands/backend.ts')).runBackendRemove(text, address, optionsOf(command)),
+  )
+
+verb(program, 'list', 'show interfaces, services and backends')
+  .argument('[service]')
+  .option('--stats', 'flows, packets and bytes so far, and why packets were passed or dropped')
+  .option('--rate', 'the same, per second')
+  .action(async (text: string | undefined, _: unknown, command: Command) =>
+    (await import('./commands/list.ts')).runList(text, optionsOf(command)),
+  )
+
+verb(program, 'save', 'write services and backends as a file that restore reads')
+  .option('-o, --output <file>', 'write there, whole or not at all (default: standard output)')
+  .action(async (_: unknown, command: Command) => (await import('./commands/state.ts')).runSave(optionsOf(command)))
+
+verb(program, 'restore', 'make services and backends what the file says, all at once')
+  .argument('<file>', '- is standard input')
+  .option('--force', 'take backends at weight 0 that do not answer ARP')
+  .option('--attach', "attach the file's interfaces first, where they are not")
+  .action(async (file: string, _: unknown, command: Command) =>
+    (await import('./commands/state.ts')).runRestore(file, optionsOf(command)),
+  )
+
+verb(program, 'clear', 'remove all services; the program stays attached').action(async (_: unknown, command: Command) =>
+  (await import('./commands/state.ts')).runClear(optionsOf(command)),
+)
+
+verb(program, 'bench', "measure the packet path on this machine; touches no instance's state")
+  .option('--rounds <n>', 'interleaved rounds (default: 9)', wholeNumber('--rounds'))
+  .option('--cpu <n>', 'the CPU to measure on (default: the last)', wholeNumber('--cpu'))
+  .option('--no-veth', 'leave out the frames that travel over a veth pair')
+  .action(async (_: unknown, command: Command) => (await import('./commands/bench.ts')).runBench(optionsOf(command)))
+
+const quietly = (command: Command): void => {
+  command.exitOverride()
+  command.configureOutput({ writeErr: () => {} })
+  for (const child of command.commands) quietly(child)
+}
+
+const wrongUse = (error: CommanderError): Refusal =>
+  new Refusal(error.message.replace(/^error: /, '').replace(/\n/g, ' '), 'xlb --help, or xlb VERB --help', {
+    usage: true,
+  })
+
+quietly(program)
+try {
+  await program.parseAsync()
+} catch (error) {
+  const json = process.argv.includes('--json')
+  if (!(error instanceof CommanderError)) process.exitCode = reportError(error, json)
+  else if (error.code === 'commander.help')
+    process.exitCode = reportError(new Refusal('no verb was given', 'xlb --help', { usage: true }), json)
+  else if (error.exitCode !== 0) process.exitCode = reportError(wrongUse(error), json)
+}

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { AttachMode } from '../core/preflight-facts.ts'
+import { Refusal } from '../core/refusal.ts'
+import { attach, detach } from '../shell/attach.ts'
+import { type GlobalOptions, makeContext, printWarnings } from './context.ts'
+import { plural } from './text.ts'
+
+export interface AttachArguments extends GlobalOptions {
+  mode: AttachMode
+  services?: number
+  backends?: number
+  flows?: number
+  newFlows?: number
+}
+
+export const runAttach = (interfaceName: string, options: AttachArguments): void => {
+  const context = makeContext(options)
+  const { native, paths, answer } = context
+  const capacity = Object.fromEntries(
+    Object.entries({ services: options.services, backends: options.backends, flows: options.flows }).filter(
+      ([, value]) => value !== undefined,
+    ),
+  )
+  const attached = attach(native, paths, {
+    interfaceName,
+    mode: options.mode,
+    capacity,
+    ...(options.newFlows === undefined ? {} : { newFlows: options.newFlows }),
+  })
+  printWarnings(context, attached.warnings)
+  answer(
+    {
+      instance: paths.name,
+      interface: interfaceName,
+      ifindex: attached.ifindex,
+      mode: attached.mode,
+      reason: attached.reason,
+      warnings: attached.warnings,
+    },
+    `attached to ${interfaceName} in ${attached.mode} mode, ${attached.reason}`,
+  )
+}
+
+export const runDetach = (interfaceName: string | undefined, options: GlobalOptions & { all?: boolean }): void => {
+  if ((interfaceName === undefined) !== (options.all === true)) {
+    throw new Refusal('detach: name one interface, or --all', 'xlb detach eth0, or xlb detach --all', { usage: true })
+  }
+  const { native, paths, answer } = makeContext(options)
+  const ended = detach(native, paths, interfaceName)
+  const services = ended.services > 0 ? `; gone with it: ${plural(ended.services, 'service')}` : ''
+  answer({ instance: paths.name, ...ended }, `detached from ${ended.interfaces.join(', ') || 'nothing'}${services}`)
+}

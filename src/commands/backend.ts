@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+import { formatService, parseBackend, parseService } from '../core/address.ts'
+import { drainBackend, type Path, removeBackend, setBackend } from '../core/desired.ts'
+import type { Change } from '../core/plan.ts'
+import { Refusal } from '../core/refusal.ts'
+import { changeState, withSession } from '../shell/session.ts'
+import { type GlobalOptions, makeContext } from './context.ts'
+
+const report = (options: GlobalOptions, changes: readonly Change[], done: string): void =>
+  makeContext(options).answer(
+    { changed: changes.map(({ kind, name }) => ({ kind, service: name })) },
+    changes.length > 0 ? done : 'nothing to change',
+  )
+
+export const runBackendSet = (
+  serviceText: string,
+  backendText: string,
+  options: GlobalOptions & { weight?: number; force?: boolean },
+): void => {
+  const { native, paths, note } = makeContext(options)
+  const service = parseService(serviceText)
+  const backend = parseBackend(backendText, service.port)
+  const weight = options.weight === undefined ? {} : { weight: options.weight }
+  let path: Path = { kind: 'unresolved', why: 'not asked' }
+  const changes = withSession(native, paths, (session) =>
+    changeState(session, (state, resolver) => {
+      // Words that are wrong are refused before the kernel is asked for a MAC, which may take seconds.
+      setBackend(state, service, backend, { ...weight, path })
+      path = resolver.resolve([backend.address]).get(backend.address) ?? path
+      if (path.kind === 'unresolved' && options.force !== true) {
+        resolver.release([backend.address])
+        throw new Refusal(
+          `backend ${path.why}`,
+          'see that it is up and in this segment; or take it at weight 0 until it answers: --force',
+        )
+      }
+      return setBackend(state, service, backend, { ...weight, path })
+    }),
+  )
+  if (path.kind === 'unresolved') note(`warning: ${path.why}: it has weight 0 until a later verb finds its MAC`)
+  report(options, changes, `set ${backend.address} of ${formatService(service)}`)
+}
+
+export const runBackendDrain = (serviceText: string, backendText: string, options: GlobalOptions): void => {
+  const { native, paths } = makeContext(options)
+  const service = parseService(serviceText)
+  const backend = parseBackend(backendText, service.port)
+  const changes = withSession(native, paths, (session) =>
+    changeState(session, (state) => drainBackend(state, service, backend)),
+  )
+  report(
+    options,
+    changes,
+    `draining ${backend.address} of ${formatService(service)}: no new flows, established ones stay`,
+  )
+}
+
+export const runBackendRemove = (serviceText: string, backendText: string, options: GlobalOptions): void => {
+  const { native, paths } = makeContext(options)
+  const service = parseService(serviceText)
+  const backend = parseBackend(backendText, service.port)
+  const changes = withSession(native, paths, (session) =>
+    changeState(session, (state) => removeBackend(state, service, backend)),
+  )
+  report(options, changes, `removed ${backend.address} of ${formatService(service)}`)
+}

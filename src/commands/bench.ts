@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+import { FLOOR_LRU } from '../bench/harness.ts'
+import { measureLiveFrames, measurePacketPath } from '../bench/packet-path.ts'
+import { cpuReport, vethReport } from '../bench/report.ts'
+import { demandRoot } from '../shell/instance.ts'
+import { type GlobalOptions, makeContext } from './context.ts'
+
+export interface BenchOptions extends GlobalOptions {
+  rounds?: number
+  cpu?: number
+  veth?: boolean
+}
+
+export const runBench = async (options: BenchOptions): Promise<void> => {
+  demandRoot()
+  const { native, answer, note } = makeContext(options)
+  const packetPath = await measurePacketPath(native, {
+    ...(options.rounds === undefined ? {} : { rounds: options.rounds }),
+    ...(options.cpu === undefined ? {} : { cpu: options.cpu }),
+    onRound: (round, rounds) => note(`round ${round} of ${rounds}`),
+  })
+  const liveFrames = options.veth === false ? [] : await measureLiveFrames(native)
+  const parts = [cpuReport(packetPath, FLOOR_LRU), ...(liveFrames.length > 0 ? ['', vethReport(liveFrames)] : [])]
+  answer({ packetPath, liveFrames }, parts.join('\n'))
+}

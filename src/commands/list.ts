@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+import { formatMac, formatService, parseService } from '../core/address.ts'
+import { effectiveWeight } from '../core/desired.ts'
+import { Refusal } from '../core/refusal.ts'
+import { type Counts, readCounts, readReasons } from '../dataplane/counters.ts'
+import { countFlows } from '../dataplane/flows.ts'
+import { Reason } from '../dataplane/layout.gen.ts'
+import type { LiveBackend, LiveService } from '../dataplane/reader.ts'
+import { Neighbours } from '../shell/neighbours.ts'
+import { type Session, withSession } from '../shell/session.ts'
+import { type Context, formatSeed, type GlobalOptions, makeContext } from './context.ts'
+import { duration, grouped, table } from './text.ts'
+
+export interface ListOptions extends GlobalOptions {
+  stats?: boolean
+  rate?: boolean
+}
+
+interface BackendRow {
+  address: string
+  weight: number
+  effectiveWeight: number
+  state: string
+  since: string
+  mac: string | null
+  interface: string | null
+  active: number | null
+  inactive: number | null
+  counts: Counts
+}
+
+interface ServiceRow {
+  service: string
+  scheduler: string
+  forward: string
+  hash: string
+  ringSize: number
+  seed: string
+  changed: string
+  backends: BackendRow[]
+}
+
+interface Listing {
+  instance: string
+  interfaces: { name: string; mode: string; attached: boolean; fault: string | null }[]
+  neighboursReadSecondsAgo: number | null
+  staleMacs: string[]
+  flows: { used: number; capacity: number }
+  services: ServiceRow[]
+  reasons: Record<string, number>
+  /** --rate: over how many seconds the counts were taken; they are then per second. */
+  seconds?: number
+}
+
+const stateOf = ({ want }: LiveBackend): string => {
+  if (want.path.kind === 'unresolved') return 'no-mac'
+  if (want.admin === 'drain') return 'drain'
+  return want.weight === 0 ? 'weight-0' : want.path.kind === 'local' ? 'local' : 'up'
+}
+
+const reasonNames = Object.keys(Reason).filter((name) => name !== 'REASONS')
+
+const reasonsOf = (session: Session): Record<string, number> => {
+  const counts = readReasons(session.plane)
+  return Object.fromEntries(reasonNames.map((name, i) => [name.toLowerCase(), Number(counts[i] ?? 0n)]))
+}
+
+const listing = (session: Session, only: string | undefined, nowMs: number): Listing => {
+  const { plane, live, interfaces, native } = session
+  const flows = countFlows(plane, plane.age())
+  const slotNames = new Map(interfaces.map(({ slot, name }) => [slot, name]))
+  const backendRow = (service: LiveService, backend: LiveBackend): BackendRow => {
+    const { path } = backend.want
+    const tracked = (service.service.flags & 1) !== 0
+    const count = flows.of(service.service.id, backend.index)
+    return {
+      address: backend.want.address,
+      weight: backend.want.weight,
+      effectiveWeight: effectiveWeight(service.want, backend.want),
+      state: stateOf(backend),
+      since: new Date(backend.sinceMs).toISOString(),
+      mac: path.kind === 'link' ? formatMac(path.mac) : null,
+      interface: path.kind === 'link' ? (slotNames.get(path.interfaceSlot) ?? null) : null,
+      // A hashed service keeps no flows, but for those that a change of its ring would have moved.
+      active: tracked ? count.active : null,
+      inactive: tracked ? count.inactive : null,
+      counts: readCounts(plane, backend.counter),
+    }
+  }
+  const chosen = [...live.services.values()].filter(({ name }) => only === undefined || name === only)
+  return {
+    instance: session.paths.name,
+    interfaces: interfaces.map(({ name, mode, attached, fault }) => ({ name, mode, attached, fault: fault ?? null })),
+    neighboursReadSecondsAgo: live.neighboursMs === 0 ? null : (nowMs - live.neighboursMs) / 1000,
+    staleMacs: new Neighbours(native, interfaces).changedSince(live.desired),
+    flows: { used: flows.total, capacity: flows.capacity },
+    services: chosen
+      .map((service) => ({
+        service: service.name,
+        scheduler: service.want.scheduler,
+        forward: service.want.forward,
+        hash: service.want.hash,
+        ringSize: service.service.ringSize,
+        seed: formatSeed(service.want.seed),
+        changed: new Date(service.changedMs).toISOString(),
+        backends: service.backends.map((backend) => backendRow(service, backend)),
+      }))
+      .sort((a, b) => (a.service < b.service ? -1 : 1)),
+    reasons: reasonsOf(session),
+  }
+}
+
+const header = (list: Listing): string[] => {
+  const lines = list.interfaces.map(({ name, mode, attached, fault }) =>
+    attached
+      ? `${name}: attached, ${mode} mode`
+      : `${name}: NOT ATTACHED: ${fault}; no packet is balanced there. Mend: xlb attach ${name}`,
+  )
+  lines.push(`flows: ${grouped(list.flows.used)} of ${grouped(list.flows.capacity)}`)
+  if (list.neighboursReadSecondsAgo !== null) {
+    lines.push(`MACs: as read ${duration(list.neighboursReadSecondsAgo)} ago, when a verb last changed something`)
+  }
+  if (list.staleMacs.length > 0) {
+    lines.push(
+      `MACs CHANGED since: ${list.staleMacs.join(', ')}; packets still go to the old ones. Mend: xlb backend set SERVICE ${list.staleMacs[0]}`,
+    )
+  }
+  return lines
+}
+
+const columnsFor = (options: ListOptions): { names: string[]; of: (row: BackendRow) => string[] } => {
+  if (options.stats === true || options.rate === true) {
+    const unit = options.rate === true ? '/s' : ''
+    return {
+      names: [`FLOWS${unit}`, `PACKETS${unit}`, `BYTES${unit}`],
+      of: ({ counts }) => [grouped(counts.flows), grouped(counts.packets), grouped(counts.bytes)],
+    }
+  }
+  const number = (value: number | null) => (value === null ? '-' : grouped(value))
+  return {
+    names: ['MAC', 'ACTIVE', 'INACTIVE'],
+    of: (row) => [row.mac ?? '-', number(row.active), number(row.inactive)],
+  }
+}
+
+const render = (list: Listing, options: ListOptions): string => {
+  const columns = columnsFor(options)
+  const rows = [['SERVICE', 'BACKEND', 'WEIGHT', 'STATE', ...columns.names]]
+  for (const service of list.services) {
+    rows.push([
+      `${service.service} ${service.scheduler} ${service.forward}`,
+      '',
+      '',
+      '',
+      ...columns.names.map(() => ''),
+    ])
+    for (const backend of service.backends) {
+      rows.push(['', backend.address, String(backend.weight), backend.state, ...columns.of(backend)])
+    }
+  }
+  const lines = [...header(list), '', ...(list.services.length > 0 ? table(rows) : ['no services'])]
+  if (options.stats === true || options.rate === true) {
+    const counted = Object.entries(list.reasons).filter(([, count]) => count > 0)
+    lines.push(
+      '',
+      ...table([
+        ['REASON', options.rate === true ? 'PACKETS/s' : 'PACKETS'],
+        ...counted.map(([name, count]) => [name, grouped(count)]),
+      ]),
+    )
+  }
+  return lines.join('\n')
+}
+
+const perSecond = (before: Listing, after: Listing, seconds: number): Listing => {
+  const rate = (now: bigint, then: bigint) => BigInt(Math.round(Number(now - then) / seconds))
+  const old = new Map(
+    before.services.flatMap(({ service, backends }) =>
+      backends.map((row) => [`${service} ${row.address}`, row.counts]),
+    ),
+  )
+  return {
+    ...after,
+    seconds,
+    services: after.services.map((service) => ({
+      ...service,
+      backends: service.backends.map((row) => {
+        const then = old.get(`${service.service} ${row.address}`) ?? row.counts
+        return {
+          ...row,
+          counts: {
+            packets: rate(row.counts.packets, then.packets),
+            bytes: rate(row.counts.bytes, then.bytes),
+            flows: rate(row.counts.flows, then.flows),
+          },
+        }
+      }),
+    })),
+    reasons: Object.fromEntries(
+      Object.entries(after.reasons).map(([name, count]) => [
+        name,
+        Math.round((count - (before.reasons[name] ?? 0)) / seconds),
+      ]),
+    ),
+  }
+}
+
+const takeListing = (context: Context, only: string | undefined): { list: Listing; at: number } =>
+  withSession(context.native, context.paths, (session) => {
+    if (only !== undefined && !session.live.services.has(only)) {
+      throw new Refusal(`service ${only} does not exist`, '`xlb list` shows the services that do')
+    }
+    const at = Date.now()
+    return { list: listing(session, only, at), at }
+  })
+
+export const runList = async (serviceText: string | undefined, options: ListOptions): Promise<void> => {
+  if (options.stats === true && options.rate === true) {
+    throw new Refusal('list: --stats and --rate exclude each other', 'choose one', { usage: true })
+  }
+  const only = serviceText === undefined ? undefined : formatService(parseService(serviceText))
+  const context = makeContext(options)
+  let { list, at } = takeListing(context, only)
+  if (options.rate === true) {
+    await new Promise((resolve) => setTimeout(resolve, 1000))
+    const later = takeListing(context, only)
+    list = perSecond(list, later.list, (later.at - at) / 1000)
+    at = later.at
+  }
+  context.answer(list, render(list, options))
+}

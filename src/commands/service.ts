@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+import { formatService, parseService } from '../core/address.ts'
+import { addService, type DesiredState, removeService, type ServiceOptions, setService } from '../core/desired.ts'
+import { changeState, random64, withSession } from '../shell/session.ts'
+import { type GlobalOptions, makeContext } from './context.ts'
+
+const change = (options: GlobalOptions, done: string, apply: (state: DesiredState) => DesiredState): void => {
+  const { native, paths, answer } = makeContext(options)
+  const changes = withSession(native, paths, (session) => changeState(session, apply))
+  answer(
+    { changed: changes.map(({ kind, name }) => ({ kind, service: name })) },
+    changes.length > 0 ? done : 'nothing to change',
+  )
+}
+
+const chosen = (options: ServiceOptions): ServiceOptions => {
+  const { scheduler, forward, hash, ringSize, seed } = options
+  return {
+    ...(scheduler === undefined ? {} : { scheduler }),
+    ...(forward === undefined ? {} : { forward }),
+    ...(hash === undefined ? {} : { hash }),
+    ...(ringSize === undefined ? {} : { ringSize }),
+    ...(seed === undefined ? {} : { seed }),
+  }
+}
+
+export const runServiceAdd = (text: string, options: GlobalOptions & ServiceOptions): void => {
+  const service = parseService(text)
+  change(options, `added ${formatService(service)}`, (state) => addService(state, service, chosen(options), random64()))
+}
+
+export const runServiceSet = (text: string, options: GlobalOptions & ServiceOptions): void => {
+  const service = parseService(text)
+  change(options, `changed ${formatService(service)}`, (state) => setService(state, service, chosen(options)))
+}
+
+export const runServiceRemove = (text: string, options: GlobalOptions): void => {
+  const service = parseService(text)
+  change(options, `removed ${formatService(service)}`, (state) => removeService(state, service))
+}

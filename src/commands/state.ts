@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+import { existsSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { type Config, readConfig } from '../config/read.ts'
+import { writeConfig } from '../config/write.ts'
+import type { DesiredState, Path } from '../core/desired.ts'
+import { Refusal } from '../core/refusal.ts'
+import { capacityOf } from '../dataplane/memory.ts'
+import { attach, newFlowsOf } from '../shell/attach.ts'
+import { changeState, type Resolver, random64, withSession } from '../shell/session.ts'
+import { type Context, type GlobalOptions, makeContext, printWarnings } from './context.ts'
+import { plural } from './text.ts'
+
+export const runSave = (options: GlobalOptions & { output?: string }): void => {
+  const { native, paths, json } = makeContext(options)
+  const text = withSession(native, paths, (session) =>
+    writeConfig(
+      {
+        interfaces: session.interfaces,
+        capacity: capacityOf(session.plane),
+        newFlows: newFlowsOf(session.plane),
+        services: session.live.desired,
+      },
+      json ? 'json' : 'yaml',
+    ),
+  )
+  if (options.output === undefined) {
+    process.stdout.write(text)
+    return
+  }
+  writeWhole(options.output, text)
+}
+
+/** Written beside and renamed: a reader, or a crash, sees the old file or the new one. */
+const writeWhole = (file: string, text: string): void => {
+  const beside = `${file}.${process.pid}.tmp`
+  try {
+    writeFileSync(beside, text, { mode: 0o600 })
+    renameSync(beside, file)
+  } catch (error) {
+    rmSync(beside, { force: true })
+    const code = error instanceof Error && 'code' in error ? error.code : error
+    throw new Refusal(
+      `${file}: cannot be written: ${code}`,
+      'name a file in a folder that exists and may be written to',
+    )
+  }
+}
+
+/** Fills in every backend's path, all of them asked at once. */
+const withResolvedPaths = (state: DesiredState, resolver: Resolver, force: boolean, context: Context): DesiredState => {
+  const addresses = new Set([...state.values()].flatMap((service) => service.backends.map(({ address }) => address)))
+  const paths = resolver.resolve(addresses)
+  const silent = [...paths].filter(([, path]) => path.kind === 'unresolved').map(([address]) => address)
+  if (silent.length > 0 && !force) {
+    resolver.release(addresses)
+    throw new Refusal(
+      `${silent.length} backends do not answer ARP: ${silent.slice(0, 5).join(', ')}${silent.length > 5 ? ', ...' : ''}`,
+      'see that they are up and in this segment; or take them at weight 0 until they answer: --force',
+    )
+  }
+  if (silent.length > 0)
+    context.note(
+      `warning: ${silent.length} backends do not answer ARP and have weight 0: ${silent.slice(0, 5).join(', ')}${silent.length > 5 ? ', ...' : ''}`,
+    )
+  const pathOf = (address: string): Path => paths.get(address) ?? { kind: 'unresolved', why: 'not asked' }
+  return new Map(
+    [...state].map(([name, service]) => [
+      name,
+      { ...service, backends: service.backends.map((backend) => ({ ...backend, path: pathOf(backend.address) })) },
+    ]),
+  )
+}
+
+/** `--attach`: the file's interfaces that are not attached yet. */
+const attachMissing = (context: Context, config: Config): void => {
+  const { native, paths } = context
+  const present = existsSync(paths.pins)
+    ? withSession(native, paths, ({ interfaces }) =>
+        interfaces.filter(({ attached }) => attached).map(({ name }) => name),
+      )
+    : []
+  for (const { name, mode } of config.interfaces) {
+    if (present.includes(name)) continue
+    const { capacity, newFlows } = existsSync(paths.pins) ? { capacity: {} } : config
+    const bound = newFlows === undefined ? {} : { newFlows }
+    printWarnings(context, attach(native, paths, { interfaceName: name, mode, capacity, ...bound }).warnings)
+  }
+}
+
+export const runRestore = (file: string, options: GlobalOptions & { force?: boolean; attach?: boolean }): void => {
+  const context = makeContext(options)
+  const { native, paths, answer } = context
+  const config = readConfig(file)
+  if (options.attach === true) attachMissing(context, config)
+  const changes = withSession(native, paths, (session) =>
+    changeState(session, (have, resolver) =>
+      withResolvedPaths(config.desired(have, random64), resolver, options.force === true, context),
+    ),
+  )
+  answer(
+    { changed: changes.map(({ kind, name }) => ({ kind, service: name })) },
+    changes.length > 0 ? `restored from ${file}: ${plural(changes.length, 'service')} changed` : 'nothing to change',
+  )
+}
+
+export const runClear = (options: GlobalOptions): void => {
+  const { native, paths, answer } = makeContext(options)
+  const changes = withSession(native, paths, (session) => changeState(session, () => new Map()))
+  answer(
+    { changed: changes.map(({ kind, name }) => ({ kind, service: name })) },
+    changes.length > 0 ? `removed ${plural(changes.length, 'service')}` : 'nothing to change',
+  )
+}

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+// File -> what it wants. Every fault of the file is reported, not the first alone.
+import { readFileSync } from 'node:fs'
+import { load } from 'js-yaml'
+import { formatService, parseBackend, parseService } from '../core/address.ts'
+import {
+  type Backend,
+  checkCircles,
+  DEFAULT_SCHEDULER,
+  type DesiredState,
+  defaultHash,
+  type Service,
+  serviceFaults,
+} from '../core/desired.ts'
+import { Refusal } from '../core/refusal.ts'
+import type { Capacity } from '../dataplane/memory.ts'
+import { type ConfigFile, configSchema, type ServiceEntry } from './schema.ts'
+
+export interface Config {
+  interfaces: { name: string; mode: 'auto' | 'native' | 'generic' }[]
+  capacity: Partial<Capacity>
+  /** New tracked flows a CPU may record in a second, where the file says it. */
+  newFlows?: number
+  /**
+   * The services. One without a seed keeps that of the same service in `have`, else gets a drawn one. Backends' paths are
+   * yet to be resolved.
+   */
+  desired: (have: DesiredState, random: () => bigint) => DesiredState
+}
+
+const FAULTS_SHOWN = 20
+
+const refuse = (file: string, faults: readonly string[], mend: string): never => {
+  const shown = faults.slice(0, FAULTS_SHOWN).map((fault) => `\n       ${fault}`)
+  const more = faults.length > FAULTS_SHOWN ? `\n       and ${faults.length - FAULTS_SHOWN} more` : ''
+  throw new Refusal(
+    `${file}: ${faults.length === 1 ? 'a fault' : `${faults.length} faults`}; nothing was changed${shown.join('')}${more}`,
+    mend,
+  )
+}
+
+const readText = (file: string): string => {
+  try {
+    return readFileSync(file === '-' ? 0 : file, 'utf8')
+  } catch (error) {
+    throw new Refusal(
+      `${file}: cannot be read: ${error instanceof Error ? error.message : error}`,
+      'name a file that `xlb save` wrote',
+    )
+  }
+}
+
+const parse = (file: string, text: string): unknown => {
+  try {
+    // JSON is YAML too, and what writes it is a program: the built-in parser is ten times as fast.
+    return text.trimStart().startsWith('{') ? JSON.parse(text) : load(text)
+  } catch (error) {
+    throw new Refusal(`${file}: ${error instanceof Error ? error.message : error}`, 'mend the YAML at that place')
+  }
+}
+
+const pathText = (path: readonly PropertyKey[]): string =>
+  path
+    .map((part) => (typeof part === 'number' ? `[${part}]` : `.${String(part)}`))
+    .join('')
+    .replace(/^\./, '')
+
+const validate = (file: string, value: unknown): ConfigFile => {
+  const result = configSchema.safeParse(value ?? {})
+  if (result.success) return result.data
+  return refuse(
+    file,
+    result.error.issues.map(({ path, message }) => `${pathText(path) || 'the file'}: ${message}`),
+    'docs/configuration.md lists every key and its values',
+  )
+}
+
+const UNASKED: Backend['path'] = { kind: 'unresolved', why: 'not asked' }
+
+/** Runs `read` and keeps a Refusal's words as a fault of that place. */
+const collect = <T>(faults: string[], where: string, read: () => T): T | undefined => {
+  try {
+    return read()
+  } catch (error) {
+    if (!(error instanceof Refusal)) throw error
+    faults.push(`${where}: ${error.message}; ${error.mend}`)
+    return undefined
+  }
+}
+
+const serviceOf = (entry: ServiceEntry, where: string, faults: string[]): Service | undefined => {
+  const address = collect(faults, where, () => parseService(entry.service))
+  if (address === undefined) return undefined
+  const backends = entry.backends.flatMap((backend, i): Backend[] => {
+    const parsed = collect(faults, `${where}.backends[${i}]`, () => parseBackend(backend.address, address.port))
+    return parsed === undefined ? [] : [{ ...parsed, weight: backend.weight, admin: backend.admin, path: UNASKED }]
+  })
+  const scheduler = entry.scheduler ?? DEFAULT_SCHEDULER
+  const service: Service = {
+    ...address,
+    scheduler,
+    forward: entry.forward ?? 'dsr',
+    hash: entry.hash ?? defaultHash(scheduler),
+    ringSize: entry['ring-size'] ?? 0,
+    seed: entry.seed === undefined ? 0n : BigInt(entry.seed),
+    seedGiven: entry.seed !== undefined,
+    backends,
+  }
+  for (const fault of serviceFaults(service)) faults.push(`${where}: ${fault.message}; ${fault.mend}`)
+  return service
+}
+
+/** @throws Refusal that lists every fault of the file */
+export const readConfig = (file: string): Config => {
+  const config = validate(file, parse(file, readText(file)))
+  const faults: string[] = []
+  const services = new Map<string, Service>()
+  config.services.forEach((entry, i) => {
+    const where = `services[${i}]`
+    const service = serviceOf(entry, where, faults)
+    if (service === undefined) return
+    const name = formatService(service)
+    if (services.has(name)) faults.push(`${where}: ${name} is there twice; keep one of the two`)
+    services.set(name, service)
+  })
+  collect(faults, 'services', () => checkCircles(services))
+  if (faults.length > 0) refuse(file, faults, 'mend these places and restore again')
+  const { limits } = config
+  return {
+    interfaces: config.interfaces,
+    ...(limits['new-flows'] === undefined ? {} : { newFlows: limits['new-flows'] }),
+    capacity: {
+      ...(limits.services === undefined ? {} : { services: limits.services }),
+      ...(limits.backends === undefined ? {} : { backends: limits.backends }),
+      ...(limits.flows === undefined ? {} : { flows: limits.flows }),
+    },
+    desired: (have, random) =>
+      new Map(
+        [...services].map(([name, service]) => {
+          if (service.seedGiven) return [name, service]
+          const known = have.get(name)
+          return [name, { ...service, seed: known?.seed ?? random(), seedGiven: known?.seedGiven ?? false }]
+        }),
+      ),
+  }
+}

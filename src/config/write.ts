@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+// What is -> the file that `xlb restore` makes it of again.
+import { dump } from 'js-yaml'
+import { formatService } from '../core/address.ts'
+import type { DesiredState, Service } from '../core/desired.ts'
+import type { Capacity } from '../dataplane/memory.ts'
+
+export interface Saved {
+  interfaces: readonly { name: string; mode: string }[]
+  capacity: Capacity
+  newFlows: number
+  services: DesiredState
+}
+
+const entryOf = (service: Service) => ({
+  service: formatService(service),
+  scheduler: service.scheduler,
+  forward: service.forward,
+  hash: service.hash,
+  ...(service.ringSize === 0 ? {} : { 'ring-size': service.ringSize }),
+  // Written also where it was drawn: only with the same seed do the same packets go to the same backends again.
+  seed: `0x${service.seed.toString(16).padStart(16, '0')}`,
+  backends: service.backends.map(({ address, weight, admin }) => ({
+    address,
+    weight,
+    ...(admin === 'drain' ? { admin } : {}),
+  })),
+})
+
+/** The text of the file, with a newline at its end. */
+export const writeConfig = (saved: Saved, format: 'yaml' | 'json'): string => {
+  const value = {
+    interfaces: saved.interfaces.map(({ name, mode }) => ({ name, mode })),
+    limits: { ...saved.capacity, 'new-flows': saved.newFlows },
+    // By name: the order in the maps is one of hashing.
+    services: [...saved.services.values()].map(entryOf).sort((a, b) => (a.service < b.service ? -1 : 1)),
+  }
+  if (format === 'json') return `${JSON.stringify(value, null, 1)}\n`
+  return `# Written by xlb save. The seeds are secret: whoever knows them can aim at one backend.\n${dump(value, { flowLevel: 4, lineWidth: 120 })}`
+}

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+// The interfaces that an instance is attached to: records in the `interfaces` map, links pinned by ifindex.
+import { existsSync } from 'node:fs'
+import { formatMac } from '../core/address.ts'
+import { InterfaceLimit, Interface as InterfaceRecord } from '../dataplane/layout.gen.ts'
+import type { PlaneMemory } from '../dataplane/memory.ts'
+import type { Interface, Native } from '../dataplane/native.ts'
+import { viewOf } from '../dataplane/reader.ts'
+import { linkPin } from './instance.ts'
+
+/** One record in use. `attached` is false where the interface is gone or the link was taken off from outside. */
+export interface AttachedInterface {
+  slot: number
+  name: string
+  ifindex: number
+  mac: string
+  mode: 'native' | 'generic'
+  attached: boolean
+  /** Why it is not attached. */
+  fault?: string
+}
+
+const faultOf = (native: Native, pin: string, name: string, ifindex: number): string | undefined => {
+  const link = native.openLink(pin)
+  try {
+    if (link.info.ifindex === ifindex) return undefined
+  } finally {
+    link.close()
+  }
+  const now = native.netlink.interfaces().find((each) => each.name === name)
+  if (now === undefined) return `${name} was deleted`
+  return now.ifindex === ifindex ? 'its XDP link was detached' : `${name} was deleted and made again`
+}
+
+/** Every interface with a pinned link, in the order of slots. */
+export const attachedInterfaces = (native: Native, pins: string, memory: PlaneMemory): AttachedInterface[] => {
+  const view = viewOf(memory, 'interfaces')
+  const found: AttachedInterface[] = []
+  for (let slot = 0; slot < InterfaceLimit.INTERFACES_MAX; slot++) {
+    const record = InterfaceRecord.read(view, slot * InterfaceRecord.size)
+    // Without a pinned link it is the rest of an attach that was killed, or of a detach.
+    if (record.ifindex === 0 || !existsSync(linkPin(pins, record.ifindex))) continue
+    const fault = faultOf(native, linkPin(pins, record.ifindex), record.name, record.ifindex)
+    found.push({
+      slot,
+      name: record.name,
+      ifindex: record.ifindex,
+      mac: formatMac(record.mac),
+      mode: record.generic === 1 ? 'generic' : 'native',
+      attached: fault === undefined,
+      ...(fault === undefined ? {} : { fault }),
+    })
+  }
+  return found
+}
+
+/** The lowest slot that no pinned link stands for; -1 where all are taken. */
+export const freeSlot = (attached: readonly AttachedInterface[]): number => {
+  const used = new Set(attached.map(({ slot }) => slot))
+  for (let slot = 0; slot < InterfaceLimit.INTERFACES_MAX; slot++) if (!used.has(slot)) return slot
+  return -1
+}
+
+export const writeInterface = (memory: PlaneMemory, slot: number, record: InterfaceRecord): void =>
+  InterfaceRecord.write(viewOf(memory, 'interfaces'), slot * InterfaceRecord.size, record)
+
+/** Notices that an attached interface has got another MAC: one store each. */
+export const refreshInterfaceMacs = (
+  memory: PlaneMemory,
+  attached: readonly AttachedInterface[],
+  now: readonly Interface[],
+  parseMac: (text: string) => bigint,
+): void => {
+  const words = new BigUint64Array(memory.buffer('interfaces'))
+  for (const each of attached) {
+    const mac = now.find(({ ifindex }) => ifindex === each.ifindex)?.mac
+    if (each.attached && mac !== undefined && mac !== '' && mac !== each.mac) {
+      Atomics.store(words, (each.slot * InterfaceRecord.size) / 8, parseMac(mac))
+    }
+  }
+}

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+// The one road by which a verb changes the data plane: lock, read what is live, change the desired state, refresh what the
+// kernel knows, plan, apply.
+import { randomBytes } from 'node:crypto'
+import { existsSync } from 'node:fs'
+import { parseIpv4, parseMac } from '../core/address.ts'
+import { type DesiredState, type Path, withPaths } from '../core/desired.ts'
+import { type Change, plan } from '../core/plan.ts'
+import { Refusal } from '../core/refusal.ts'
+import { namesToCompare } from '../core/state-map.ts'
+import type { KernelPlane } from '../dataplane/kernel.ts'
+import { Root } from '../dataplane/layout.gen.ts'
+import type { Native } from '../dataplane/native.ts'
+import { type LiveState, readLive, scanBackends, viewOf } from '../dataplane/reader.ts'
+import { applyChanges } from '../dataplane/writer.ts'
+import { attachedInstances, demandRoot, type InstancePaths } from './instance.ts'
+import { type AttachedInterface, attachedInterfaces, refreshInterfaceMacs } from './interfaces.ts'
+import { openPlaneAt, withLock } from './lock.ts'
+import { Neighbours } from './neighbours.ts'
+
+export const random64 = (): bigint => randomBytes(8).readBigUInt64LE()
+
+/** What a verb sees of an attached instance, under its lock. */
+export interface Session {
+  native: Native
+  paths: InstancePaths
+  plane: KernelPlane
+  interfaces: AttachedInterface[]
+  live: LiveState
+}
+
+const notAttached = (paths: InstancePaths): Refusal => {
+  const others = attachedInstances()
+  const instance = paths.name === 'default' ? '' : ` (instance ${paths.name})`
+  return new Refusal(
+    `xlb is not attached to any interface${instance}`,
+    others.length > 0
+      ? `xlb attach IFACE, or name an instance that is: --instance ${others.join(' | ')}`
+      : 'attach it first: xlb attach IFACE',
+  )
+}
+
+/**
+ * Runs `action` on what is pinned, while nobody else changes it.
+ * @throws Refusal where the instance is not attached, or its pins are of another version
+ */
+export const withSession = <T>(native: Native, paths: InstancePaths, action: (session: Session) => T): T => {
+  demandRoot()
+  if (!existsSync(paths.pins) && !existsSync(paths.leaving) && !existsSync(paths.building)) throw notAttached(paths)
+  return withLock(native, paths, () => {
+    if (!existsSync(paths.pins)) throw notAttached(paths)
+    const plane = openPlaneAt(native, paths.pins)
+    try {
+      const interfaces = attachedInterfaces(native, paths.pins, plane)
+      return action({ native, paths, plane, interfaces, live: readLive(plane) })
+    } finally {
+      plane.close()
+    }
+  })
+}
+
+/** What a change may use to find backends. */
+export interface Resolver {
+  /** @throws Refusal as Neighbours.resolve does */
+  resolve: (addresses: Iterable<string>) => Map<string, Path>
+  /** Lets go of addresses that were asked for in vain, where no backend uses them. */
+  release: (addresses: Iterable<string>) => void
+}
+
+/**
+ * Changes the desired state and makes the maps follow, in one commit. On the way it takes over what the kernel has learnt since
+ * the last verb: other MACs of backends and of the attached interfaces.
+ * @returns what was changed
+ */
+export const changeState = (
+  session: Session,
+  change: (state: DesiredState, resolver: Resolver) => DesiredState,
+  beforeCommit?: () => void,
+): Change[] => {
+  const { native, plane, live, interfaces } = session
+  const neighbours = new Neighbours(native, interfaces)
+  const resolver: Resolver = {
+    resolve: (addresses) => neighbours.resolve(addresses),
+    release: (addresses) => neighbours.release(unusedOf(plane, live, addresses)),
+  }
+  const wanted = change(live.desired, resolver)
+  const names = new Set([...neighbours.outdated(plane, live), ...namesToCompare(live.desired, wanted)])
+  const want = withPaths(wanted, names, (address, before) => neighbours.refreshed(address, before))
+  const changes = plan(live.desired, want)
+  applyChanges(plane, live, changes, {
+    nowMs: Date.now(),
+    random: random64,
+    ...(beforeCommit === undefined ? {} : { beforeCommit }),
+  })
+  refreshInterfaceMacs(plane, interfaces, native.netlink.interfaces(), parseMac)
+  viewOf(plane, 'root').setBigUint64(Root.offset.neighboursMs, BigInt(Date.now()), true)
+  const gone = goneAddresses(changes)
+  if (gone.size > 0) neighbours.release(unusedOf(plane, readLive(plane), gone))
+  return changes
+}
+
+/** Addresses that some service had and has no more. */
+const goneAddresses = (changes: readonly Change[]): Set<string> => {
+  const gone = new Set<string>()
+  for (const change of changes) {
+    if (change.kind === 'add') continue
+    const kept = new Set(change.kind === 'change' ? change.want.backends.map(({ address }) => address) : [])
+    for (const { address } of change.have.backends) if (!kept.has(address)) gone.add(address)
+  }
+  return gone
+}
+
+/** Of these addresses those that are no live service's backend. */
+const unusedOf = (plane: KernelPlane, live: LiveState, addresses: Iterable<string>): Set<string> => {
+  const unused = new Map([...addresses].map((address) => [parseIpv4(address), address]))
+  scanBackends(plane, live, ({ address }) => {
+    unused.delete(address)
+  })
+  return new Set(unused.values())
+}
