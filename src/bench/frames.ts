@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+// The traffic that bpf/bench.bpf.c makes: smallest IPv4 frames of so many flows to so many services.
+import { fileURLToPath } from 'node:url'
+import type { BpfObject, Native } from '../dataplane/native.ts'
+
+export const BENCH_FILE = fileURLToPath(new URL('../../build/bpf/bench.bpf.o', import.meta.url))
+
+export const TCP_SYN = 0x02
+export const TCP_ACK = 0x10
+
+export interface Traffic {
+  /** As the report names it: `64 K flows`. */
+  name: string
+  protocol: 'tcp' | 'udp'
+  /** TCP_SYN for floods and first packets, TCP_ACK for established connections. Unused for UDP. */
+  flags: number
+  /** A power of two up to 2^31; 'new': no flow comes twice in 2^32 packets. */
+  flows: number | 'new'
+  /** Each flow goes to one of so many services, up to 65,536; see vipOfService. */
+  services: number
+}
+
+/** Hardware addresses: the director's own (frames come to it), the client's side, the backend's (the floors send there). */
+export interface Macs {
+  director: string
+  client: string
+  backend: string
+}
+
+export const DEFAULT_MACS: Macs = {
+  director: '02:00:00:be:00:01',
+  client: '02:00:00:be:00:02',
+  backend: '02:00:00:be:00:03',
+}
+
+/** Without FCS. */
+export const FRAME_BYTES = 60
+export const SERVICE_PORT = 80
+
+const FIRST_VIP = 0xc6_12_00_01
+const ETHERNET_BYTES = 14
+
+/** 198.18.0.1 and on (RFC 2544 appendix C.2.2: for benchmarks), in host order. */
+export const vipOfService = (service: number): number => FIRST_VIP + service
+
+const macBytes = (mac: string): Buffer => Buffer.from(mac.replaceAll(':', ''), 'hex')
+
+/** What all frames of `traffic` share. Addresses and the source port are the program's to write. */
+export const templateFrame = (traffic: Traffic, macs: Macs): Buffer => {
+  const frame = Buffer.alloc(FRAME_BYTES)
+  macBytes(macs.director).copy(frame, 0)
+  macBytes(macs.client).copy(frame, 6)
+  frame.writeUInt16BE(0x0800, 12)
+  const ip = frame.subarray(ETHERNET_BYTES)
+  const bytes = FRAME_BYTES - ETHERNET_BYTES
+  ip[0] = 0x45
+  ip.writeUInt16BE(bytes, 2)
+  ip.writeUInt16BE(0x4000, 6) // do not fragment
+  ip[8] = 64
+  ip[9] = traffic.protocol === 'tcp' ? 6 : 17
+  const transport = ip.subarray(20)
+  transport.writeUInt16BE(SERVICE_PORT, 2)
+  if (traffic.protocol === 'tcp') {
+    transport[12] = 5 << 4
+    transport[13] = traffic.flags
+    transport.writeUInt16BE(0xffff, 14)
+  } else {
+    transport.writeUInt16BE(bytes - 20, 4)
+  }
+  return frame
+}
+
+const word32 = (value: number): Buffer => {
+  const bytes = Buffer.alloc(4)
+  bytes.writeUInt32LE(value)
+  return bytes
+}
+
+const macWord = (mac: string): Buffer => Buffer.concat([macBytes(mac), Buffer.alloc(2)])
+
+const checkTraffic = ({ name, flows, services }: Traffic): void => {
+  if (flows !== 'new' && (!Number.isInteger(Math.log2(flows)) || flows > 2 ** 31)) {
+    throw new RangeError(`traffic '${name}': ${flows} flows; choose a power of two up to 2^31`)
+  }
+  if (!Number.isInteger(services) || services < 1 || services > 65_536) {
+    throw new RangeError(`traffic '${name}': ${services} services; choose 1-65536`)
+  }
+}
+
+/**
+ * Loads these programs of bpf/bench.bpf.c, their frames being those of `traffic`. `floorFlows` is the size of the flow table
+ * that bench_floor_lru asks.
+ */
+export const loadBench = (
+  native: Native,
+  programs: readonly string[],
+  traffic: Traffic,
+  options: { macs: Macs; floorFlows?: number },
+): BpfObject => {
+  checkTraffic(traffic)
+  const object = native.openObject(BENCH_FILE)
+  try {
+    for (const name of object.programNames) object.setAutoload(name, programs.includes(name))
+    object.setMaxEntries('floor_flows', options.floorFlows ?? 1)
+    const frame = Buffer.alloc(64)
+    templateFrame(traffic, options.macs).copy(frame)
+    object.setConstant('frame', frame)
+    object.setConstant('flow_mask', word32(traffic.flows === 'new' ? 0xffff_ffff : traffic.flows - 1))
+    object.setConstant('flow_step', word32(0x9e37_79b1))
+    object.setConstant('services', word32(traffic.services))
+    object.setConstant('first_vip', word32(FIRST_VIP))
+    object.setConstant('floor_destination_mac', macWord(options.macs.backend))
+    object.setConstant('floor_source_mac', macWord(options.macs.director))
+    object.load()
+    return object
+  } catch (error) {
+    object.close()
+    throw error
+  }
+}

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+// scripts/bench: everything that is measured, as a table and as JSON. `xlb bench` has the packet-path part of it.
+import { writeFileSync } from 'node:fs'
+import { parseArgs } from 'node:util'
+import { table } from '../commands/text.ts'
+import { loadNative } from '../dataplane/native.ts'
+import { demandRoot } from '../shell/instance.ts'
+import { type ControlPlaneResult, measureControlPlane } from './control-plane.ts'
+import { checkFlowTable, type FlowTableResult } from './flow-table.ts'
+import { FLOOR_LRU } from './harness.ts'
+import { measureLiveFrames, measurePacketPath } from './packet-path.ts'
+import { cpuReport, vethReport } from './report.ts'
+
+const { values: options } = parseArgs({
+  options: {
+    only: { type: 'string', multiple: true },
+    rounds: { type: 'string', default: '9' },
+    json: { type: 'string' },
+  },
+})
+const PARTS = ['packets', 'veth', 'flows', 'control'] as const
+const parts = options.only ?? PARTS
+for (const part of parts) {
+  if (!PARTS.some((known) => known === part)) {
+    process.stderr.write(`bench: --only ${part} is not known; choose one of: ${PARTS.join(', ')}\n`)
+    process.exit(2)
+  }
+}
+
+const print = (text: string): void => {
+  process.stdout.write(`${text}\n`)
+}
+const progress = (text: string): void => {
+  process.stderr.write(`${text}\n`)
+}
+
+const flowReport = (result: FlowTableResult): string =>
+  table([
+    ['flow table', 'COUNT'],
+    ...Object.entries(result).map(([name, value]) => [name, value.toLocaleString('en')]),
+  ]).join('\n')
+
+const controlReport = (result: ControlPlaneResult): string =>
+  [
+    `control plane: ${result.services} services of ${result.backendsPerService} backends, a file of ${result.fileBytes} octets`,
+    ...table([
+      ['command', 'ms', 'lowest', 'highest', 'MiB resident', 'runs'],
+      ...result.commands.map(({ command, ms, lowestMs, highestMs, residentMiB, runs }) => [
+        command,
+        ...[ms, lowestMs, highestMs, residentMiB, runs].map(String),
+      ]),
+    ]),
+    `maps: ${result.mapsTotalMiB} MiB (${Object.entries(result.mapsMiB)
+      .filter(([, size]) => size >= 1)
+      .map(([name, size]) => `${name} ${size}`)
+      .join(', ')})`,
+  ].join('\n')
+
+demandRoot()
+const native = loadNative()
+const results: Record<string, unknown> = {}
+if (parts.includes('packets')) {
+  progress('packet path: about two minutes')
+  const measured = await measurePacketPath(native, {
+    rounds: Number(options.rounds),
+    onRound: (round, rounds) => progress(`  round ${round} of ${rounds}`),
+  })
+  results.packetPath = measured
+  print(`${cpuReport(measured, FLOOR_LRU)}\n`)
+}
+if (parts.includes('veth')) {
+  progress('live frames over veth')
+  const measured = await measureLiveFrames(native)
+  results.liveFrames = measured
+  print(`${vethReport(measured)}\n`)
+}
+if (parts.includes('flows')) {
+  progress('flow table')
+  const measured = checkFlowTable(native)
+  results.flowTable = measured
+  print(`${flowReport(measured)}\n`)
+}
+if (parts.includes('control')) {
+  progress('control plane: about half a minute')
+  const measured = measureControlPlane(native)
+  results.controlPlane = measured
+  print(`${controlReport(measured)}\n`)
+}
+if (options.json !== undefined) writeFileSync(options.json, `${JSON.stringify(results, null, 2)}\n`)

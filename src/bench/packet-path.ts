@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+// What `xlb bench` measures of the packet path, beside the floors in the same run.
+import type { Native } from '../dataplane/native.ts'
+import { TCP_ACK, TCP_SYN, type Traffic } from './frames.ts'
+import { type Case, loadFloors, type MeasureOptions, measure, type Result } from './harness.ts'
+import { type BenchPlane, makePlane, type PlaneOptions } from './plane.ts'
+import { measureVeth, type VethResult } from './veth.ts'
+
+const tcp = (name: string, flags: number, flows: Traffic['flows'], services = 1): Traffic => ({
+  name,
+  protocol: 'tcp',
+  flags,
+  flows,
+  services,
+})
+
+const ONE = tcp('1 flow', TCP_ACK, 1)
+const SOME = tcp('64 K flows', TCP_ACK, 2 ** 16)
+const MANY = tcp('1 M flows', TCP_ACK, 2 ** 20)
+const NEW = tcp('new flows', TCP_SYN, 'new')
+const OVER_100 = tcp('64 K flows, 100 services', TCP_ACK, 2 ** 16, 100)
+const OVER_4000 = tcp('64 K flows, 4000 services', TCP_ACK, 2 ** 16, 4000)
+
+/** SYNs of the flows that the measured packets continue. */
+const opening = (traffic: Traffic): NonNullable<Case['warm']> =>
+  traffic.flows === 'new' ? [] : [{ traffic: { ...traffic, flags: TCP_SYN }, packets: traffic.flows }]
+
+const XDP_PASS = 2
+/** A service that no bench frame is for. */
+const ELSEWHERE = 60_000
+
+export interface PacketPathOptions extends MeasureOptions {
+  /** Frames of the veth measurement are left out. */
+  withoutVeth?: boolean
+}
+
+/** ns a packet of both paths and of the floors. */
+export const measurePacketPath = async (native: Native, options: PacketPathOptions): Promise<Result[]> => {
+  const planes: BenchPlane[] = []
+  const make = (wanted: Omit<PlaneOptions, 'backends'>): BenchPlane => {
+    const plane = makePlane(native, { backends: 4, ...wanted })
+    planes.push(plane)
+    return plane
+  }
+  const floors = loadFloors(native, [ONE, SOME, MANY, NEW])
+  try {
+    const cases: Case[] = [...floors.cases]
+    const hashed = make({ scheduler: 'mh', services: 1 })
+    for (const traffic of [ONE, SOME, MANY, NEW]) cases.push({ program: 'hashed (mh)', traffic, run: hashed.program })
+    // Each with a table of its own: the flows of one case must not be in the way of another's.
+    for (const traffic of [ONE, SOME, MANY, NEW]) {
+      const tracked = make({ scheduler: 'rr', services: 1 })
+      cases.push({ program: 'tracked (rr)', traffic, run: tracked.program, warm: opening(traffic) })
+    }
+    const bounded = make({ scheduler: 'rr', services: 1, newFlows: 1000 })
+    cases.push({ program: 'tracked (rr), SYN flood beyond the bound', traffic: NEW, run: bounded.program })
+    for (const [traffic, services] of [
+      [OVER_100, 100],
+      [OVER_4000, 4000],
+    ] as const) {
+      const spread = make({ scheduler: 'mh', services })
+      cases.push({ program: 'hashed (mh)', traffic, run: spread.program })
+      cases.push({ program: `hashed (mh), one of ${services} services`, traffic: ONE, run: spread.program })
+    }
+    const elsewhere = make({ scheduler: 'mh', services: 4000, firstService: ELSEWHERE })
+    for (const traffic of [ONE, MANY]) {
+      cases.push({ program: 'not for a VIP', traffic, run: elsewhere.program, verdict: XDP_PASS })
+    }
+    return await measure(native, cases, options)
+  } finally {
+    floors.close()
+    for (const plane of planes) plane.close()
+  }
+}
+
+/** Mpps over a veth pair, beside a program that rewrites the MACs and does nothing else. */
+export const measureLiveFrames = async (native: Native, signal?: AbortSignal): Promise<VethResult[]> => {
+  const hashed = makePlane(native, { scheduler: 'mh', services: 1, backends: 4 })
+  const tracked = makePlane(native, { scheduler: 'rr', services: 1, backends: 4 })
+  try {
+    return await measureVeth(
+      native,
+      [
+        { program: 'hashed (mh)', run: hashed.program },
+        { program: 'tracked (rr)', run: tracked.program },
+      ],
+      { traffic: SOME, ...(signal === undefined ? {} : { signal }) },
+    )
+  } finally {
+    hashed.close()
+    tracked.close()
+  }
+}

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+// The program under test with maps of its own: pinned nowhere, attached to nothing, so that a bench beside a working
+// director disturbs neither its maps nor its packets.
+import { formatIpv4, parseMac } from '../core/address.ts'
+import type { Backend, DesiredState, Scheduler, Service } from '../core/desired.ts'
+import { defaultHash } from '../core/desired.ts'
+import { plan } from '../core/plan.ts'
+import { KernelPlane, ownSource } from '../dataplane/kernel.ts'
+import type { Capacity } from '../dataplane/memory.ts'
+import type { BpfProgram, Native } from '../dataplane/native.ts'
+import { readLive } from '../dataplane/reader.ts'
+import { applyChanges } from '../dataplane/writer.ts'
+import { formatPlane, loadProgram, makeMaps, makeSettings } from '../shell/attach.ts'
+import { writeInterface } from '../shell/interfaces.ts'
+import { random64 } from '../shell/session.ts'
+import { DEFAULT_MACS, SERVICE_PORT, vipOfService } from './frames.ts'
+
+export interface PlaneOptions {
+  scheduler: Scheduler
+  services: number
+  backends: number
+  /** Number of the first service (frames.ts); absent: 0. */
+  firstService?: number
+  /** New tracked flows a second; absent: without bound. */
+  newFlows?: number
+  flows?: number
+}
+
+export interface BenchPlane {
+  program: BpfProgram
+  plane: KernelPlane
+  close: () => void
+}
+
+const WITHOUT_BOUND = 2 ** 30
+
+const servicesOf = (options: PlaneOptions): DesiredState => {
+  const backends = Array.from(
+    { length: options.backends },
+    (_, i): Backend => ({
+      address: formatIpv4(0x0a_ff_00_01 + i),
+      port: SERVICE_PORT,
+      weight: 1,
+      admin: 'up',
+      path: { kind: 'link', mac: parseMac(DEFAULT_MACS.backend), interfaceSlot: 0 },
+    }),
+  )
+  const first = options.firstService ?? 0
+  const services = Array.from(
+    { length: options.services },
+    (_, i): Service => ({
+      protocol: 'tcp',
+      vip: formatIpv4(vipOfService(first + i)),
+      port: SERVICE_PORT,
+      scheduler: options.scheduler,
+      forward: 'dsr',
+      hash: defaultHash(options.scheduler),
+      ringSize: 0,
+      seed: random64(),
+      seedGiven: false,
+      backends,
+    }),
+  )
+  return new Map(services.map((service) => [`tcp://${service.vip}:${service.port}`, service]))
+}
+
+/** A plane with these services, ready to be run. */
+export const makePlane = (native: Native, options: PlaneOptions): BenchPlane => {
+  const capacity: Capacity = {
+    services: options.services + 16,
+    backends: options.services * options.backends + 64,
+    flows: options.flows ?? 2 ** 21,
+  }
+  const settings = makeSettings(native, capacity, options.newFlows ?? WITHOUT_BOUND)
+  const maps = makeMaps(native, capacity)
+  const object = loadProgram(native, maps, 0, settings)
+  formatPlane(maps, settings)
+  const plane = new KernelPlane(native, ownSource(maps, object))
+  writeInterface(plane, 0, { mac: parseMac(DEFAULT_MACS.director), ifindex: 1, generic: 0, name: 'bench' })
+  const live = readLive(plane)
+  applyChanges(plane, live, plan(live.desired, servicesOf(options)), { nowMs: Date.now(), random: random64 })
+  const program = object.program('xlb')
+  return {
+    program,
+    plane,
+    close: () => {
+      program.close()
+      object.close()
+      plane.close()
+      for (const map of maps.values()) map.close()
+    },
+  }
+}
