@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: Apache-2.0
+// Wrong input is refused whole: the exit code says whose fault it is, stderr what, where and how to mend it, and nothing
+// changes.
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import test from 'ava'
+import { Root } from '../../src/dataplane/layout.gen.ts'
+import { loadNative } from '../../src/dataplane/native.ts'
+import { viewOf } from '../../src/dataplane/reader.ts'
+import { pathsOf } from '../../src/shell/instance.ts'
+import { openPlaneAt } from '../../src/shell/lock.ts'
+import { hasRoot, Lab } from '../lab/lab.ts'
+import { attach, backends, restore, save } from '../lab/xlb.ts'
+import { BAD_WORDS, WEB } from './bad-words.ts'
+import { refuses, type Wrong } from './wrong.ts'
+
+const labTest = hasRoot() ? test.serial : test.serial.skip
+const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url))
+
+let lab: Lab
+let before = ''
+let folder = ''
+const ends: (() => unknown)[] = []
+
+test.before(async () => {
+  if (!hasRoot()) return
+  folder = mkdtempSync(join(tmpdir(), 'xlb-bad-'))
+  ends.push(() => rmSync(folder, { recursive: true, force: true }))
+  lab = await Lab.up({ teardown: (end) => ends.push(end) }, { servers: 2 })
+  await attach(lab)
+  await restore(lab, [
+    { service: WEB, scheduler: 'mh', backends: backends(lab, 1) },
+    { service: 'udp://10.89.0.100:53', scheduler: 'rr', backends: backends(lab, 2) },
+  ])
+  before = await save(lab)
+})
+
+test.after.always(async () => {
+  for (const end of ends.reverse()) await end()
+})
+
+for (const wrong of BAD_WORDS) {
+  labTest(`refused with exit code 2: ${wrong.what}`, (t) => refuses(t, lab, wrong))
+}
+
+const UNKNOWN = 'tcp://10.89.0.100:8080'
+
+const BAD_WORLD: readonly Wrong[] = [
+  {
+    what: 'a service that is there',
+    argv: ['service', 'add', WEB],
+    code: 1,
+    says: [`service ${WEB} exists already`, `xlb service set ${WEB}`],
+  },
+  {
+    what: 'set of an unknown service',
+    argv: ['service', 'set', UNKNOWN],
+    code: 1,
+    says: [`${UNKNOWN} does not exist`, 'xlb list'],
+  },
+  { what: 'rm of an unknown service', argv: ['service', 'rm', UNKNOWN], code: 1, says: [`${UNKNOWN} does not exist`] },
+  {
+    what: 'a backend of an unknown service',
+    argv: ['backend', 'set', UNKNOWN, '10.89.0.21'],
+    code: 1,
+    says: [`${UNKNOWN} does not exist`],
+  },
+  {
+    what: 'drain of an unknown backend',
+    argv: ['backend', 'drain', WEB, '10.89.0.22'],
+    code: 1,
+    says: ['backend 10.89.0.22', 'does not exist', '10.89.0.21'],
+  },
+  {
+    what: 'rm of an unknown backend',
+    argv: ['backend', 'rm', WEB, '10.89.0.22'],
+    code: 1,
+    says: ['backend 10.89.0.22', 'does not exist'],
+  },
+  {
+    what: 'list of an unknown service',
+    argv: ['list', UNKNOWN],
+    code: 1,
+    says: [`${UNKNOWN} does not exist`, 'xlb list'],
+  },
+  {
+    what: 'a VIP as a backend',
+    argv: ['backend', 'set', WEB, '10.89.0.100'],
+    code: 1,
+    says: ['10.89.0.100', 'is a VIP itself', 'by its own address'],
+  },
+  {
+    what: 'a backend as a VIP',
+    argv: ['service', 'add', 'tcp://10.89.0.21:80'],
+    code: 1,
+    says: ['10.89.0.21', 'is a VIP itself'],
+  },
+  {
+    what: 'an interface that is attached',
+    argv: ['attach', 'eth0'],
+    code: 1,
+    says: ['attached to eth0 already', 'xlb detach eth0'],
+  },
+  { what: 'the loopback', argv: ['attach', 'lo'], code: 1, says: ['lo is the loopback', 'eth0'] },
+  {
+    what: 'detach of an interface that is not attached',
+    argv: ['detach', 'eth9'],
+    code: 1,
+    says: ['not attached to eth9', 'eth0'],
+  },
+  {
+    what: 'a file that is missing',
+    argv: ['restore', '/nonexistent/xlb.yaml'],
+    code: 1,
+    says: ['/nonexistent/xlb.yaml', 'cannot be read', 'xlb save'],
+  },
+  { what: 'a folder in place of a file', argv: ['restore', '/'], code: 1, says: ['/: cannot be read', 'xlb save'] },
+  {
+    what: 'a place that cannot be written',
+    argv: ['save', '--output', '/nonexistent/xlb.yaml'],
+    code: 1,
+    says: ['/nonexistent/xlb.yaml'],
+  },
+]
+
+for (const wrong of BAD_WORLD) {
+  labTest(`refused with exit code 1: ${wrong.what}`, (t) => refuses(t, lab, wrong))
+}
+
+const FAULTY = `
+services:
+  - service: tcp://10.89.0.101:70000
+    backends: []
+  - service: tcp://10.89.0.102:80
+    ring-size: 1000
+    backends:
+      - { address: 10.89.0.300 }
+      - { address: 10.89.0.22 }
+      - { address: 10.89.0.22 }
+  - { service: "tcp://10.89.0.103:80", backends: [ { address: 10.89.0.102 } ] }
+  - { service: "tcp://10.89.0.104:80" }
+  - { service: "tcp://10.89.0.104:80" }
+`
+
+const MISTYPED = `
+interfaces: [ { name: eth0, mode: fast } ]
+limits: { services: many }
+services:
+  - { service: "tcp://10.89.0.101:80", sheduler: rr }
+  - { service: "tcp://10.89.0.101:81", scheduler: lc, backends: [ { address: 10.89.0.22, weight: 70000 } ] }
+  - { service: "tcp://10.89.0.101:82", seed: 12345 }
+  - { backends: [] }
+`
+
+const BAD_FILES: readonly Wrong[] = [
+  {
+    what: 'a file with several faults, all of them named',
+    argv: ['restore', '-'],
+    input: FAULTY,
+    code: 1,
+    says: [
+      'nothing was changed',
+      /services\[0\]: .*port 70000 exceeds 65535/,
+      /services\[1\]: .*ring size 1000 is not a prime/,
+      /services\[1\]\.backends\[0\]: .*'10\.89\.0\.300' is not an IPv4 address/,
+      /services\[1\].*10\.89\.0\.22.*is there twice/,
+      /services.*10\.89\.0\.102.*is a VIP itself/,
+      /services\[4\]: tcp:\/\/10\.89\.0\.104:80 is there twice/,
+    ],
+  },
+  {
+    what: 'a file with keys and values of the wrong kind, all of them named',
+    argv: ['restore', '-'],
+    input: MISTYPED,
+    code: 1,
+    says: [
+      /interfaces\[0\]/,
+      /limits\.services/,
+      /services\[0\].*sheduler/,
+      /services\[1\]\.scheduler/,
+      /services\[1\]\.backends\[0\]\.weight/,
+      /services\[2\]\.seed/,
+      /services\[3\]\.service/,
+      'nothing was changed',
+    ],
+  },
+  { what: 'malformed YAML', argv: ['restore', '-'], input: 'services: [ {', code: 1, says: ['-: ', /mend/] },
+  { what: 'malformed JSON', argv: ['restore', '-'], input: '{ "services": ', code: 1, says: ['-: ', /JSON/, /mend/] },
+  { what: 'a file that is a list', argv: ['restore', '-'], input: '- a\n- b\n', code: 1, says: ['the file', /object/] },
+  { what: 'a file that is a number', argv: ['restore', '-'], input: '42\n', code: 1, says: ['the file', /object/] },
+]
+
+for (const wrong of BAD_FILES) {
+  labTest(`refused with exit code 1: ${wrong.what}`, async (t) => {
+    await refuses(t, lab, wrong)
+    // The same text by its file's name: the message says which file.
+    const file = join(folder, 'faulty.yaml')
+    writeFileSync(file, wrong.input ?? '')
+    const { code, stderr } = await lab.xlb(['restore', file])
+    t.is(code, wrong.code)
+    t.true(stderr.includes(file), stderr)
+  })
+}
+
+labTest('every verb of an instance that is not attached fails with 1, and names those that are', async (t) => {
+  const verbs = [['list'], ['save'], ['clear'], ['service', 'add', WEB], ['backend', 'rm', WEB, '10.89.0.21']]
+  for (const verb of verbs) {
+    const argv = [process.execPath, CLI, '--instance', `${lab.prefix}-none`, ...verb]
+    const { code, stdout, stderr } = await lab.run('director', argv)
+    t.is(code, 1, verb.join(' '))
+    t.is(stdout, '')
+    t.regex(stderr, /^xlb: xlb is not attached to any interface \(instance .*-none\)$/m)
+    t.true(stderr.includes(lab.prefix) && stderr.includes('xlb attach'), stderr)
+  }
+  const { code } = await lab.run('director', [
+    process.execPath,
+    CLI,
+    '--instance',
+    `${lab.prefix}-none`,
+    'detach',
+    '--all',
+  ])
+  t.is(code, 1)
+  t.is(await save(lab), before)
+})
+
+labTest('an instance name that is no name fails with 2, from the environment too', async (t) => {
+  for (const name of ['../x', 'a b', 'x'.repeat(65), 'ä', 'a~building']) {
+    const { code, stderr } = await lab.run('director', [process.execPath, CLI, 'list'], { env: { XLB_INSTANCE: name } })
+    t.is(code, 2, name)
+    t.true(stderr.includes(`instance '${name}'`) && stderr.includes('1 to 64'), stderr)
+  }
+})
+
+labTest('without root every verb fails with 1 and says so', async (t) => {
+  // Nobody, but one who may read xlb's own files wherever this tree lies.
+  const reads = ['--inh-caps=+dac_read_search', '--ambient-caps=+dac_read_search']
+  const user = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', ...reads]
+  for (const verb of [['list'], ['attach', 'eth0'], ['clear'], ['detach', '--all'], ['service', 'rm', WEB]]) {
+    const argv = [...user, process.execPath, CLI, '--instance', lab.prefix, ...verb]
+    const { code, stdout, stderr } = await lab.run('director', argv)
+    t.is(code, 1, verb.join(' '))
+    t.is(stdout, '')
+    t.regex(stderr, /xlb needs root/)
+    t.regex(stderr, /sudo/)
+  }
+  t.is(await save(lab), before)
+})
+
+labTest('pins of another contract version fail with 1, both versions named, and stay as they are', async (t) => {
+  const plane = openPlaneAt(loadNative(), pathsOf(lab.instance()).pins)
+  const root = viewOf(plane, 'root')
+  const ours = root.getUint32(Root.offset.contract, true)
+  t.teardown(() => plane.close())
+  try {
+    root.setUint32(Root.offset.contract, ours + 41, true)
+    for (const verb of [['list'], ['clear'], ['service', 'rm', WEB], ['attach', 'eth0'], ['detach', '--all']]) {
+      const { code, stdout, stderr } = await lab.xlb(verb)
+      t.is(code, 1, verb.join(' '))
+      t.is(stdout, '')
+      t.regex(stderr, new RegExp(`version ${ours + 41} of the map layouts, this xlb version ${ours}\\n`))
+      t.regex(stderr, /use the xlb that attached it/)
+    }
+  } finally {
+    root.setUint32(Root.offset.contract, ours, true)
+  }
+  t.is(await save(lab), before)
+})
+
+labTest('after all of this xlb save prints, byte for byte, what it printed before', async (t) => {
+  t.is(await save(lab), before)
+})

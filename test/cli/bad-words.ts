@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+// Wrong words on the command line, given to an instance that is attached to eth0 and has WEB with the backend 10.89.0.21.
+import type { Wrong } from './wrong.ts'
+
+export const WEB = 'tcp://10.89.0.100:80'
+const RS1 = '10.89.0.21'
+
+const badService = (text: string, ...says: (string | RegExp)[]): Wrong => ({
+  what: `service '${text}'`,
+  argv: ['service', 'add', text],
+  code: 2,
+  says: [`service '${text}'`, ...says],
+})
+
+const badBackend = (text: string, ...says: (string | RegExp)[]): Wrong => ({
+  what: `backend '${text}'`,
+  argv: ['backend', 'set', WEB, text],
+  code: 2,
+  says: [`backend '${text}'`, ...says],
+})
+
+const badOption = (option: string, value: string, ...says: (string | RegExp)[]): Wrong => ({
+  what: `${option} ${value}`,
+  argv: ['service', 'add', 'tcp://10.89.0.100:8080', option, value],
+  code: 2,
+  says: [value, ...says],
+})
+
+const badWeight = (value: string, ...says: string[]): Wrong => ({
+  what: `--weight ${value}`,
+  argv: ['backend', 'set', WEB, RS1, '--weight', value],
+  code: 2,
+  says: [value, 'weight', ...says],
+})
+
+const wrongUse = (what: string, argv: readonly string[], ...says: (string | RegExp)[]): Wrong => ({
+  what,
+  argv,
+  code: 2,
+  says,
+})
+
+export const BAD_WORDS: readonly Wrong[] = [
+  badService('foo', 'is not of the form PROTOCOL://VIP:PORT', 'write tcp://192.0.2.10:80'),
+  badService('', 'is not of the form'),
+  badService('tcp://10.89.0.100:80/x', /port|form/),
+  badService('http://10.89.0.100:80', "protocol 'http' is not balanced", 'choose tcp or udp'),
+  badService('tcp://10.89.0.100', 'has no port', 'write tcp://10.89.0.100:80'),
+  badService('tcp://10.89.0.100:', 'has no port'),
+  badService('tcp://10.89.0.100:0', 'port 0 is reserved', 'choose a port from 1 to 65535'),
+  badService('tcp://10.89.0.100:70000', 'port 70000 exceeds 65535', 'choose a port from 1 to 65535'),
+  badService('tcp://10.89.0.100:abc', "'abc' is not a port number", 'choose a port from 1 to 65535'),
+  badService('tcp://10.89.0.100:-1', /port/),
+  badService('tcp://10.89.0.100:*', 'a service of several ports is not supported'),
+  badService('tcp://10.89.0.100:80-90', 'a service of several ports is not supported'),
+  badService('tcp://[2001:db8::1]:80', 'IPv6', 'give a unicast IPv4 address'),
+  badService('tcp://10.89.0.300:80', "'10.89.0.300' is not an IPv4 address", 'give a unicast IPv4 address'),
+  badService('tcp://010.89.0.1:80', "'010.89.0.1' is not an IPv4 address"),
+  badService('tcp://10.89.0:80', 'is not an IPv4 address'),
+  badService('tcp://www.example.org:80', 'is not an IPv4 address'),
+  badService('tcp://0.0.0.0:80', '0.0.0.0/8'),
+  badService('tcp://127.0.0.1:80', 'loopback'),
+  badService('tcp://224.0.0.1:80', 'multicast'),
+  badService('tcp://255.255.255.255:80', 'broadcast'),
+  badBackend('10.89.0.256', 'is not an IPv4 address', 'give a unicast IPv4 address'),
+  badBackend('2001:db8::1', 'IPv6', 'its service is IPv4'),
+  badBackend('10.89.0.22:81', "differs from the service's 80", 'leave the port out'),
+  badBackend('10.89.0.22:70000', 'port 70000 exceeds 65535'),
+  badBackend('10.89.0.22:', /port/),
+  badBackend('rs2', 'is not an IPv4 address'),
+  badBackend('127.0.0.1', 'loopback'),
+  badOption('--scheduler', 'lc', '--scheduler', 'choose one of: rr, wrr, mh, sh'),
+  badOption('--forward', 'nat', '--forward', 'choose one of: dsr'),
+  badOption('--hash', 'destination', '--hash', 'choose one of: source, source-port'),
+  badOption('--ring-size', '1000', 'ring size 1000 is not a prime', 'choose a prime'),
+  badOption('--ring-size', '1048583', 'exceeds 1048573', 'choose a smaller prime'),
+  badOption('--ring-size', '-7', '--ring-size'),
+  badOption('--ring-size', '10.5', '--ring-size', 'is not a whole number'),
+  badOption('--seed', 'xyz', '--seed', 'is not a 64-bit number', '0x0123456789abcdef'),
+  badOption('--seed', '0x10000000000000000', 'is not a 64-bit number'),
+  badOption('--seed', '18446744073709551616', 'is not a 64-bit number'),
+  wrongUse(
+    'an unknown option',
+    ['service', 'add', WEB, '--sheduler', 'rr'],
+    "unknown option '--sheduler'",
+    'xlb --help',
+  ),
+  badWeight('-1'),
+  badWeight('1.5', 'is not a whole number'),
+  badWeight('65536', '0 to 65535'),
+  badWeight('abc', 'is not a whole number'),
+  badWeight('', 'is not a whole number'),
+  wrongUse('an option without its value', ['backend', 'set', WEB, RS1, '--weight'], '--weight', 'argument missing'),
+  wrongUse('an unknown verb', ['frobnicate'], "unknown command 'frobnicate'", 'xlb --help'),
+  wrongUse('an unknown verb of service', ['service', 'change', WEB], "unknown command 'change'"),
+  wrongUse('no verb', [], 'no verb was given', 'xlb --help'),
+  wrongUse('service without a verb', ['service'], 'xlb --help'),
+  wrongUse('service add without a service', ['service', 'add'], "missing required argument 'service'"),
+  wrongUse('backend set without an address', ['backend', 'set', WEB], "missing required argument 'address'"),
+  wrongUse('restore without a file', ['restore'], "missing required argument 'file'"),
+  wrongUse('too many arguments', ['list', WEB, 'x'], 'too many arguments'),
+  wrongUse('detach without an argument', ['detach'], 'name one interface, or --all'),
+  wrongUse('detach with an interface and --all', ['detach', 'eth0', '--all'], 'name one interface, or --all'),
+  wrongUse('attach without an interface', ['attach'], "missing required argument 'interface'"),
+  wrongUse('an unknown interface', ['attach', 'nosuch'], 'there is no interface nosuch', /name one of: .*eth0/),
+  wrongUse('an unknown mode', ['attach', 'eth0', '--mode', 'fast'], "--mode 'fast'", 'auto, native, generic'),
+  wrongUse(
+    'a capacity that is no number',
+    ['attach', 'eth0', '--flows', 'many'],
+    "--flows 'many'",
+    'is not a whole number',
+  ),
+  wrongUse('list of a bad service', ['list', 'tcp://10.89.0.100'], 'has no port'),
+  wrongUse('list with --stats and --rate', ['list', '--stats', '--rate'], '--stats and --rate exclude each other'),
+  wrongUse('an instance with a slash', ['list', '--instance', 'a/b'], "instance 'a/b'", '1 to 64'),
+]

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+import assert from 'node:assert/strict'
+import test from 'ava'
+import fc from 'fast-check'
+import {
+  formatIpv4,
+  formatMac,
+  formatService,
+  parseBackend,
+  parseIpv4,
+  parseMac,
+  parseService,
+  swap16,
+  swap32,
+} from '../../src/core/address.ts'
+import { Refusal } from '../../src/core/refusal.ts'
+
+const word = fc.integer({ min: 0, max: 2 ** 32 - 1 })
+const octet = fc.integer({ min: 0, max: 255 })
+const unicast = fc
+  .tuple(
+    fc.integer({ min: 1, max: 223 }).filter((first) => first !== 127),
+    octet,
+    octet,
+    octet,
+  )
+  .map((octets) => octets.join('.'))
+const port = fc.integer({ min: 1, max: 65535 })
+const protocol = fc.constantFrom('tcp' as const, 'udp' as const)
+
+test('an address is the number of its four octets, the first one highest, and goes back to the same text', (t) => {
+  fc.assert(
+    fc.property(octet, octet, octet, octet, (a, b, c, d) => {
+      const number = parseIpv4(`${a}.${b}.${c}.${d}`)
+      return number === a * 2 ** 24 + b * 2 ** 16 + c * 256 + d && formatIpv4(number) === `${a}.${b}.${c}.${d}`
+    }),
+  )
+  fc.assert(fc.property(word, (number) => parseIpv4(formatIpv4(number)) === number))
+  t.is(formatIpv4(0xc000020a), '192.0.2.10')
+})
+
+for (const text of ['', '1.2.3', '1.2.3.4.5', '1.2.3.256', '1.2.3.04', '1.2.3.-4', '1.2.3.4 ', '1..3.4', '0x1.2.3.4']) {
+  test(`'${text}' is no address`, (t) => {
+    t.is(parseIpv4(text), undefined)
+  })
+}
+
+test('octets are reversed by writing in one byte order and reading in the other', (t) => {
+  const view = new DataView(new ArrayBuffer(4))
+  fc.assert(
+    fc.property(word, (number) => {
+      view.setUint32(0, number, false)
+      if (swap32(number) !== view.getUint32(0, true)) return false
+      view.setUint16(0, number, false)
+      return swap16(number & 0xffff) === view.getUint16(0, true)
+    }),
+  )
+  t.is(swap32(0x01020304), 0x04030201)
+})
+
+test('a MAC has its first octet lowest and goes back to the same text', (t) => {
+  t.is(parseMac('02:00:00:00:00:01'), 0x010000000002n)
+  fc.assert(fc.property(fc.bigInt({ min: 0n, max: 2n ** 48n - 1n }), (mac) => parseMac(formatMac(mac)) === mac))
+  t.is(formatMac(0xffff_0100_0000_0002n), '02:00:00:00:00:01')
+})
+
+test('a service of a unicast VIP goes to text and back', (t) => {
+  fc.assert(
+    fc.property(protocol, unicast, port, (protocol, vip, port) => {
+      const text = `${protocol}://${vip}:${port}`
+      assert.deepEqual(parseService(text), { protocol, vip, port })
+      assert.deepEqual(parseService(text.toUpperCase()), { protocol, vip, port })
+      assert.equal(formatService({ protocol, vip, port }), text)
+    }),
+  )
+  t.pass()
+})
+
+test('a backend has the port of its service, written or not', (t) => {
+  fc.assert(
+    fc.property(unicast, port, (address, port) => {
+      assert.deepEqual(parseBackend(address, port), { address, port })
+      assert.deepEqual(parseBackend(`${address}:${port}`, port), { address, port })
+    }),
+  )
+  t.pass()
+})
+
+/** What is said and how it is mended, of whatever `parse` throws. */
+const refusal = (parse: () => unknown): Refusal | undefined => {
+  try {
+    parse()
+  } catch (error) {
+    if (error instanceof Refusal) return error
+    throw error
+  }
+  return undefined
+}
+
+const BAD_SERVICES: readonly (readonly [text: string, what: RegExp, mend: RegExp])[] = [
+  ['', /not of the form PROTOCOL:\/\/VIP:PORT/, /write tcp:\/\/192\.0\.2\.10:80/],
+  ['192.0.2.10:80', /not of the form/, /write tcp:/],
+  ['tcp:192.0.2.10:80', /not of the form/, /write tcp:/],
+  ['tcp://192.0.2.10:80/path', /not of the form/, /write tcp:/],
+  ['sctp://192.0.2.10:80', /protocol 'sctp'/, /tcp or udp/],
+  ['tcp://192.0.2.10', /has no port/, /write tcp:\/\/192\.0\.2\.10:80/],
+  ['udp://192.0.2.10:', /has no port/, /write udp:\/\/192\.0\.2\.10:80/],
+  ['tcp://192.0.2.10:*', /several ports/, /a service for each port/],
+  ['tcp://192.0.2.10:80-90', /several ports/, /a service for each port/],
+  ['tcp://192.0.2.10:http', /'http' is not a port number/, /from 1 to 65535/],
+  ['tcp://192.0.2.10:8.0', /'8\.0' is not a port number/, /from 1 to 65535/],
+  ['tcp://192.0.2.10:0', /port 0 is reserved/, /from 1 to 65535/],
+  ['tcp://192.0.2.10:65536', /port 65536 exceeds 65535/, /from 1 to 65535/],
+  ['tcp://[2001:db8::1]:80', /IPv6/, /unicast IPv4/],
+  ['tcp://:80', /'' is not an IPv4 address/, /unicast IPv4/],
+  ['tcp://example.org:80', /'example\.org' is not an IPv4 address/, /such as 192\.0\.2\.10/],
+  ['tcp://192.0.2.010:80', /'192\.0\.2\.010' is not an IPv4 address/, /unicast IPv4/],
+  ['tcp://0.1.2.3:80', /0\.0\.0\.0\/8/, /unicast IPv4/],
+  ['tcp://127.0.0.1:80', /loopback/, /unicast IPv4/],
+  ['tcp://224.0.0.18:80', /multicast/, /unicast IPv4/],
+  ['tcp://239.255.255.255:80', /multicast/, /unicast IPv4/],
+  ['tcp://240.0.0.1:80', /reserved/, /unicast IPv4/],
+  ['tcp://255.255.255.255:80', /broadcast/, /unicast IPv4/],
+]
+
+for (const [text, what, mend] of BAD_SERVICES) {
+  test(`service '${text}' is refused with what is wrong and how to mend it`, (t) => {
+    const refused = refusal(() => parseService(text))
+    t.regex(refused?.message ?? '', what)
+    t.true(refused?.message.includes(`'${text}'`), 'names where')
+    t.regex(refused?.mend ?? '', mend)
+    t.true(refused?.usage)
+  })
+}
+
+const BAD_BACKENDS: readonly (readonly [text: string, what: RegExp, mend: RegExp])[] = [
+  ['', /'' is not an IPv4 address/, /unicast IPv4/],
+  ['web1', /'web1' is not an IPv4 address/, /unicast IPv4/],
+  ['2001:db8::1', /IPv6/, /unicast IPv4/],
+  ['127.0.0.1', /loopback/, /unicast IPv4/],
+  ['224.0.0.1:80', /multicast/, /unicast IPv4/],
+  ['192.0.2.21:', /'' is not a port number/, /from 1 to 65535/],
+  ['192.0.2.21:99999', /port 99999 exceeds 65535/, /from 1 to 65535/],
+  ['192.0.2.21:8080', /port 8080 differs from the service's 80/, /leave the port out, .* listen on 80/],
+]
+
+for (const [text, what, mend] of BAD_BACKENDS) {
+  test(`backend '${text}' of port 80 is refused with what is wrong and how to mend it`, (t) => {
+    const refused = refusal(() => parseBackend(text, 80))
+    t.regex(refused?.message ?? '', what)
+    t.true(refused?.message.startsWith(`backend '${text}'`), 'names where')
+    t.regex(refused?.mend ?? '', mend)
+    t.true(refused?.usage)
+  })
+}

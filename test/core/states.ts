@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+// Random desired states, of few names and addresses, so that they meet.
+import fc from 'fast-check'
+import { formatService, type ServiceAddress } from '../../src/core/address.ts'
+import {
+  type Backend,
+  type DesiredState,
+  FORWARDS,
+  HASH_INPUTS,
+  type Path,
+  SCHEDULERS,
+  type Service,
+} from '../../src/core/desired.ts'
+
+/** Services that a state may have: six of each of three VIPs, which is more than a bucket of the directory holds. */
+export const ADDRESSES: readonly ServiceAddress[] = ['198.51.100.1', '198.51.100.2', '198.51.100.3'].flatMap((vip) =>
+  (['tcp', 'udp'] as const).flatMap((protocol) => [53, 80, 443].map((port) => ({ protocol, vip, port }))),
+)
+
+export const path: fc.Arbitrary<Path> = fc.oneof(
+  {
+    weight: 6,
+    arbitrary: fc.record({
+      kind: fc.constant('link' as const),
+      mac: fc.bigInt({ min: 1n, max: 2n ** 48n - 1n }),
+      interfaceSlot: fc.integer({ min: 0, max: 63 }),
+    }),
+  },
+  { weight: 1, arbitrary: fc.constant<Path>({ kind: 'local' }) },
+  { weight: 1, arbitrary: fc.constant<Path>({ kind: 'unresolved', why: 'it does not answer' }) },
+)
+
+export const weight = fc.oneof(
+  { weight: 1, arbitrary: fc.constant(0) },
+  { weight: 4, arbitrary: fc.integer({ min: 1, max: 5 }) },
+  { weight: 1, arbitrary: fc.integer({ min: 0, max: 65535 }) },
+)
+
+export const backendAddress = (host: number): string => `192.0.2.${host}`
+
+const backendsOf = (port: number): fc.Arbitrary<Backend[]> =>
+  fc.uniqueArray(
+    fc.record<Backend>({
+      address: fc.integer({ min: 1, max: 8 }).map(backendAddress),
+      port: fc.constant(port),
+      weight,
+      admin: fc.constantFrom('up' as const, 'drain' as const),
+      path,
+    }),
+    { selector: ({ address }) => address, maxLength: 6 },
+  )
+
+/** Small primes make rings of a few slots; 0 is the default, 1,021 for up to 10 backends. All have room for 8. */
+export const ringSize = fc.constantFrom(0, 11, 13, 31, 61, 127)
+
+/** Few seeds, so that a change often keeps it. */
+export const seed = fc.constantFrom(0n, 1n, 0x0123456789abcdefn, 2n ** 64n - 1n)
+
+export const serviceAt = (address: ServiceAddress): fc.Arbitrary<Service> =>
+  fc.record<Service>({
+    protocol: fc.constant(address.protocol),
+    vip: fc.constant(address.vip),
+    port: fc.constant(address.port),
+    scheduler: fc.constantFrom(...SCHEDULERS),
+    forward: fc.constantFrom(...FORWARDS),
+    hash: fc.constantFrom(...HASH_INPUTS),
+    ringSize,
+    seed,
+    seedGiven: fc.boolean(),
+    backends: backendsOf(address.port),
+  })
+
+export const desiredState: fc.Arbitrary<DesiredState> = fc
+  .subarray([...ADDRESSES], { maxLength: 9 })
+  .chain((addresses) => fc.tuple(...addresses.map(serviceAt)))
+  .map((services) => new Map(services.map((service) => [formatService(service), service])))

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+// The way of a packet through a service, as bpf/schedule.h goes it: word for word, over DataView. Of the controller's code it
+// uses the generated layouts and the hash (which test/packet compares with the program's), no more.
+import { formatIpv4, type ServiceAddress, swap16, swap32 } from '../../src/core/address.ts'
+import { hashMix, hashSlot } from '../../src/core/hash.ts'
+import {
+  Backend,
+  BackendDetail,
+  BeforeSlot,
+  RingSlot,
+  type Service,
+  ServiceFlag,
+} from '../../src/dataplane/layout.gen.ts'
+import type { PlaneMemory } from '../../src/dataplane/memory.ts'
+import { type Reached, reachService, view } from './directory.ts'
+
+/** Where a packet comes from. */
+export interface Client {
+  source: number
+  sourcePort: number
+}
+
+export type Packet = ServiceAddress & Client
+
+export const packetTo = (to: ServiceAddress, source: number, sourcePort: number): Packet => ({
+  ...to,
+  source,
+  sourcePort,
+})
+
+/** Index into `services` of a packet's service; undefined where it finds none. */
+export const findService = (memory: PlaneMemory, packet: Packet): number | undefined =>
+  reachService(memory, packet)?.record
+
+/** A backend as its frames are sent: to a MAC behind an interface, or to this host. */
+export interface Found {
+  index: number
+  address: string
+  mac: bigint
+  interfaceSlot: number
+  alive: boolean
+  local: boolean
+}
+
+export const NONE = RingSlot.SLOT_NONE
+
+const lineSlot = (memory: PlaneMemory, line: number, slot: number): number =>
+  view(memory, 'rings').getUint16((line * 32 + slot) * 2, true)
+
+const ringHash = ({ source, sourcePort }: Client, withPort: boolean, seed: bigint): bigint =>
+  hashMix(BigInt(swap32(source)) | (withPort ? BigInt(swap16(sourcePort)) << 32n : 0n), seed)
+
+export const backendAt = (memory: PlaneMemory, service: Service, index: number): Found | undefined => {
+  if (index >= service.backendCount) return undefined
+  const record = view(memory, 'backends')
+  const at = (service.backendBase + index) * Backend.size
+  const word = record.getBigUint64(at + Backend.offset.word, true)
+  const detail = (service.backendBase + index) * BackendDetail.size + BackendDetail.offset.address
+  return {
+    index,
+    address: formatIpv4(view(memory, 'backend_details').getUint32(detail)),
+    mac: word & 0xffff_ffff_ffffn,
+    interfaceSlot: record.getUint32(at + Backend.offset.interface, true),
+    alive: (word & (1n << 48n)) !== 0n,
+    local: (word & (2n << 48n)) !== 0n,
+  }
+}
+
+const ringSlot = (memory: PlaneMemory, { service, seed }: Reached, client: Client): number => {
+  const hash = ringHash(client, (service.flags & ServiceFlag.SERVICE_HASH_PORT) !== 0, seed)
+  return lineSlot(memory, service.ringLine, hashSlot(hash, service.ringSize))
+}
+
+/** A mark of a slot: what it remembers, and whether it counts for UDP at this age. Undefined where there is none. */
+export const markOf = (
+  memory: PlaneMemory,
+  reached: Reached,
+  client: Client,
+  age: number,
+): { before: number; fresh: boolean } | undefined => {
+  if ((ringSlot(memory, reached, client) & RingSlot.SLOT_MARKED) === 0) return undefined
+  const { service } = reached
+  const hash = ringHash(client, (service.flags & ServiceFlag.SERVICE_BEFORE_HASH_PORT) !== 0, service.beforeSeed)
+  const slot = lineSlot(memory, service.beforeLine, hashSlot(hash, service.beforeSize))
+  const epochs = (Math.floor(age / 2 ** service.markShift) - (slot >> BeforeSlot.BEFORE_EPOCH_SHIFT)) & 0xf
+  return {
+    before: slot & RingSlot.SLOT_BACKEND_MASK,
+    fresh: ((service.marksEnd - age) | 0) >= 0 && epochs <= BeforeSlot.MARK_EPOCHS,
+  }
+}
+
+/** backend_for_new: index of the backend that a new flow gets, by the schedule if there is one, or the ring. */
+export const newFlow = (memory: PlaneMemory, reached: Reached, client: Client, turn: number): number => {
+  const { service } = reached
+  if ((service.flags & ServiceFlag.SERVICE_TRACKED) === 0) {
+    return ringSlot(memory, reached, client) & RingSlot.SLOT_BACKEND_MASK
+  }
+  if (service.scheduleSize === 0) return NONE
+  return lineSlot(memory, service.scheduleLine, turn % service.scheduleSize) & RingSlot.SLOT_BACKEND_MASK
+}
+
+/** backend_by_ring: index of the backend that a packet without an entry goes to. */
+export const byRing = (memory: PlaneMemory, reached: Reached, client: Client, age: number): number => {
+  const now = ringSlot(memory, reached, client) & RingSlot.SLOT_BACKEND_MASK
+  const mark = markOf(memory, reached, client, age)
+  if (mark === undefined) return now
+  if ((reached.service.flags & ServiceFlag.SERVICE_UDP) !== 0 && !mark.fresh) return now
+  return backendAt(memory, reached.service, mark.before)?.alive === true ? mark.before : now
+}

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+// Random verbs, each carried out twice: by src/core/desired.ts, and by a naive reference that changes a Map in place.
+import fc from 'fast-check'
+import { formatService, type ServiceAddress } from '../../src/core/address.ts'
+import {
+  addService,
+  type DesiredState,
+  drainBackend,
+  HASH_INPUTS,
+  type Path,
+  removeBackend,
+  removeService,
+  SCHEDULERS,
+  type Service,
+  type ServiceOptions,
+  setBackend,
+  setService,
+} from '../../src/core/desired.ts'
+import { ADDRESSES, backendAddress, desiredState, path, ringSize, seed, weight } from '../core/states.ts'
+
+export type Verb =
+  | { verb: 'add'; service: ServiceAddress; options: ServiceOptions }
+  | { verb: 'set'; service: ServiceAddress; options: ServiceOptions }
+  | { verb: 'rm'; service: ServiceAddress }
+  | { verb: 'backend'; service: ServiceAddress; backend: string; weight: number; path: Path }
+  | { verb: 'drain'; service: ServiceAddress; backend: string }
+  | { verb: 'remove'; service: ServiceAddress; backend: string }
+  | { verb: 'clear' }
+  | { verb: 'restore'; state: DesiredState }
+  | { verb: 'wait'; ages: number }
+
+const service = fc.constantFrom(...ADDRESSES.slice(0, 6))
+const backend = fc.integer({ min: 1, max: 8 }).map(backendAddress)
+const options = fc.record<ServiceOptions>(
+  { scheduler: fc.constantFrom(...SCHEDULERS), hash: fc.constantFrom(...HASH_INPUTS), ringSize, seed },
+  { requiredKeys: [] },
+)
+
+const verb: fc.Arbitrary<Verb> = fc.oneof(
+  { weight: 4, arbitrary: fc.record({ verb: fc.constant('add' as const), service, options }) },
+  { weight: 3, arbitrary: fc.record({ verb: fc.constant('set' as const), service, options }) },
+  { weight: 1, arbitrary: fc.record({ verb: fc.constant('rm' as const), service }) },
+  { weight: 10, arbitrary: fc.record({ verb: fc.constant('backend' as const), service, backend, weight, path }) },
+  { weight: 2, arbitrary: fc.record({ verb: fc.constant('drain' as const), service, backend }) },
+  { weight: 2, arbitrary: fc.record({ verb: fc.constant('remove' as const), service, backend }) },
+  { weight: 1, arbitrary: fc.constant<Verb>({ verb: 'clear' }) },
+  { weight: 2, arbitrary: fc.record({ verb: fc.constant('restore' as const), state: desiredState }) },
+  { weight: 3, arbitrary: fc.record({ verb: fc.constant('wait' as const), ages: fc.integer({ min: 1, max: 120 }) }) },
+)
+
+export const verbs = (maxLength: number): fc.Arbitrary<Verb[]> =>
+  fc.tuple(desiredState, fc.array(verb, { maxLength })).map(([state, rest]) => [{ verb: 'restore', state }, ...rest])
+
+const DRAWN = 99n
+
+/** As the commands do it. @throws Refusal */
+export const carryOut = (state: DesiredState, verb: Verb): DesiredState => {
+  switch (verb.verb) {
+    case 'add':
+      return addService(state, verb.service, verb.options, DRAWN)
+    case 'set':
+      return setService(state, verb.service, verb.options)
+    case 'rm':
+      return removeService(state, verb.service)
+    case 'backend': {
+      const address = { address: verb.backend, port: verb.service.port }
+      return setBackend(state, verb.service, address, { weight: verb.weight, path: verb.path })
+    }
+    case 'drain':
+      return drainBackend(state, verb.service, { address: verb.backend, port: verb.service.port })
+    case 'remove':
+      return removeBackend(state, verb.service, { address: verb.backend, port: verb.service.port })
+    case 'clear':
+      return new Map()
+    case 'restore':
+      return verb.state
+    case 'wait':
+      return state
+  }
+}
+
+type NaiveBackend = { port: number; weight: number; admin: string; path: string }
+export type NaiveService = Omit<Service, 'backends'> & { backends: Map<string, NaiveBackend> }
+export type Naive = Map<string, NaiveService>
+
+/** A path's text: why one is unresolved is not stored. */
+const pathText = (path: Path): string => (path.kind === 'link' ? `link ${path.mac} ${path.interfaceSlot}` : path.kind)
+
+export const naiveOf = (state: DesiredState): Naive =>
+  new Map(
+    [...state].map(([name, service]): [string, NaiveService] => [
+      name,
+      {
+        ...service,
+        backends: new Map(
+          service.backends.map(({ address, port, weight, admin, path }) => [
+            address,
+            { port, weight, admin, path: pathText(path) },
+          ]),
+        ),
+      },
+    ]),
+  )
+
+const defaults = (scheduler: string) => (scheduler === 'sh' ? 'source' : 'source-port')
+
+/** What a person expects of a verb, written down once more. @returns false where it has to be refused */
+export const naively = (state: Naive, verb: Verb): boolean => {
+  if (verb.verb === 'clear') {
+    state.clear()
+    return true
+  }
+  if (verb.verb === 'restore') {
+    state.clear()
+    for (const [name, service] of naiveOf(verb.state)) state.set(name, service)
+    return true
+  }
+  if (verb.verb === 'wait') return true
+  const name = formatService(verb.service)
+  const service = state.get(name)
+  if (verb.verb === 'add') {
+    const { scheduler = 'wrr', hash = defaults(scheduler), ringSize = 0, seed } = verb.options
+    const seeds = { seed: seed ?? DRAWN, seedGiven: seed !== undefined }
+    const added = { ...verb.service, scheduler, hash, ringSize, ...seeds, forward: 'dsr' as const, backends: new Map() }
+    if (service === undefined) state.set(name, added)
+    return service === undefined
+  }
+  if (service === undefined) return false
+  if (verb.verb === 'rm') return state.delete(name)
+  if (verb.verb === 'set') {
+    const { scheduler, hash } = verb.options
+    if (scheduler !== undefined && scheduler !== service.scheduler && hash === undefined) {
+      service.hash = defaults(scheduler)
+    }
+    Object.assign(service, verb.options)
+    if (verb.options.seed !== undefined) service.seedGiven = true
+    return true
+  }
+  const existing = service.backends.get(verb.backend)
+  if (verb.verb === 'backend') {
+    const { weight, path } = verb
+    service.backends.set(verb.backend, { port: service.port, weight, admin: 'up', path: pathText(path) })
+    return true
+  }
+  if (verb.verb === 'remove') return service.backends.delete(verb.backend)
+  if (existing !== undefined) existing.admin = 'drain'
+  return existing !== undefined
+}
+
+/** The weight by which new flows come, written down once more. */
+export const naiveWeight = (service: NaiveService, address: string): number => {
+  const backend = service.backends.get(address)
+  if (backend === undefined || backend.admin === 'drain' || backend.path === 'unresolved') return 0
+  return service.scheduler === 'rr' ? Math.min(1, backend.weight) : backend.weight
+}

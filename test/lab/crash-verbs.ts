@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+// Random verbs for crash.ts: functions from a desired state to the next, as the command line's verbs make them.
+import { parseBackend, parseService } from '../../src/core/address.ts'
+import {
+  addService,
+  type DesiredState,
+  drainBackend,
+  type Path,
+  removeBackend,
+  removeService,
+  type Service,
+  setBackend,
+  setService,
+} from '../../src/core/desired.ts'
+
+/** Numbers from 0 to 1, exclusive; mulberry32, so that a run can be repeated from its seed. */
+export const randomFrom = (seed: number): (() => number) => {
+  let state = seed >>> 0
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1)
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
+  }
+}
+
+export interface Verb {
+  kind: string
+  /** Backends whose paths it has the kernel resolve. */
+  asks: string[]
+  apply: (state: DesiredState, pathOf: (address: string) => Path) => DesiredState
+}
+
+const SERVICES_MAX = 6
+const NAMES = ['tcp', 'udp'].flatMap((protocol) =>
+  ['10.89.0.101', '10.89.0.102'].flatMap((vip) => [80, 81, 443].map((port) => `${protocol}://${vip}:${port}`)),
+)
+const RINGS = [0, 1021, 2039, 4093]
+
+/** Draws verbs on services other than `spared`, whose backends are of `addresses`. */
+export class Verbs {
+  readonly #random: () => number
+  readonly #addresses: readonly string[]
+  readonly #spared: string
+
+  constructor(random: () => number, addresses: readonly string[], spared: string) {
+    this.#random = random
+    this.#addresses = addresses
+    this.#spared = spared
+  }
+
+  below(limit: number): number {
+    return Math.floor(this.#random() * limit)
+  }
+
+  #pick<T>(from: readonly T[]): T | undefined {
+    return from[this.below(from.length)]
+  }
+
+  #bits(): bigint {
+    return BigInt(this.below(2 ** 32)) << 32n
+  }
+
+  /** A verb that changes `state`. */
+  draw(state: DesiredState): Verb {
+    for (;;) {
+      const verb = this.#pick([this.#add, this.#remove, this.#set, this.#weigh, this.#drain, this.#leave, this.#whole])
+      const drawn = verb?.call(this, state)
+      if (drawn !== undefined) return drawn
+    }
+  }
+
+  #own(state: DesiredState): [string, Service] | undefined {
+    return this.#pick([...state].filter(([name]) => name !== this.#spared))
+  }
+
+  #add(state: DesiredState): Verb | undefined {
+    const name = this.#pick(NAMES.filter((each) => !state.has(each)))
+    if (name === undefined || state.size >= SERVICES_MAX) return undefined
+    const scheduler = this.#pick(['rr', 'wrr', 'mh', 'sh'] as const) ?? 'rr'
+    const seed = this.#bits()
+    return {
+      kind: 'service add',
+      asks: [],
+      apply: (have) => addService(have, parseService(name), { scheduler }, seed),
+    }
+  }
+
+  #remove(state: DesiredState): Verb | undefined {
+    const [name] = this.#own(state) ?? []
+    if (name === undefined) return undefined
+    return { kind: 'service rm', asks: [], apply: (have) => removeService(have, parseService(name)) }
+  }
+
+  #set(state: DesiredState): Verb | undefined {
+    const [name, service] = this.#own(state) ?? []
+    const ringSize = this.#pick(RINGS.filter((size) => size !== service?.ringSize))
+    if (name === undefined || ringSize === undefined) return undefined
+    return { kind: 'service set', asks: [], apply: (have) => setService(have, parseService(name), { ringSize }) }
+  }
+
+  /** Also of the spared service: adding backends and changing weights loses no connection. */
+  #weigh(state: DesiredState): Verb | undefined {
+    const [name, service] = this.#pick([...state]) ?? []
+    const address = this.#pick(this.#addresses)
+    if (name === undefined || service === undefined || address === undefined) return undefined
+    const weight = (service.backends.find((each) => each.address === address)?.weight ?? 0) + 1 + this.below(5)
+    return {
+      kind: 'backend set',
+      asks: [address],
+      apply: (have, pathOf) =>
+        setBackend(have, parseService(name), parseBackend(address, service.port), { weight, path: pathOf(address) }),
+    }
+  }
+
+  #drain(state: DesiredState): Verb | undefined {
+    const [name, service] = this.#pick([...state]) ?? []
+    const up = service?.backends.filter(({ admin }) => admin === 'up') ?? []
+    const backend = this.#pick(up)
+    if (name === undefined || backend === undefined || up.length < 2) return undefined
+    return { kind: 'backend drain', asks: [], apply: (have) => drainBackend(have, parseService(name), backend) }
+  }
+
+  #leave(state: DesiredState): Verb | undefined {
+    const [name, service] = this.#own(state) ?? []
+    const backend = this.#pick(service?.backends ?? [])
+    if (name === undefined || backend === undefined) return undefined
+    return { kind: 'backend rm', asks: [], apply: (have) => removeBackend(have, parseService(name), backend) }
+  }
+
+  /** restore: other services, all at once; or clear, but for the spared one. */
+  #whole(state: DesiredState): Verb | undefined {
+    const spared = state.get(this.#spared)
+    const only: DesiredState = new Map(spared === undefined ? [] : [[this.#spared, spared]])
+    if (this.below(3) === 0) {
+      return state.size < 2 ? undefined : { kind: 'clear', asks: [], apply: () => only }
+    }
+    const chosen = NAMES.filter(() => this.below(3) === 0).slice(0, SERVICES_MAX - 1)
+    if (chosen.length === 0) return undefined
+    const plans = chosen.map((name) => ({ name, seed: this.#bits(), weight: 1 + this.below(9) }))
+    return {
+      kind: 'restore',
+      asks: [...this.#addresses],
+      apply: (_, pathOf) =>
+        plans.reduce((made, { name, seed, weight }) => {
+          const service = parseService(name)
+          return this.#addresses.reduce(
+            (next, address) =>
+              setBackend(next, service, parseBackend(address, service.port), { weight, path: pathOf(address) }),
+            addService(made, service, {}, seed),
+          )
+        }, only),
+    }
+  }
+}

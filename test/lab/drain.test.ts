@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+// Connections that are open while their backend is drained, gets weight 0, is removed, or dies.
+import test from 'ava'
+import { hasRoot, Lab, type Registrar } from './lab.ts'
+import type { Tracked } from './process.ts'
+import { ask, attach, backends, list, MODES, type Mode, restore, tally, xlb } from './xlb.ts'
+
+const labTest = hasRoot() ? test.serial : test.serial.skip
+
+const BYTES = 400_000
+
+interface Download {
+  lab: Lab
+  service: string
+  /** curl, which has the first half of BYTES from `server` and waits for the second. */
+  curl: Tracked
+  server: string
+  address: string
+  /** The HTTP servers of rs1, rs2, rs3. */
+  servers: Tracked[]
+  /** Lets the download end. */
+  release: () => Promise<string>
+}
+
+/** A lab in which a download from the VIP stands half way. */
+const begin = async (t: Registrar, mode: Mode, scheduler: string): Promise<Download> => {
+  const lab = await Lab.up(t)
+  const service = `tcp://${lab.vip}:80`
+  const servers = await Promise.all([lab.http(1, 80), lab.http(2, 80), lab.http(3, 80)])
+  await attach(lab, mode)
+  await restore(lab, [{ service, scheduler, backends: backends(lab, 1, 1, 1) }])
+  const curl = lab.spawn('client', ['curl', '-sSN', '--max-time', '30', `http://${lab.vip}/held?bytes=${BYTES}`])
+  await curl.waitFor(/rs\d/)
+  const server = /rs\d/.exec(curl.stdout)?.[0] ?? ''
+  const { address } = lab.host(server)
+  const release = async () => (await lab.curl(`http://${address}/release`)).stdout
+  return { lab, service, curl, server, address, servers, release }
+}
+
+const endsWhole = async (t: { is: (a: unknown, b: unknown) => unknown }, download: Download): Promise<void> => {
+  t.is(await download.release(), '1\n')
+  const { code, stdout, stderr } = await download.curl.ended
+  t.is(stderr, '')
+  t.is(code, 0)
+  t.is(
+    stdout,
+    download.server
+      .repeat(Math.ceil(BYTES / 6))
+      .slice(0, BYTES / 2)
+      .repeat(2),
+  )
+}
+
+for (const mode of MODES) {
+  // How packets leave does not depend on who chose the backend: one scheduler will do for generic.
+  for (const scheduler of mode === 'native' ? ['rr', 'wrr', 'mh'] : ['mh']) {
+    labTest(
+      `${mode}, ${scheduler}: a drained backend ends its download whole and gets no new connection`,
+      async (t) => {
+        const download = await begin(t, mode, scheduler)
+        const { lab, service, server, address } = download
+        await xlb(lab, ['backend', 'drain', service, address])
+        const during = tally(await ask(lab, 24))
+        t.is(during[server], undefined)
+        t.is(Object.keys(during).length, 2, 'both others take new connections')
+        t.true(download.curl.running)
+        await endsWhole(t, download)
+        const row = (await list(lab)).services[0]?.backends.find((backend) => backend.address === address)
+        t.is(row?.state, 'drain')
+        t.is(row?.effectiveWeight, 0)
+        await xlb(lab, ['backend', 'set', service, address])
+        t.true(((await tallyAfter(lab))[server] ?? 0) > 0, 'taken back in, it gets new connections')
+      },
+    )
+  }
+
+  labTest(`${mode}: a backend of weight 0 ends its download whole and gets no new connection`, async (t) => {
+    const download = await begin(t, mode, 'wrr')
+    const { lab, service, server, address } = download
+    await xlb(lab, ['backend', 'set', service, address, '--weight', '0'])
+    t.is(tally(await ask(lab, 12))[server], undefined)
+    t.true(download.curl.running)
+    await endsWhole(t, download)
+    t.is((await list(lab)).services[0]?.backends.find((row) => row.address === address)?.state, 'weight-0')
+  })
+
+  labTest(`${mode}: a removed backend gets nothing, and its download is reset by whom it goes to then`, async (t) => {
+    const download = await begin(t, mode, 'rr')
+    const { lab, service, server, address, curl } = download
+    await xlb(lab, ['backend', 'rm', service, address])
+    t.is(tally(await ask(lab, 12))[server], undefined)
+    await download.release()
+    t.is((await curl.ended).code, 56, 'curl: failure in receiving: connection reset by peer')
+    const rows = (await list(lab)).services[0]?.backends ?? []
+    t.false(rows.some((row) => row.address === address))
+    t.is(rows.length, 2)
+  })
+
+  labTest(`${mode}: killing a real server's process fails its own connections, and no other's`, async (t) => {
+    const download = await begin(t, mode, 'rr')
+    const { lab, service, server, address } = download
+    // rr has given out one turn; two more, held as well, are the other two servers'.
+    const others = await Promise.all([hold(lab), hold(lab)])
+    t.deepEqual([server, ...others.map((each) => each.stdout.slice(0, 3))].sort(), ['rs1', 'rs2', 'rs3'])
+    const dead = download.servers[Number(server.slice(2)) - 1]
+    await dead?.stop('SIGKILL')
+    t.not((await download.curl.ended).code, 0)
+    const codes = []
+    for (let i = 0; i < 6; i++) codes.push((await lab.curl(`http://${lab.vip}/`)).code)
+    t.deepEqual(codes.sort(), [0, 0, 0, 0, 7, 7], 'a third of new connections is refused, by the dead server’s host')
+    await xlb(lab, ['backend', 'drain', service, address])
+    t.is((await ask(lab, 6)).length, 6, 'none is once it is drained')
+    for (const each of others) {
+      t.true(each.running)
+      await lab.curl(`http://${lab.host(each.stdout.slice(0, 3)).address}/release`)
+      const { code, stdout } = await each.ended
+      t.is(code, 0)
+      t.is(stdout.length, BYTES)
+    }
+  })
+}
+
+const tallyAfter = async (lab: Lab): Promise<Record<string, number>> => tally(await ask(lab, 24))
+
+/** One more download that stands half way. */
+const hold = async (lab: Lab): Promise<Tracked> => {
+  const curl = lab.spawn('client', ['curl', '-sSN', '--max-time', '30', `http://${lab.vip}/held?bytes=${BYTES}`])
+  await curl.waitFor(/rs\d/)
+  return curl
+}

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+// One of everything that the native addon handles. Compiled by the tests themselves.
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+/** What `answer` returns. */
+const volatile __u32 verdict = XDP_PASS;
+
+/** 12 bytes, so that an element's stride (16) is not its size. */
+struct element {
+	__u32 words[3];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 100);
+	__type(key, __u32);
+	__type(value, struct element);
+} shared SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 4);
+	__type(key, __u32);
+	__type(value, __u32);
+} per_cpu SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16);
+	__type(key, __u32);
+	__type(value, __u64);
+} table SEC(".maps");
+
+SEC("xdp")
+int answer(struct xdp_md *ctx)
+{
+	__u8 *frame = (__u8 *)(long)ctx->data;
+	__u32 first = 0;
+	struct element *element = bpf_map_lookup_elem(&shared, &first);
+	__u32 *count = bpf_map_lookup_elem(&per_cpu, &first);
+
+	if (element)
+		element->words[2] = 0xfeed;
+	if (count)
+		*count += 1;
+	if (frame + 1 <= (__u8 *)(long)ctx->data_end)
+		frame[0] = 0xaa;
+	return (int)verdict;
+}
+
+SEC("xdp")
+int longer(struct xdp_md *ctx)
+{
+	return bpf_xdp_adjust_head(ctx, -20) ? XDP_ABORTED : XDP_TX;
+}
+
+SEC("syscall")
+int twice(__u32 *number)
+{
+	*number *= 2;
+	return 7;
+}
+
+/** Reads the frame without asking how long it is. */
+SEC("xdp")
+int refused(struct xdp_md *ctx)
+{
+	return *(__u8 *)(long)ctx->data;
+}
+
+char LICENSE[] SEC("license") = "GPL";

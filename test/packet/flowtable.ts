@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+// The flow table as a test sees and edits it.
+import { formatIpv4, swap16, swap32 } from '../../src/core/address.ts'
+import { FlowChanges, FlowKey, FlowLimit, FlowState, FlowValue } from '../../src/dataplane/layout.gen.ts'
+import type { Balancer } from './plane.ts'
+
+export type StateName = keyof typeof FlowState
+
+export interface Entry {
+  bucket: number
+  /** Index of its value word in the table. */
+  word: number
+  source: string
+  sourcePort: number
+  service: number
+  port: number
+  backend: number
+  state: StateName
+  age: number
+  check: number
+}
+
+const STATES = Object.keys(FlowState) as StateName[]
+
+const field = (word: bigint, shift: number, mask: number): number => Number((word >> BigInt(shift)) & BigInt(mask))
+
+export const entries = (balancer: Balancer): Entry[] => {
+  const halves = new Uint32Array(balancer.plane.buffer('flows'))
+  const words = new BigUint64Array(balancer.plane.buffer('flows'))
+  const found: Entry[] = []
+  for (let at = 0; at < words.length; at += 2) {
+    if ((halves[2 * at + 2] ?? 0) >>> FlowValue.FLOW_STATE_SHIFT === FlowState.FLOW_FREE) continue
+    const key = words[at] ?? 0n
+    const value = words[at + 1] ?? 0n
+    const state = STATES[field(value, FlowValue.FLOW_STATE_SHIFT, FlowValue.FLOW_STATE_MASK)] ?? 'FLOW_FREE'
+    found.push({
+      bucket: Math.floor(at / (2 * FlowLimit.FLOWS_PER_BUCKET)),
+      word: at + 1,
+      source: formatIpv4(swap32(field(key, 0, 0xffffffff))),
+      sourcePort: swap16(field(key, FlowKey.FLOW_PORT_SHIFT, 0xffff)),
+      service: field(key, FlowKey.FLOW_SERVICE_SHIFT, 0xffff),
+      port: swap16(field(value, 0, 0xffff)),
+      backend: field(value, FlowValue.FLOW_BACKEND_SHIFT, FlowValue.FLOW_BACKEND_MASK),
+      state,
+      age: field(value, FlowValue.FLOW_AGE_SHIFT, FlowValue.FLOW_AGE_MASK),
+      check: field(value, FlowValue.FLOW_CHECK_SHIFT, 0xfffff),
+    })
+  }
+  return found
+}
+
+/** The one entry of a source port. */
+export const entryOf = (balancer: Balancer, sourcePort: number): Entry => {
+  const found = entries(balancer).filter((entry) => entry.sourcePort === sourcePort)
+  const [only] = found
+  if (only === undefined || found.length > 1) throw new Error(`${found.length} entries of source port ${sourcePort}`)
+  return only
+}
+
+export const stateOf = (balancer: Balancer, sourcePort: number): StateName => entryOf(balancer, sourcePort).state
+
+const edit = (balancer: Balancer, entry: Entry, shift: number, mask: number, value: number): void => {
+  const words = new BigUint64Array(balancer.plane.buffer('flows'))
+  const cleared = (words[entry.word] ?? 0n) & ~(BigInt(mask) << BigInt(shift))
+  words[entry.word] = cleared | (BigInt(value & mask) << BigInt(shift))
+}
+
+/** Makes an entry one that was last used `ages` ago. */
+export const makeIdle = (balancer: Balancer, sourcePort: number, ages: number): void =>
+  edit(
+    balancer,
+    entryOf(balancer, sourcePort),
+    FlowValue.FLOW_AGE_SHIFT,
+    FlowValue.FLOW_AGE_MASK,
+    balancer.plane.age() - ages,
+  )
+
+export const setState = (balancer: Balancer, sourcePort: number, state: StateName): void =>
+  edit(balancer, entryOf(balancer, sourcePort), FlowValue.FLOW_STATE_SHIFT, FlowValue.FLOW_STATE_MASK, FlowState[state])
+
+export const clearTable = (balancer: Balancer): void => {
+  new Uint8Array(balancer.plane.buffer('flows')).fill(0)
+}
+
+/** What a CPU's ring of changed buckets holds, oldest first. */
+export const changesOf = (balancer: Balancer, cpu: number): { written: number; buckets: number[] } => {
+  const view = new DataView(balancer.plane.buffer('flow_changes'))
+  const { written, bucket } = FlowChanges.read(view, cpu * FlowChanges.size)
+  const count = Math.min(Number(written), bucket.length)
+  const buckets = Array.from({ length: count }, (_, i) => bucket[(Number(written) - count + i) % bucket.length] ?? -1)
+  return { written: Number(written), buckets }
+}

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+// Frames, octet by octet. Every field can be given a value that contradicts the rest: malformed frames are cases too.
+import { parseIpv4 } from '../../src/core/address.ts'
+
+export const TCP = { FIN: 0x01, SYN: 0x02, RST: 0x04, PSH: 0x08, ACK: 0x10, URG: 0x20 } as const
+export const ETHERTYPE = { IPV4: 0x0800, ARP: 0x0806, VLAN: 0x8100, IPV6: 0x86dd, QINQ: 0x88a8 } as const
+export const PROTOCOL = { ICMP: 1, TCP: 6, UDP: 17 } as const
+export const FRAGMENT = { DONT: 0x4000, MORE: 0x2000 } as const
+
+/** The interface that the program under test is attached to, and the VIP of most cases. */
+export const OWN_MAC = '02:00:00:00:00:01'
+export const CLIENT_MAC = '02:cc:00:00:00:01'
+export const VIP = '192.0.2.10'
+export const CLIENT = '203.0.113.5'
+
+export interface Tag {
+  type: number
+  id: number
+}
+
+export interface EthernetFields {
+  destination?: string
+  sourceMac?: string
+  tags?: readonly Tag[]
+  etherType?: number
+}
+
+export interface Ipv4Fields {
+  source?: string
+  vip?: string
+  protocol?: number
+  version?: number
+  /** Header length in words, as the header says it; the octets of `options` are there all the same. */
+  ihl?: number
+  totalLength?: number
+  /** Flags and offset: the whole 16 bits. */
+  fragment?: number
+  options?: Buffer
+  identification?: number
+  ttl?: number
+}
+
+export interface TransportFields {
+  sourcePort?: number
+  port?: number
+  /** TCP flags; SYN where none are given. */
+  flags?: number
+  payload?: Buffer
+}
+
+/** Octets after the datagram, as Ethernet adds them up to its smallest frame. */
+export interface FrameFields extends EthernetFields, Ipv4Fields, TransportFields {
+  padding?: number
+}
+
+export const macBytes = (mac: string): Buffer => Buffer.from(mac.replaceAll(':', ''), 'hex')
+
+export const ethernet = (fields: EthernetFields, payload: Uint8Array): Buffer => {
+  const tags = (fields.tags ?? []).map(({ type, id }) => u16s(type, id))
+  // Each tag is TPID and control; the EtherType of what it carries follows the last.
+  const type = u16s(fields.etherType ?? ETHERTYPE.IPV4)
+  return Buffer.concat([
+    macBytes(fields.destination ?? OWN_MAC),
+    macBytes(fields.sourceMac ?? CLIENT_MAC),
+    ...tags,
+    type,
+    payload,
+  ])
+}
+
+export const u16s = (...words: number[]): Buffer => {
+  const bytes = Buffer.alloc(words.length * 2)
+  words.forEach((word, i) => {
+    bytes.writeUInt16BE(word, i * 2)
+  })
+  return bytes
+}
+
+const headerChecksum = (header: Buffer): number => {
+  let sum = 0
+  for (let at = 0; at + 1 < header.length; at += 2) sum += header.readUInt16BE(at)
+  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16)
+  return ~sum & 0xffff
+}
+
+export const ipv4 = (fields: Ipv4Fields, payload: Uint8Array): Buffer => {
+  const options = fields.options ?? Buffer.alloc(0)
+  const header = Buffer.concat([Buffer.alloc(20), options])
+  header[0] = ((fields.version ?? 4) << 4) | (fields.ihl ?? header.length / 4)
+  header.writeUInt16BE(fields.totalLength ?? header.length + payload.length, 2)
+  header.writeUInt16BE(fields.identification ?? 0x1234, 4)
+  header.writeUInt16BE(fields.fragment ?? FRAGMENT.DONT, 6)
+  header[8] = fields.ttl ?? 64
+  header[9] = fields.protocol ?? PROTOCOL.TCP
+  header.writeUInt32BE(parseIpv4(fields.source ?? CLIENT) ?? 0, 12)
+  header.writeUInt32BE(parseIpv4(fields.vip ?? VIP) ?? 0, 16)
+  header.writeUInt16BE(headerChecksum(header), 10)
+  return Buffer.concat([header, payload])
+}
+
+export const tcp = (fields: TransportFields): Buffer => {
+  const header = Buffer.alloc(20)
+  header.writeUInt16BE(fields.sourcePort ?? 40000, 0)
+  header.writeUInt16BE(fields.port ?? 80, 2)
+  header.writeUInt32BE(0x01020304, 4)
+  header[12] = 5 << 4
+  header[13] = fields.flags ?? TCP.SYN
+  header.writeUInt16BE(0xfaf0, 14)
+  return Buffer.concat([header, fields.payload ?? Buffer.alloc(0)])
+}
+
+export const udp = (fields: TransportFields): Buffer => {
+  const payload = fields.payload ?? Buffer.alloc(0)
+  return Buffer.concat([u16s(fields.sourcePort ?? 40000, fields.port ?? 53, 8 + payload.length, 0), payload])
+}
+
+/** Any IPv4 datagram over a frame; `body` is what follows the IPv4 header and its options. */
+export const datagram = (fields: FrameFields, body: Uint8Array): Buffer =>
+  Buffer.concat([ethernet(fields, ipv4(fields, body)), Buffer.alloc(fields.padding ?? 0, 0xee)])
+
+export const tcpFrame = (fields: FrameFields = {}): Buffer => datagram(fields, tcp(fields))
+
+export const udpFrame = (fields: FrameFields = {}): Buffer =>
+  datagram({ ...fields, protocol: fields.protocol ?? PROTOCOL.UDP }, udp(fields))
+
+export const icmpFrame = (fields: FrameFields = {}): Buffer =>
+  datagram({ ...fields, protocol: fields.protocol ?? PROTOCOL.ICMP }, Buffer.from('0800f7ff00000000', 'hex'))
+
+/** The frame as it has to leave: the two MACs differ, no other octet. */
+export const rewritten = (frame: Uint8Array, destination: string, source: string): Buffer =>
+  Buffer.concat([macBytes(destination), macBytes(source), frame.subarray(12)])

@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: Apache-2.0
+// The program under test with maps of its own, without bpffs and without interfaces: frames go in and come out by
+// BPF_PROG_TEST_RUN. Backends are numbers: backend 7 is 198.51.100.7, and its MAC ends in 7.
+import { parseBackend, parseMac, parseService } from '../../src/core/address.ts'
+import {
+  addService,
+  type DesiredState,
+  drainBackend,
+  type Path,
+  removeBackend,
+  removeService,
+  type ServiceOptions,
+  setBackend,
+  setService,
+} from '../../src/core/desired.ts'
+import { plan } from '../../src/core/plan.ts'
+import { type Counts, readCounts, readReasons } from '../../src/dataplane/counters.ts'
+import { KernelPlane, ownSource } from '../../src/dataplane/kernel.ts'
+import { Reason, type Settings } from '../../src/dataplane/layout.gen.ts'
+import type { Capacity } from '../../src/dataplane/memory.ts'
+import { type BpfObject, loadNative, type RunResult } from '../../src/dataplane/native.ts'
+import { type LiveService, readLive } from '../../src/dataplane/reader.ts'
+import { applyChanges } from '../../src/dataplane/writer.ts'
+import { formatPlane, loadProgram, makeMaps, makeSettings } from '../../src/shell/attach.ts'
+import { writeInterface } from '../../src/shell/interfaces.ts'
+import { random64 } from '../../src/shell/session.ts'
+import { OWN_MAC } from './frames.ts'
+
+export const VERDICT = { DROP: 1, PASS: 2, TX: 3, REDIRECT: 4 } as const
+export type ReasonName = Exclude<keyof typeof Reason, 'REASONS'>
+/** What moved, and by how much; what did not move is absent. */
+export type Reasons = Partial<Record<ReasonName, number>>
+
+/** No age passes: what is to be old is made old by editing entries. */
+export const FROZEN_CLOCK = 40
+/** A unit of age is two jiffies: 8 ms at 250 Hz. (With one it would have more than 32 bits soon after boot.) */
+export const FAST_CLOCK = 1
+/** A unit of age is about a second at 250 Hz, as `attach` has it. */
+export const REAL_CLOCK = 8
+
+export interface BalancerOptions {
+  capacity?: Partial<Capacity>
+  newFlows?: number
+  settings?: Partial<Settings>
+  /** Loads another object than the product's, of the same tables. */
+  load?: typeof loadProgram
+}
+
+export interface BackendSpec {
+  weight?: number
+  path?: Path
+  drained?: boolean
+}
+
+export interface Sent {
+  verdict: number
+  frame: Buffer
+  reasons: Reasons
+  /** The backend whose MAC the frame bears; undefined where it was not sent out. */
+  backend: number | undefined
+}
+
+export const SECOND_INTERFACE = { slot: 1, mac: '02:00:00:00:00:02', ifindex: 4242 }
+
+export const backendAddress = (backend: number): string => `198.51.${100 + (backend >> 8)}.${backend & 255}`
+export const backendMac = (backend: number): string => `02:be:00:00:${octet(backend >> 8)}:${octet(backend & 255)}`
+
+const octet = (value: number): string => value.toString(16).padStart(2, '0')
+
+export const linkPath = (backend: number, interfaceSlot = 0): Path => ({
+  kind: 'link',
+  mac: parseMac(backendMac(backend)),
+  interfaceSlot,
+})
+export const LOCAL: Path = { kind: 'local' }
+export const UNRESOLVED: Path = { kind: 'unresolved', why: 'nobody answers' }
+
+const names = Object.entries(Reason).filter(([name]) => name !== 'REASONS') as [ReasonName, number][]
+
+export class Balancer {
+  readonly native = loadNative()
+  readonly plane: KernelPlane
+  readonly object: BpfObject
+  readonly maps: ReturnType<typeof makeMaps>
+  readonly #program: ReturnType<BpfObject['program']>
+  #reasons: number[]
+
+  constructor(options: BalancerOptions = {}) {
+    const capacity = { services: 64, backends: 1024, flows: 8192, ...options.capacity }
+    const settings = {
+      ...makeSettings(this.native, capacity, options.newFlows ?? 2 ** 31),
+      ageShift: FROZEN_CLOCK,
+      newFlows: options.newFlows ?? 2 ** 31,
+      ...options.settings,
+    }
+    this.maps = makeMaps(this.native, capacity)
+    this.object = (options.load ?? loadProgram)(this.native, this.maps, 0, settings)
+    formatPlane(this.maps, settings)
+    this.plane = new KernelPlane(this.native, ownSource(this.maps, this.object))
+    writeInterface(this.plane, 0, { mac: parseMac(OWN_MAC), ifindex: 1, generic: 0, name: 'one' })
+    writeInterface(this.plane, 1, {
+      mac: parseMac(SECOND_INTERFACE.mac),
+      ifindex: SECOND_INTERFACE.ifindex,
+      generic: 0,
+      name: 'two',
+    })
+    this.#program = this.object.program('xlb')
+    this.#reasons = this.#readReasons()
+  }
+
+  close(): void {
+    this.#program.close()
+    this.plane.close()
+    this.object.close()
+  }
+
+  get state(): DesiredState {
+    return readLive(this.plane).desired
+  }
+
+  /** As if it had just been loaded: no services, no flows, nothing spent of the bound on new flows. Loading takes longer. */
+  reset(): this {
+    this.change(() => new Map())
+    for (const name of ['flows', 'cpus', 'flow_changes'] as const) new Uint8Array(this.plane.buffer(name)).fill(0)
+    this.#reasons = this.#readReasons()
+    return this
+  }
+
+  /** The road of every verb: read, plan, apply. */
+  change(next: (state: DesiredState) => DesiredState): void {
+    const live = readLive(this.plane)
+    const changes = plan(live.desired, next(live.desired))
+    applyChanges(this.plane, live, changes, { nowMs: Date.now(), random: random64 })
+  }
+
+  /** Adds a service with backends 1 to n, or those that are given by number, in one change. */
+  add(service: string, options: ServiceOptions, backends: number | Record<number, BackendSpec>): void {
+    const wanted = typeof backends === 'number' ? numbered(backends) : backends
+    const address = parseService(service)
+    this.change((state) =>
+      Object.entries(wanted).reduce(
+        (next, [backend, spec]) => withBackend(next, service, Number(backend), spec),
+        addService(state, address, options, random64()),
+      ),
+    )
+  }
+
+  set(service: string, options: ServiceOptions): void {
+    this.change((state) => setService(state, parseService(service), options))
+  }
+
+  remove(service: string): void {
+    this.change((state) => removeService(state, parseService(service)))
+  }
+
+  setBackend(service: string, backend: number, spec: BackendSpec = {}): void {
+    this.change((state) => withBackend(state, service, backend, spec))
+  }
+
+  drain(service: string, backend: number): void {
+    this.setBackend(service, backend, { drained: true })
+  }
+
+  removeBackend(service: string, backend: number): void {
+    const address = parseService(service)
+    this.change((state) => removeBackend(state, address, parseBackend(backendAddress(backend), address.port)))
+  }
+
+  live(service: string): LiveService {
+    const found = readLive(this.plane).services.get(service)
+    if (found === undefined) throw new Error(`${service} is not in the maps`)
+    return found
+  }
+
+  /** Index of a backend within its service, as flow entries name it. */
+  indexOf(service: string, backend: number): number {
+    const found = this.live(service).backends.find(({ want }) => want.address === backendAddress(backend))
+    if (found === undefined) throw new Error(`${service} has no backend ${backend}`)
+    return found.index
+  }
+
+  counters(service: string, backend: number): Counts {
+    const found = this.live(service).backends.find(({ want }) => want.address === backendAddress(backend))
+    if (found === undefined) throw new Error(`${service} has no backend ${backend}`)
+    return readCounts(this.plane, found.counter)
+  }
+
+  /** Pushes a frame through the program without looking at counters. */
+  run(frame: Uint8Array): RunResult {
+    return this.#program.run({ data: frame })
+  }
+
+  send(frame: Uint8Array): Sent {
+    const { returned, data } = this.run(frame)
+    const forwarded = returned === VERDICT.TX || returned === VERDICT.REDIRECT
+    return { verdict: returned, frame: data, reasons: this.moved(), backend: forwarded ? backendOf(data) : undefined }
+  }
+
+  /** The backend that a frame is sent to. */
+  to(frame: Uint8Array): number | undefined {
+    return this.send(frame).backend
+  }
+
+  /** The reasons that moved since this was last asked. */
+  moved(): Reasons {
+    const now = this.#readReasons()
+    const moved: Reasons = {}
+    for (const [name, at] of names) {
+      const by = (now[at] ?? 0) - (this.#reasons[at] ?? 0)
+      if (by !== 0) moved[name] = by
+    }
+    this.#reasons = now
+    return moved
+  }
+
+  #readReasons(): number[] {
+    return readReasons(this.plane).map(Number)
+  }
+}
+
+/** Lets ava hear of the tests before: they are synchronous, and without a pause nothing is told until all are done. */
+export const breathe = (): Promise<void> => new Promise((resolve) => void setImmediate(resolve))
+
+const numbered = (count: number): Record<number, BackendSpec> =>
+  Object.fromEntries(Array.from({ length: count }, (_, i) => [i + 1, {}]))
+
+export const withBackend = (state: DesiredState, service: string, backend: number, spec: BackendSpec): DesiredState => {
+  const address = parseService(service)
+  const at = parseBackend(backendAddress(backend), address.port)
+  if (spec.drained === true) {
+    const known = state.get(service)?.backends.some((each) => each.address === at.address)
+    const before = known === true ? state : withBackend(state, service, backend, { ...spec, drained: false })
+    return drainBackend(before, address, at)
+  }
+  const path = spec.path ?? linkPath(backend)
+  return setBackend(state, address, at, { path, ...(spec.weight === undefined ? {} : { weight: spec.weight }) })
+}
+
+/** By the destination MAC of a frame that was sent out. */
+export const backendOf = (frame: Buffer): number => {
+  if (frame.readUInt32BE(0) !== 0x02be0000) throw new Error(`no backend has MAC ${frame.toString('hex', 0, 6)}`)
+  return frame.readUInt16BE(4)
+}

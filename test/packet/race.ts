@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: Apache-2.0
+// Two CPUs in the same few buckets of the flow table, through race.bpf.c. What makes a stolen entry visible: no two flows share
+// a backend; and what makes it likely: two buckets, twice as many flows as places, SYNs and RSTs that make entries give way.
+import { execFileSync } from 'node:child_process'
+import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { Worker } from 'node:worker_threads'
+import type { ExecutionContext } from 'ava'
+import { formatIpv4, formatMac, parseMac, swap16, swap32 } from '../../src/core/address.ts'
+import { hashMix } from '../../src/core/hash.ts'
+import { loadProgram } from '../../src/shell/attach.ts'
+import { bpfFileSystem } from '../native/setup.ts'
+import { clearTable } from './flowtable.ts'
+import { TCP, tcpFrame, VIP } from './frames.ts'
+import { Balancer, backendMac, FAST_CLOCK } from './plane.ts'
+import { makeRandom } from './random.ts'
+
+const root = fileURLToPath(new URL('../..', import.meta.url))
+const SERVICE = `tcp://${VIP}:80`
+const BACKENDS = 128
+/** Flows of each CPU, or of both together. */
+const FLOWS = 16
+const FLOW_SEED = 0x0123456789abcdefn
+const CHECK_BITS = 0xfffffn
+
+/** A change to a copy of bpf/: the file, what stands there, what shall. */
+export type Edit = readonly [file: string, from: string, to: string]
+
+/** Under test xlb() is called by another program, and an entry point cannot be. */
+const RENAME: Edit = ['xlb.bpf.c', 'SEC("xdp")\nint xlb(', 'static __always_inline int xlb_under_test(']
+
+/** Reads and writes of the table's words that now and then take some microseconds. */
+export const SLOW: readonly Edit[] = [
+  [
+    'flow.h',
+    '#define READ_WORD(word) (*(volatile __u64 *)&(word))',
+    '#define READ_WORD(word) (race_pause(), *(volatile __u64 *)&(word))',
+  ],
+  [
+    'flow.h',
+    '#define WRITE_WORD(word, value) (*(volatile __u64 *)&(word) = (value))',
+    '#define WRITE_WORD(word, value) (race_pause(), *(volatile __u64 *)&(word) = (value), race_pause())',
+  ],
+]
+
+/** However the formatter spaces it. */
+const loosely = (text: string): RegExp =>
+  new RegExp(text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&').replace(/\s+/g, '\\s+'))
+
+/** @returns the object's path @throws where an edit finds nothing to change: the copy would be the original */
+export const compile = (name: string, edits: readonly Edit[], { alike }: Pick<RaceOptions, 'alike'>): string => {
+  const folder = join(root, 'build/test/race', name)
+  mkdirSync(folder, { recursive: true })
+  cpSync(join(root, 'bpf'), folder, { recursive: true })
+  cpSync(join(root, 'test/packet/race.bpf.c'), join(folder, 'race.bpf.c'))
+  for (const [file, from, to] of [RENAME, ...edits]) {
+    const text = readFileSync(join(folder, file), 'utf8')
+    const wanted = loosely(from)
+    if (!wanted.test(text)) throw new Error(`bpf/${file} has no longer: ${from}`)
+    writeFileSync(
+      join(folder, file),
+      text.replace(wanted, () => to),
+    )
+  }
+  const multiarch = `/usr/include/${execFileSync('gcc', ['-print-multiarch'], { encoding: 'utf8' }).trim()}`
+  const flags = [
+    '-O2',
+    '-g',
+    '-target',
+    'bpf',
+    '-mcpu=v3',
+    '-Wall',
+    `-DRACE_FLOWS=${FLOWS}`,
+    `-DRACE_APART=${alike ? 1 : 0}`,
+    '-I',
+    folder,
+    '-I',
+    multiarch,
+  ]
+  const object = join(folder, 'race.bpf.o')
+  execFileSync('clang', [...flags, '-c', join(folder, 'race.bpf.c'), '-o', object], { stdio: 'pipe' })
+  return object
+}
+
+const key32 = (index: number): Buffer => Buffer.from(Uint32Array.of(index).buffer)
+
+const inverse = (odd: bigint): bigint => {
+  let found = odd
+  for (let i = 0; i < 6; i++) found = BigInt.asUintN(64, found * (2n - odd * found))
+  return found
+}
+const FIRST = inverse(0x9e3779b97f4a7c15n)
+const SECOND = inverse(0xd6e8feb86659fd93n)
+
+/** The word of which hashMix makes `hash`. */
+const unmix = (hash: bigint, seed: bigint): bigint => {
+  const swapped = BigInt.asUintN(64, seed << 32n) | (seed >> 32n)
+  const mixed = BigInt.asUintN(64, (hash ^ (hash >> 29n) ^ (hash >> 58n)) * SECOND - swapped)
+  return BigInt.asUintN(64, (mixed ^ (mixed >> 32n)) * FIRST) ^ seed
+}
+
+export interface RaceFlow {
+  source: string
+  sourcePort: number
+  check: bigint
+  backends: [number, number]
+}
+
+/** Random tuples, or such as share their check bits: hashes with those bits, run backwards until the service id fits. */
+function* candidates(id: number, alike: boolean): Generator<{ key: bigint; hash: bigint }> {
+  const random = makeRandom(0x5eed)
+  const seed = FLOW_SEED + BigInt(swap16(80))
+  for (;;) {
+    const word = (BigInt(random.word()) << 32n) | BigInt(random.word())
+    if (!alike) {
+      const key = (word & 0xffffffffffffn) | (BigInt(id) << 48n)
+      yield { key, hash: hashMix(key, seed) }
+      continue
+    }
+    const hash = (word & ~CHECK_BITS) | 0xabcden
+    const key = unmix(hash, seed)
+    if (key >> 48n === BigInt(id)) yield { key, hash }
+  }
+}
+
+/** Where a flow may go: to the backend of its slot, or to the one before. The program itself says so, while it is alone. */
+const backendsOf = (balancer: Balancer, tuple: { source: string; sourcePort: number }): [number, number] => {
+  const ask = (flags: number): number => {
+    clearTable(balancer)
+    return balancer.to(tcpFrame({ ...tuple, flags })) ?? 0
+  }
+  return [ask(TCP.SYN), ask(TCP.ACK)]
+}
+
+/** Flows of which none shares a backend with another, before or after the change. */
+const chooseFlows = (balancer: Balancer, count: number, alike: boolean): RaceFlow[] => {
+  balancer.set(SERVICE, { seed: 0xfeedn }) // Every slot is marked: all flows go through the table from now on.
+  const flows: RaceFlow[] = []
+  const taken = new Set<number>()
+  for (const { key, hash } of candidates(balancer.live(SERVICE).service.id, alike)) {
+    const source = formatIpv4(swap32(Number(key & 0xffffffffn)))
+    const sourcePort = swap16(Number((key >> 32n) & 0xffffn))
+    const tuple = { source, sourcePort }
+    const backends = backendsOf(balancer, tuple)
+    const check = hash & CHECK_BITS
+    if (backends.some((backend) => taken.has(backend))) continue
+    if (!alike && flows.some((flow) => flow.check === check)) continue
+    for (const backend of backends) taken.add(backend)
+    flows.push({ ...tuple, check, backends })
+    if (flows.length === count) return flows
+  }
+  return flows
+}
+
+const writeFlows = (balancer: Balancer, flows: readonly RaceFlow[]): void => {
+  const map = balancer.object.map('race_flows')
+  for (const [index, { source, sourcePort, backends }] of flows.entries()) {
+    const value = Buffer.alloc(24)
+    value.set(source.split('.').map(Number), 0)
+    value.writeUInt16BE(sourcePort, 4)
+    backends.forEach((backend, i) => void value.writeBigUInt64LE(parseMac(backendMac(backend)), 8 + 8 * i))
+    map.update(key32(index), value)
+  }
+  map.close()
+}
+
+const WORKER = `
+const { workerData } = require('node:worker_threads')
+const native = require(workerData.addon)
+native.system.pinToCpu(workerData.cpu)
+const program = native.openProgram(workerData.pin)
+const end = Date.now() + workerData.milliseconds
+while (Date.now() < end) program.run({ data: workerData.frame, repeat: 20000 })
+program.close()
+`
+
+const runOn = (cpu: number, pin: string, milliseconds: number): Promise<void> =>
+  new Promise((resolve, reject) => {
+    const addon = join(root, 'build/native/xlb.node')
+    const worker = new Worker(WORKER, {
+      eval: true,
+      workerData: { addon, cpu, pin, milliseconds, frame: tcpFrame() },
+      execArgv: [],
+    })
+    worker.on('error', reject)
+    worker.on('exit', (code) => (code === 0 ? resolve() : reject(new Error(`CPU ${cpu}: exit ${code}`))))
+  })
+
+export interface RaceResult {
+  packets: number
+  wrong: number
+  other: number
+  inserted: number
+  refused: number
+  /** The last packet that went to another flow's backend. */
+  example: string
+}
+
+const readResult = (balancer: Balancer): Omit<RaceResult, 'inserted' | 'refused'> => {
+  const map = balancer.object.map('race_results')
+  const values = map.lookup(key32(0)) ?? Buffer.alloc(0)
+  map.close()
+  const sum = { packets: 0, wrong: 0, other: 0, example: '' }
+  for (let at = 0; at < values.length; at += 40) {
+    sum.packets += Number(values.readBigUInt64LE(at))
+    sum.wrong += Number(values.readBigUInt64LE(at + 8))
+    sum.other += Number(values.readBigUInt64LE(at + 16))
+    if (values.readBigUInt64LE(at + 8) > 0n) {
+      sum.example = `flow ${values.readBigUInt64LE(at + 24)} to ${formatMac(values.readBigUInt64LE(at + 32))}`
+    }
+  }
+  return sum
+}
+
+export interface RaceOptions {
+  /** All flows' check bits are equal, and each CPU has its own flows: only looking at the key again tells them apart. */
+  alike: boolean
+  milliseconds: number
+  /** Goes on, so many times as long, while no packet went wrong. */
+  patience?: number
+}
+
+/** @param path what compile answered */
+export const race = async (
+  t: ExecutionContext,
+  path: string,
+  { alike, milliseconds, patience = 1 }: RaceOptions,
+): Promise<RaceResult> => {
+  const balancer = new Balancer({
+    capacity: { flows: 8, backends: 2048, services: 4 },
+    settings: { ageShift: FAST_CLOCK, flowSeed: FLOW_SEED, timeout: new Array<number>(16).fill(1) },
+    load: (native, maps, slot, settings) => loadProgram(native, maps, slot, settings, path),
+  })
+  t.teardown(() => balancer.close())
+  balancer.add(SERVICE, { scheduler: 'mh', seed: 0xbeefn, ringSize: 65537 }, BACKENDS)
+  writeFlows(balancer, chooseFlows(balancer, alike ? 2 * FLOWS : FLOWS, alike))
+  clearTable(balancer)
+  const program = balancer.object.program('race')
+  const pin = join(bpfFileSystem(t), 'race')
+  program.pin(pin)
+  program.close()
+  balancer.moved()
+  for (let turn = 0; turn < patience && readResult(balancer).wrong === 0; turn++) {
+    await Promise.all([0, 1].map((cpu) => runOn(cpu, pin, milliseconds)))
+  }
+  const moved = balancer.moved()
+  return {
+    ...readResult(balancer),
+    inserted: moved.FLOW_INSERTED ?? 0,
+    refused: (moved.FLOW_REFUSED_RACE ?? 0) + (moved.FLOW_REFUSED_FULL ?? 0),
+  }
+}

@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: Apache-2.0
+// A balancer written from the rules alone (DESIGN.md "The packet's itinerary", bpf/xlb.h): it parses by itself, and keeps its
+// flows in a map of its own. No age passes, the flow table is never full and the bound on new flows never reached.
+import { effectiveWeight, isTracked, type Service } from '../../src/core/desired.ts'
+import { OWN_MAC } from './frames.ts'
+import type { ReasonName } from './plane.ts'
+import { lookUp, numberOf, type Ring, ringOf } from './ring.ts'
+
+export interface Expected {
+  reason: ReasonName
+  /** FLOW_INSERTED counts beside the reason. */
+  inserted: boolean
+  /** Whom it is for, in so far as the packet is balanced: also where it is passed to this host. */
+  backend?: number
+}
+
+interface Packet {
+  source: string
+  sourcePort: number
+  syn: boolean
+  fin: boolean
+  rst: boolean
+  bytes: number
+}
+
+/** A backend's life from when it is added until it is removed: flows of an earlier life do not come back to it. */
+interface Life {
+  number: number
+  index: number
+  packets: number
+  octets: number
+}
+
+interface Flow {
+  life: Life
+  ended: boolean
+}
+
+/** Where a tuple stands in a ring that changes. */
+interface Place {
+  version: number
+  marked: boolean
+  /** The ring before is found by a hash of its own: a backend that goes from it leaves a gap that nothing can fill. */
+  rehashed: boolean
+  before: number | undefined
+  now: number | undefined
+}
+
+interface Version {
+  ring: Ring
+  /** Every slot is marked: another hash, or flows that the ring knows nothing of. */
+  markAll: boolean
+  rehashed: boolean
+  removed: ReadonlySet<number>
+}
+
+class ReferenceService {
+  want: Service
+  readonly lives = new Map<number, Life>()
+  readonly #flows = new Map<string, Flow>()
+  readonly #places = new Map<string, Place>()
+  readonly #versions: Version[]
+  #schedule: number[] = []
+  #turns = 0
+
+  constructor(want: Service) {
+    this.want = want
+    this.#versions = [{ ring: ringOf(want), markAll: false, rehashed: false, removed: new Set() }]
+    this.#settle(want)
+  }
+
+  change(want: Service): void {
+    const before = this.want
+    const staying = new Set(want.backends.map(({ address }) => numberOf(address)))
+    const rehashed = before.seed !== want.seed || before.hash !== want.hash
+    this.#versions.push({
+      ring: ringOf(want),
+      markAll: rehashed || (isTracked(before) && !isTracked(want)),
+      rehashed,
+      removed: new Set([...this.lives.keys()].filter((number) => !staying.has(number))),
+    })
+    this.#settle(want)
+  }
+
+  /** Removed backends' indices are free only after the change that removes them. */
+  #settle(want: Service): void {
+    this.want = want
+    const used = new Set([...this.lives.values()].map(({ index }) => index))
+    const wanted = want.backends.map(({ address }) => numberOf(address))
+    for (const number of wanted) {
+      if (this.lives.has(number)) continue
+      let index = 0
+      while (used.has(index)) index++
+      used.add(index)
+      this.lives.set(number, { number, index, packets: 0, octets: 0 })
+    }
+    for (const number of this.lives.keys()) if (!wanted.includes(number)) this.lives.delete(number)
+    this.#schedule = this.#makeSchedule()
+  }
+
+  /** nginx's smooth weighted round robin, turn by turn, in the order of indices. */
+  #makeSchedule(): number[] {
+    const takers = this.want.backends
+      .map((backend) => ({ number: numberOf(backend.address), weight: effectiveWeight(this.want, backend), credit: 0 }))
+      .filter(({ weight }) => weight > 0)
+      .sort((a, b) => (this.lives.get(a.number)?.index ?? 0) - (this.lives.get(b.number)?.index ?? 0))
+    const order: number[] = []
+    const sum = takers.reduce((total, { weight }) => total + weight, 0)
+    do {
+      let best = takers[0]
+      if (best === undefined) return []
+      for (const taker of takers) {
+        taker.credit += taker.weight
+        if (taker.credit > best.credit) best = taker
+      }
+      best.credit -= sum
+      order.push(best.number)
+    } while (takers.some(({ credit }) => credit !== 0))
+    return order
+  }
+
+  #isAlive(number: number | undefined): boolean {
+    const backend = this.want.backends.find(({ address }) => numberOf(address) === number)
+    return backend !== undefined && backend.path.kind !== 'unresolved'
+  }
+
+  #place(packet: Packet): Place {
+    const key = `${packet.source}:${packet.sourcePort}`
+    let place = this.#places.get(key)
+    if (place === undefined) {
+      const [first] = this.#versions
+      const now = first === undefined ? undefined : lookUp(first.ring, packet)
+      place = { version: 0, marked: false, rehashed: false, before: undefined, now }
+      this.#places.set(key, place)
+    }
+    while (place.version + 1 < this.#versions.length) this.#age(place, packet)
+    return place
+  }
+
+  /** One change further: a slot whose backend changes is marked, and remembers the oldest backend that is still there. */
+  #age(place: Place, packet: Packet): void {
+    const version = this.#versions[++place.version]
+    if (version === undefined) return
+    const next = lookUp(version.ring, packet)
+    if (place.marked || version.markAll || (next !== place.now && place.now !== undefined)) {
+      const oldest = place.marked ? (place.before ?? (place.rehashed ? undefined : place.now)) : place.now
+      place.before = oldest !== undefined && version.removed.has(oldest) ? undefined : oldest
+      place.marked = true
+      place.rehashed ||= version.rehashed
+    }
+    place.now = next
+  }
+
+  #oldest(place: Place): number | undefined {
+    return place.marked && this.#isAlive(place.before) ? place.before : place.now
+  }
+
+  #nextTurn(): number | undefined {
+    return this.#schedule.length === 0 ? undefined : this.#schedule[this.#turns++ % this.#schedule.length]
+  }
+
+  choose(packet: Packet): { number: number | undefined; inserted: boolean } {
+    const udp = this.want.protocol === 'udp'
+    const place = this.#place(packet)
+    if (!isTracked(this.want) && !place.marked) return { number: place.now, inserted: false }
+    const key = `${packet.source}:${packet.sourcePort}`
+    const flow = this.#flows.get(key)
+    if (flow !== undefined && this.#holds(flow, packet)) {
+      flow.ended ||= packet.fin || packet.rst
+      return { number: flow.life.number, inserted: false }
+    }
+    // UDP is recorded while its service is tracked, and no longer.
+    if (udp && !isTracked(this.want)) return { number: this.#oldest(place), inserted: false }
+    const isNew = packet.syn || udp
+    const scheduled = isTracked(this.want) ? () => this.#nextTurn() : () => place.now
+    const number = isNew ? scheduled() : this.#oldest(place)
+    const life = this.lives.get(number ?? -1)
+    if (number === undefined || life === undefined) return { number: undefined, inserted: false }
+    this.#flows.set(key, { life, ended: !isNew && (packet.fin || packet.rst) })
+    return { number, inserted: true }
+  }
+
+  #holds(flow: Flow, packet: Packet): boolean {
+    if (packet.syn && flow.ended) return false
+    return this.lives.get(flow.life.number) === flow.life && this.#isAlive(flow.life.number)
+  }
+}
+
+const word = (frame: Buffer, at: number): number => frame.readUInt16BE(at)
+const address = (frame: Buffer, at: number): string => [...frame.subarray(at, at + 4)].join('.')
+const isTag = (type: number): boolean => type === 0x8100 || type === 0x88a8
+const just = (reason: ReasonName): Expected => ({ reason, inserted: false })
+
+export class Reference {
+  readonly services = new Map<string, ReferenceService>()
+
+  /** What is configured from now on. */
+  follow(state: ReadonlyMap<string, Service>): void {
+    for (const name of this.services.keys()) if (!state.has(name)) this.services.delete(name)
+    for (const [name, want] of state) {
+      const known = this.services.get(name)
+      if (known === undefined) this.services.set(name, new ReferenceService(want))
+      else known.change(want)
+    }
+  }
+
+  expect(frame: Buffer): Expected {
+    if (frame.subarray(0, 6).toString('hex') !== OWN_MAC.replaceAll(':', '')) return just('PASS_OTHER_MAC')
+    let at = 14
+    for (let tags = 0; tags < 2 && isTag(word(frame, at - 2)); tags++) {
+      if (frame.length < at + 4) return just('PASS_NOT_IPV4')
+      at += 4
+    }
+    if (word(frame, at - 2) !== 0x0800 || frame.length < at + 20) return just('PASS_NOT_IPV4')
+    const vip = address(frame, at + 16)
+    if (![...this.services.values()].some(({ want }) => want.vip === vip)) return just('PASS_NOT_VIP')
+    return this.#balance(frame, frame.subarray(at), vip)
+  }
+
+  #balance(frame: Buffer, ip: Buffer, vip: string): Expected {
+    const first = ip[0] ?? 0
+    const header = (first & 15) * 4
+    const total = word(ip, 2)
+    if (first >> 4 !== 4 || header < 20 || total < header || total > ip.length) return just('DROP_MALFORMED')
+    const protocol = ip[9] === 6 ? 'tcp' : ip[9] === 17 ? 'udp' : undefined
+    if (protocol === undefined) return just('PASS_NOT_BALANCED')
+    if ((word(ip, 6) & 0x3fff) !== 0) return just('DROP_FRAGMENT')
+    const transport = ip.subarray(header, total)
+    if (transport.length < (protocol === 'tcp' ? 20 : 8)) return just('DROP_TRUNCATED')
+    const service = this.services.get(`${protocol}://${vip}:${word(transport, 2)}`)
+    if (service === undefined) return just('PASS_NO_SERVICE')
+    const flags = protocol === 'tcp' ? (transport[13] ?? 0) : 0
+    return this.#deliver(service, {
+      source: address(ip, 12),
+      sourcePort: word(transport, 0),
+      syn: (flags & 0x12) === 0x02,
+      fin: (flags & 0x01) !== 0,
+      rst: (flags & 0x04) !== 0,
+      bytes: frame.length,
+    })
+  }
+
+  #deliver(service: ReferenceService, packet: Packet): Expected {
+    const { number, inserted } = service.choose(packet)
+    const backend = service.want.backends.find((each) => numberOf(each.address) === number)
+    const life = service.lives.get(number ?? -1)
+    if (number === undefined || backend === undefined || life === undefined) {
+      return { reason: 'DROP_NO_BACKEND', inserted }
+    }
+    const { path } = backend
+    if (path.kind === 'unresolved') return { reason: 'DROP_BACKEND_DOWN', inserted }
+    life.packets++
+    life.octets += packet.bytes
+    if (path.kind === 'local') return { reason: 'PASS_LOCAL', inserted, backend: number }
+    return { reason: path.interfaceSlot === 0 ? 'TX_FORWARDED' : 'TX_REDIRECTED', inserted, backend: number }
+  }
+}

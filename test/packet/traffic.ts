@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+// Random frames and random changes of configuration for the differential test.
+import { parseBackend, parseService } from '../../src/core/address.ts'
+import {
+  addService,
+  type DesiredState,
+  removeBackend,
+  removeService,
+  type Scheduler,
+  setService,
+} from '../../src/core/desired.ts'
+import { datagram, ETHERTYPE, type FrameFields, type Tag, TCP, tcp, udp } from './frames.ts'
+import { type BackendSpec, backendAddress, LOCAL, linkPath, UNRESOLVED, withBackend } from './plane.ts'
+import type { Random } from './random.ts'
+
+const VIPS = ['192.0.2.10', '192.0.2.11', '198.18.7.9', '0.0.0.0', '192.0.2.12'] as const
+const PORTS = [80, 81, 53] as const
+const FLAGS = [
+  TCP.SYN,
+  TCP.SYN,
+  TCP.ACK,
+  TCP.ACK,
+  TCP.ACK,
+  TCP.ACK | TCP.PSH,
+  TCP.FIN | TCP.ACK,
+  TCP.RST,
+  TCP.SYN | TCP.ACK,
+]
+const SERVICES_MAX = 14
+const BACKENDS = 9
+
+const tags = (random: Random): Tag[] =>
+  Array.from({ length: random.once(8) ? 1 + random.below(3) : 0 }, () => ({
+    type: random.once(3) ? ETHERTYPE.QINQ : ETHERTYPE.VLAN,
+    id: random.below(65536),
+  }))
+
+/** Fields that contradict the rest, one frame in six. */
+const lies = (random: Random): FrameFields => {
+  if (!random.once(6)) return {}
+  return random.pick<() => FrameFields>([
+    () => ({ ihl: random.below(16) }),
+    () => ({ totalLength: random.below(80) }),
+    () => ({ version: random.below(16) }),
+    () => ({ fragment: random.below(65536) }),
+    () => ({ protocol: random.pick([0, 1, 6, 17, 50, 112, 132]) }),
+    () => ({ etherType: random.pick([0x0800, 0x0806, 0x8100, 0x86dd, 0x88a8]) }),
+    () => ({ destination: random.pick(['ff:ff:ff:ff:ff:ff', '01:00:5e:00:00:01', '02:00:00:00:00:02']) }),
+  ])()
+}
+
+const mutated = (random: Random, frame: Buffer): Buffer => {
+  if (random.once(8)) return frame.subarray(0, 14 + random.below(Math.max(1, frame.length - 14)))
+  if (random.once(8)) {
+    for (let i = 1 + random.below(3); i > 0; i--) frame[random.below(frame.length)] = random.below(256)
+  }
+  return frame
+}
+
+export const randomFrame = (random: Random): Buffer => {
+  const fields: FrameFields = {
+    tags: tags(random),
+    source: `10.0.${random.below(2)}.${random.below(24)}`,
+    sourcePort: 1024 + random.below(24),
+    vip: random.pick(random.once(6) ? VIPS : VIPS.slice(0, 3)),
+    port: random.once(12) ? random.below(65536) : random.pick(PORTS),
+    flags: random.once(12) ? random.below(256) : random.pick(FLAGS),
+    fragment: random.once(2) ? 0x4000 : 0,
+    payload: Buffer.alloc(random.below(20)),
+    padding: random.once(4) ? random.below(40) : 0,
+    ...(random.once(10) ? { options: Buffer.alloc(4 * (1 + random.below(10)), 1) } : {}),
+  }
+  const overUdp = random.once(3)
+  const body = overUdp ? udp(fields) : tcp(fields)
+  return mutated(random, datagram({ ...fields, protocol: overUdp ? 17 : 6, ...lies(random) }, body))
+}
+
+const SCHEDULERS: readonly Scheduler[] = ['rr', 'wrr', 'mh', 'sh']
+
+const addOne = (random: Random, state: DesiredState): DesiredState => {
+  const name = `${random.once(3) ? 'udp' : 'tcp'}://${random.pick(VIPS.slice(0, 3))}:${random.pick(PORTS)}`
+  if (state.has(name)) return state
+  const options = {
+    scheduler: random.pick(SCHEDULERS),
+    ringSize: random.pick([31, 127, 251]),
+    seed: BigInt(random.word()) * 0x100000001n,
+  }
+  let next = addService(state, parseService(name), options, 0n)
+  for (let i = random.below(5); i > 0; i--)
+    next = withBackend(next, name, 1 + random.below(BACKENDS), randomSpec(random))
+  return next
+}
+
+const randomSpec = (random: Random): BackendSpec => ({
+  ...(random.once(2) ? { weight: random.below(5) } : {}),
+})
+
+const changedBackend = (random: Random, state: DesiredState, name: string): DesiredState => {
+  const backend = 1 + random.below(BACKENDS)
+  const known = state.get(name)?.backends.some(({ address }) => address === backendAddress(backend)) === true
+  const spec = randomSpec(random)
+  switch (random.below(8)) {
+    case 0:
+      return known
+        ? removeBackend(state, parseService(name), parseBackend(backendAddress(backend), parseService(name).port))
+        : state
+    case 1:
+      return known ? withBackend(state, name, backend, { drained: true }) : state
+    case 2:
+      return withBackend(state, name, backend, {
+        ...spec,
+        path: random.pick([UNRESOLVED, LOCAL, linkPath(backend, 1)]),
+      })
+    default:
+      return withBackend(state, name, backend, spec)
+  }
+}
+
+/** A UDP service stays on its side of the table: what a crossing does to UDP flows is marks-schedulers.test.ts's. */
+const changedService = (random: Random, state: DesiredState, name: string): DesiredState => {
+  const service = state.get(name)
+  if (service === undefined) return state
+  const tracked = service.scheduler === 'rr' || service.scheduler === 'wrr'
+  const choice = service.protocol === 'tcp' ? SCHEDULERS : tracked ? SCHEDULERS.slice(0, 2) : SCHEDULERS.slice(2)
+  const options = random.once(4) ? { seed: BigInt(random.word()) } : { scheduler: random.pick(choice) }
+  return setService(state, service, options)
+}
+
+/** One verb, or several in one change. @throws Refusal as verbs do */
+export const randomChange = (random: Random, state: DesiredState): DesiredState => {
+  let next = state
+  for (let verbs = random.once(4) ? 3 : 1; verbs > 0; verbs--) {
+    const names = [...next.keys()].sort() // Live services come in the order of a randomly laid out directory.
+    if (names.length < 8 || (names.length < SERVICES_MAX && random.once(6))) next = addOne(random, next)
+    else if (random.once(30)) next = removeService(next, parseService(random.pick(names)))
+    else if (random.once(5)) next = changedService(random, next, random.pick(names))
+    else next = changedBackend(random, next, random.pick(names))
+  }
+  return next
+}
