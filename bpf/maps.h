@@ -3,7 +3,7 @@
  * The tables that packets read; xlb.h describes what they hold. Each is the one value of a BPF ARRAY map, so that its
  * address is a constant of the program (as libbpf does it for global variables) and an element is a bounds check and an
  * addition away. Through bpf_map_lookup_elem, which the kernel inlines for ARRAYs too, every look-up would write its
- * key to the stack and read it back: measured, 41 ns a packet where this takes a third.
+ * key to the stack and read it back: measured, 41 ns a packet against 36, with no other difference.
  *
  * The sizes here mean nothing: attach makes the maps in the size that is wanted, and tells it in the limit_ constants.
  */
