@@ -133,10 +133,10 @@ struct service_detail {
 	__u8 scheduler;
 	__u8 forward;
 	__u8 hash_input;
-	__u8 seed_given; /* 1: `seed` was configured, 0: drawn at random */
+	__u8 reserved_byte;
 	__u32 ring_size; /* as configured; 0: from the number of backends */
 	__u32 reserved;
-	__u64 seed;
+	__u64 seed;       /* configured or drawn at random */
 	__u64 changed_ms; /* Unix time, milliseconds */
 	__u64 reserved_tail[2];
 };

@@ -57,7 +57,6 @@ const servicesOf = (options: PlaneOptions): DesiredState => {
       hash: defaultHash(options.scheduler),
       ringSize: 0,
       seed: random64(),
-      seedGiven: false,
       backends,
     }),
   )

@@ -103,7 +103,6 @@ const serviceOf = (entry: ServiceEntry, where: string, faults: string[]): Servic
     hash: entry.hash ?? defaultHash(scheduler),
     ringSize: entry['ring-size'] ?? 0,
     seed: entry.seed === undefined ? 0n : BigInt(entry.seed),
-    seedGiven: entry.seed !== undefined,
     backends,
   }
   for (const fault of serviceFaults(service)) faults.push(`${where}: ${fault.message}; ${fault.mend}`)
@@ -115,6 +114,7 @@ export const readConfig = (file: string): Config => {
   const config = validate(file, parse(file, readText(file)))
   const faults: string[] = []
   const services = new Map<string, Service>()
+  const seeded = new Set<string>()
   config.services.forEach((entry, i) => {
     const where = `services[${i}]`
     const service = serviceOf(entry, where, faults)
@@ -122,6 +122,7 @@ export const readConfig = (file: string): Config => {
     const name = formatService(service)
     if (services.has(name)) faults.push(`${where}: ${name} is there twice; keep one of the two`)
     services.set(name, service)
+    if (entry.seed !== undefined) seeded.add(name)
   })
   collect(faults, 'services', () => checkCircles(services))
   if (faults.length > 0) refuse(file, faults, 'mend these places and restore again')
@@ -137,9 +138,8 @@ export const readConfig = (file: string): Config => {
     desired: (have, random) =>
       new Map(
         [...services].map(([name, service]) => {
-          if (service.seedGiven) return [name, service]
-          const known = have.get(name)
-          return [name, { ...service, seed: known?.seed ?? random(), seedGiven: known?.seedGiven ?? false }]
+          if (seeded.has(name)) return [name, service]
+          return [name, { ...service, seed: have.get(name)?.seed ?? random() }]
         }),
       ),
   }

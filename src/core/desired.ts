@@ -43,8 +43,6 @@ export interface Service extends ServiceAddress {
   ringSize: number
   /** The ring's secret seed, 64 bits. Directors that share a VIP need the same. */
   seed: bigint
-  /** The seed was configured, not drawn: `save` writes it all the same, so that a restored ring is the same ring. */
-  seedGiven: boolean
   backends: readonly Backend[]
 }
 
@@ -179,7 +177,6 @@ export const addService = (
     hash: options.hash ?? defaultHash(scheduler),
     ringSize: options.ringSize ?? 0,
     seed: options.seed ?? drawnSeed,
-    seedGiven: options.seed !== undefined,
     backends: [],
   }
   const next = checked(state, service)
@@ -198,7 +195,6 @@ export const setService = (state: DesiredState, address: ServiceAddress, options
     hash: options.hash ?? (scheduler === service.scheduler ? service.hash : defaultHash(scheduler)),
     ringSize: options.ringSize ?? service.ringSize,
     seed: options.seed ?? service.seed,
-    seedGiven: service.seedGiven || options.seed !== undefined,
   }
   return checked(state, next)
 }

@@ -351,7 +351,6 @@ export const buildService = (want: Service, have: LiveService | undefined, conte
     scheduler: SCHEDULERS.indexOf(want.scheduler),
     forward: 0,
     hashInput: want.hash === 'source' ? 0 : 1,
-    seedGiven: want.seedGiven ? 1 : 0,
     ringSize: want.ringSize,
     seed: want.seed,
     changedMs: BigInt(context.nowMs),

@@ -250,14 +250,13 @@ export interface ServiceDetail {
   scheduler: number
   forward: number
   hashInput: number
-  seedGiven: number
   ringSize: number
   seed: bigint
   changedMs: bigint
 }
 export const ServiceDetail = {
   size: 64,
-  offset: { vip: 0, port: 16, family: 18, protocol: 19, scheduler: 20, forward: 21, hashInput: 22, seedGiven: 23, ringSize: 24, seed: 32, changedMs: 40 },
+  offset: { vip: 0, port: 16, family: 18, protocol: 19, scheduler: 20, forward: 21, hashInput: 22, ringSize: 24, seed: 32, changedMs: 40 },
   read: (view: DataView, at: number): ServiceDetail => ({
     vip: readBytes(view, at + 0, 16),
     port: view.getUint16(at + 16, false),
@@ -266,7 +265,6 @@ export const ServiceDetail = {
     scheduler: view.getUint8(at + 20),
     forward: view.getUint8(at + 21),
     hashInput: view.getUint8(at + 22),
-    seedGiven: view.getUint8(at + 23),
     ringSize: view.getUint32(at + 24, true),
     seed: view.getBigUint64(at + 32, true),
     changedMs: view.getBigUint64(at + 40, true),
@@ -279,7 +277,6 @@ export const ServiceDetail = {
     view.setUint8(at + 20, value.scheduler)
     view.setUint8(at + 21, value.forward)
     view.setUint8(at + 22, value.hashInput)
-    view.setUint8(at + 23, value.seedGiven)
     view.setUint32(at + 24, value.ringSize, true)
     view.setBigUint64(at + 32, value.seed, true)
     view.setBigUint64(at + 40, value.changedMs, true)

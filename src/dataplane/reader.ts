@@ -103,7 +103,6 @@ const wantOf = (detail: ServiceDetail, backends: readonly LiveBackend[]): Servic
   hash: HASH_NAMES[detail.hashInput] ?? 'source-port',
   ringSize: detail.ringSize,
   seed: detail.seed,
-  seedGiven: detail.seedGiven === 1,
   backends: backends.map((backend) => backend.want),
 })
 

@@ -54,14 +54,13 @@ test('a service is added with wrr, DSR, a hash over source and port, a ring of d
     hash: 'source-port',
     ringSize: 0,
     seed: 7n,
-    seedGiven: false,
     backends: [],
   })
 })
 
-test('what is named of a service is taken, and a named seed is remembered as given', (t) => {
+test('what is named of a service is taken', (t) => {
   const service = web(addService(EMPTY, WEB, { scheduler: 'mh', hash: 'source', ringSize: 4093, seed: 9n }, 7n))
-  t.like(service, { scheduler: 'mh', hash: 'source', ringSize: 4093, seed: 9n, seedGiven: true })
+  t.like(service, { scheduler: 'mh', hash: 'source', ringSize: 4093, seed: 9n })
 })
 
 test('sh hashes the source alone unless told otherwise, on add and on set', (t) => {
@@ -75,11 +74,9 @@ test('what `service set` does not name stays, a hash of its own included', (t) =
   const before = web(sample())
   t.deepEqual(web(setService(sample(), WEB, {})), before)
   t.deepEqual(web(setService(sample(), WEB, { ringSize: 127 })), { ...before, ringSize: 127 })
-  t.deepEqual(web(setService(sample(), WEB, { seed: 9n })), { ...before, seed: 9n, seedGiven: true })
+  t.deepEqual(web(setService(sample(), WEB, { seed: 9n })), { ...before, seed: 9n })
   const hashed = setService(sample(), WEB, { hash: 'source' })
   t.is(web(setService(hashed, WEB, { scheduler: 'wrr' })).hash, 'source')
-  const given = setService(sample(), WEB, { seed: 9n })
-  t.true(web(setService(given, WEB, { ringSize: 127 })).seedGiven)
 })
 
 test('a service is removed with its backends, and others stay as they are', (t) => {

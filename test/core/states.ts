@@ -66,7 +66,6 @@ export const serviceAt = (address: ServiceAddress): fc.Arbitrary<Service> =>
     hash: fc.constantFrom(...HASH_INPUTS),
     ringSize,
     seed,
-    seedGiven: fc.boolean(),
     backends: backendsOf(address.port),
   })
 

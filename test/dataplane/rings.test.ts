@@ -36,7 +36,6 @@ const serviceOf = (protocol: Protocol, { weights, ringSize, seed, hash, schedule
   hash,
   ringSize,
   seed,
-  seedGiven: true,
   backends: weights.flatMap((weight, i): Backend[] =>
     weight === 'absent'
       ? []

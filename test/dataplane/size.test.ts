@@ -35,7 +35,6 @@ const stateOf = ({ sizes, vips, backends, scheduler, weight }: Kind): DesiredSta
         hash: 'source-port',
         ringSize: 0,
         seed: BigInt(i),
-        seedGiven: false,
         backends: Array.from({ length: size }, (_, j) => ({
           address: `10.${backends}.${j >> 8}.${j & 255}`,
           port: 80,

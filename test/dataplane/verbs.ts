@@ -120,8 +120,15 @@ export const naively = (state: Naive, verb: Verb): boolean => {
   const service = state.get(name)
   if (verb.verb === 'add') {
     const { scheduler = 'wrr', hash = defaults(scheduler), ringSize = 0, seed } = verb.options
-    const seeds = { seed: seed ?? DRAWN, seedGiven: seed !== undefined }
-    const added = { ...verb.service, scheduler, hash, ringSize, ...seeds, forward: 'dsr' as const, backends: new Map() }
+    const added = {
+      ...verb.service,
+      scheduler,
+      hash,
+      ringSize,
+      seed: seed ?? DRAWN,
+      forward: 'dsr' as const,
+      backends: new Map(),
+    }
     if (service === undefined) state.set(name, added)
     return service === undefined
   }
@@ -133,7 +140,6 @@ export const naively = (state: Naive, verb: Verb): boolean => {
       service.hash = defaults(scheduler)
     }
     Object.assign(service, verb.options)
-    if (verb.options.seed !== undefined) service.seedGiven = true
     return true
   }
   const existing = service.backends.get(verb.backend)
