@@ -32,10 +32,8 @@ struct {
 } under_test SEC(".maps");
 
 struct floor_key {
-	__be32 source_be;
-	__be32 vip_be;
-	__be16 source_port_be;
-	__be16 port_be;
+	__u64 source;
+	__u64 service;
 };
 
 struct {
@@ -72,10 +70,9 @@ static __always_inline bool write_frame(struct xdp_md *ctx)
 	if (services > 1)
 		service = (__u64)(flow * 0x9e3779b1U) * services >> 32;
 
-	COPY(__u64, at, 0); /* destination, start of source */
-	COPY(__u32, at, 8);
-	COPY(__u16, at, 12); /* EtherType */
-	COPY(__u32, at, 14); /* version, header length, TOS, total length */
+	COPY(__u64, at, 0);  /* destination, start of source */
+	COPY(__u64, at, 8);  /* rest of the source, EtherType, version, header length, TOS */
+	COPY(__u16, at, 16); /* total length */
 	COPY(__u64, at, 18); /* identification, fragment, TTL, protocol, checksum */
 	WORD(__u64, at, 26) = bpf_htonl(0x0a000000 | (flow & 0xffffff)) | (__u64)bpf_htonl(first_vip + service) << 32;
 	WORD(__u32, at, 34) = bpf_htons(0x8000 | flow >> 24 << 7 | (flow & 0x7f)) | (__u32)WORD(const __u16, frame, 36)
@@ -109,15 +106,6 @@ int bench_tx(struct xdp_md *ctx)
 /* ---- floors: the least that a balancer can do. Bounds are checked, as they must be; nothing else of a packet is ----
  */
 
-static __always_inline bool parse(struct xdp_md *ctx, struct packet *packet)
-{
-	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
-
-	packet->eth = data;
-	packet->frame_bytes = end - data;
-	return parse_plain(data, end, packet);
-}
-
 static __always_inline void store_mac(__u8 *octets, __u64 mac)
 {
 	*(__u32 *)octets = mac;
@@ -134,34 +122,33 @@ static __always_inline int send_to(struct ethhdr *eth, __u64 mac)
 SEC("xdp")
 int bench_floor(struct xdp_md *ctx)
 {
-	struct packet packet = {};
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	__u64 key;
 
-	if (!parse(ctx, &packet))
+	if (!parse_plain(data, end, &key))
 		return XDP_PASS;
-	return send_to(packet.eth, floor_destination_mac);
+	return send_to(data, floor_destination_mac);
 }
 
 SEC("xdp")
 int bench_floor_lru(struct xdp_md *ctx)
 {
-	struct packet packet = {};
-	struct floor_key key;
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	const struct plain_frame *frame = data;
+	struct floor_key key = {};
 	__u64 *found;
 
-	if (!parse(ctx, &packet))
+	if (!parse_plain(data, end, &key.service))
 		return XDP_PASS;
-	key.source_be = packet.source_be;
-	key.vip_be = packet.vip_be;
-	key.source_port_be = packet.source_port_be;
-	key.port_be = packet.port_be;
+	key.source = plain_source(frame);
 	found = bpf_map_lookup_elem(&floor_flows, &key);
 	if (!found) {
 		__u64 mac = floor_destination_mac;
 
 		bpf_map_update_elem(&floor_flows, &key, &mac, BPF_ANY);
-		return send_to(packet.eth, mac);
+		return send_to(data, mac);
 	}
-	return send_to(packet.eth, *found);
+	return send_to(data, *found);
 }
 
 /* ---- frames that really travel, over a veth pair ---- */

@@ -1,28 +1,32 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * What is known when the program is loaded and never changes after: the verifier sees these as constants. Everything
- * that a verb can change lies in maps.
+ * What is known when the program is loaded and never changes after; everything that a verb can change lies in maps.
+ *
+ * A constant is written `CONSTANT(NAME)`: one instruction that loads the number CONSTANT_NAME of xlb.h into a register,
+ * and in which the loader replaces that number by the value (native/constants.cc). The kernel does so with its own boot
+ * constants (include/asm-generic/runtime-const.h). A variable in .rodata, which is what libbpf has for this, stays a
+ * load from a ten-byte address: the hashed path has fifteen of them, and took 35 ns with variables where it takes 25
+ * with constants and no other difference (docs/decisions/0007-constants-in-instructions.md).
  */
 #ifndef XLB_CONFIG_H
 #define XLB_CONFIG_H
 
 #include <linux/types.h>
+#include "xlb.h"
 
-/* The interface this copy of the program is attached to. */
-const volatile __u32 own_slot = 0; /* its record in `interfaces` */
+/* Below 2^31. */
+#define CONSTANT(name)                                                                                                 \
+	({                                                                                                             \
+		__u64 constant_;                                                                                       \
+		asm("%0 = %1" : "=r"(constant_) : "i"(CONSTANT_##name));                                               \
+		constant_;                                                                                             \
+	})
 
-/* The flow table's shape, equal in every copy that shares the table (struct settings has them for the controller). */
-const volatile __u64 flow_seed = 0;
-const volatile __u32 flow_mask = 0; /* buckets - 1 */
-
-/* What VIPs are found by (struct directory). */
-const volatile __u64 vip_multiplier = 1;
-
-/* Counters that each CPU has in `counters`. */
-const volatile __u32 counters_per_cpu = 0;
-
-/* The packet path's clock is jiffies >> age_shift: about a second. Reading jiffies is one load, any other clock a call.
- */
-const volatile __u32 age_shift = 8;
+#define CONSTANT64(name)                                                                                               \
+	({                                                                                                             \
+		__u64 constant_;                                                                                       \
+		asm("%0 = %1 ll" : "=r"(constant_) : "i"(CONSTANT_##name));                                            \
+		constant_;                                                                                             \
+	})
 
 #endif

@@ -7,21 +7,22 @@
 #include "maps.h"
 #include "parse.h"
 
-/* Which directory packets use now, and how its VIPs are found: one word, so that one store switches both. */
-static __always_inline __u64 live_directory(void)
+static __always_inline struct root *root_now(void)
 {
 	struct root *now = &root[0];
 
 	OPAQUE(now);
-	return now->live;
+	return now;
 }
 
-/* The bucket in which an address stands if it is a VIP. */
+/* The bucket in which an address stands if it is a VIP. `live` was read once: it tells half, multiplier and shift. */
 static __always_inline const struct target_bucket *find_vip_bucket(__u64 live, __be32 address_be)
 {
-	__u64 place = address_be * vip_multiplier >> (live >> LIVE_SHIFT_SHIFT & 0xff) & live >> LIVE_MASK_SHIFT;
+	__u64 place = address_be * live;
 
-	return AT(vip_buckets, (live & LIVE_BASE_MASK) + place);
+	/* The instruction takes the shift from the lowest six bits (RFC 9669 section 4.1), which C leaves undefined. */
+	asm("%0 >>= %1" : "+r"(place) : "r"(live));
+	return AT(vip_buckets, place + (live & CONSTANT(DIRECTORY_BUCKETS)));
 }
 
 /* The first target of this VIP in its bucket, or NULL: the address is none. */
@@ -37,31 +38,24 @@ static __always_inline const struct target *find_vip(const struct target_bucket 
 
 static __always_inline const struct target *find_target(const struct target_bucket *bucket, __u64 key)
 {
-#pragma unroll
-	for (int i = 0; i < TARGETS_PER_BUCKET; i++)
-		if (bucket->target[i].key == key)
-			return &bucket->target[i];
-	return NULL;
-}
+	const struct target *target = bucket->target;
 
-static __always_inline __u64 service_key(const struct packet *packet)
-{
-	return packet->vip_be | (__u64)packet->port_be << KEY_PORT_SHIFT |
-	       (__u64)packet->protocol << KEY_PROTOCOL_SHIFT;
+#pragma unroll
+	for (int i = 0; i < TARGETS_PER_BUCKET; i++, target++)
+		if (likely(*(const volatile __u64 *)&target->key == key))
+			return target;
+	return NULL;
 }
 
 /* A service of a VIP that has more services than its bucket has room for, or NULL. */
 static __always_inline const struct target *find_further_target(__u64 live, __u64 key)
 {
-	struct root *now = &root[0];
-	const struct directory *directory;
+	const struct directory *directory = &root_now()->directory[live & CONSTANT(DIRECTORY_BUCKETS) ? 1 : 0];
 	const struct target_bucket *bucket;
 
-	OPAQUE(now);
-	directory = &now->directory[live & LIVE_BASE_MASK ? 1 : 0];
 	bucket = AT(service_buckets,
 		    directory->service_base + (key * directory->service_multiplier >> directory->service_shift));
-	return bucket ? find_target(bucket, key) : NULL;
+	return find_target(bucket, key);
 }
 
 #endif

@@ -33,7 +33,7 @@ struct flow_place {
 
 static __always_inline __u64 clock_age(void)
 {
-	return bpf_jiffies64() >> age_shift;
+	return bpf_jiffies64() >> CONSTANT(AGE_SHIFT);
 }
 
 static __always_inline __u32 flow_state(__u64 value)
@@ -69,24 +69,32 @@ static __always_inline bool flow_expired(__u64 value, __u64 now)
 static __always_inline __u64 flow_value(__u64 match, __u32 backend, __u32 state, __u64 now)
 {
 	return match | (__u64)(backend & FLOW_BACKEND_MASK) << FLOW_BACKEND_SHIFT | (__u64)state << FLOW_STATE_SHIFT |
-	       (now & FLOW_AGE_MASK) << FLOW_AGE_SHIFT;
+	       now << (64 - FLOW_AGE_BITS) >> (64 - FLOW_AGE_BITS - FLOW_AGE_SHIFT);
 }
 
-/* Finds the two buckets. False never comes of it, but the verifier wants it asked. */
-static __always_inline bool flow_locate(struct flow_place *place, const struct packet *packet, __u16 service_id)
+/* Finds the two buckets. */
+static __always_inline void flow_locate(struct flow_place *place, __u64 source, __be16 port_be, __u16 service_id)
 {
 	__u64 hash;
 
-	place->key = packet->source_be | (__u64)packet->source_port_be << FLOW_PORT_SHIFT |
-		     (__u64)service_id << FLOW_SERVICE_SHIFT;
-	hash = hash_mix(place->key, flow_seed + packet->port_be);
-	place->match = (hash & FLOW_CHECK_BITS) << FLOW_CHECK_SHIFT | packet->port_be;
-	place->index[0] = hash >> 32 & flow_mask;
+	place->key = source | (__u64)service_id << FLOW_SERVICE_SHIFT;
+	hash = hash_mix(place->key, CONSTANT64(FLOW_SEED) + ((__u64)port_be << 1));
+	OPAQUE(hash); /* clang would multiply once more, by the constant shifted */
+	place->match = hash << FLOW_CHECK_SHIFT | port_be;
+	place->index[0] = hash >> 32;
 	/* The second differs from the first by bits that the first does not depend on. */
-	place->index[1] = (place->index[0] ^ ((__u32)hash * 0x9e3779b1U >> 7)) & flow_mask;
+	place->index[1] = (place->index[0] ^ ((__u32)hash * 0x9e3779b1U >> 7));
 	place->bucket[0] = AT(flows, place->index[0]);
 	place->bucket[1] = AT(flows, place->index[1]);
-	return place->bucket[0] && place->bucket[1];
+}
+
+/* What an entry says of a flow. False: it is another's, or changed hands while it was read. */
+static __always_inline bool flow_read(const struct flow *flow, __u64 key, __u64 *value)
+{
+	if (READ_WORD(flow->key) != key)
+		return false;
+	*value = READ_WORD(flow->value);
+	return READ_WORD(flow->key) == key;
 }
 
 static __always_inline struct flow *find_in_bucket(struct flow_bucket *bucket, const struct flow_place *place,
@@ -96,12 +104,9 @@ static __always_inline struct flow *find_in_bucket(struct flow_bucket *bucket, c
 	for (int i = 0; i < FLOWS_PER_BUCKET; i++) {
 		struct flow *flow = &bucket->flow[i];
 
-		if (READ_WORD(flow->key) == place->key) {
-			*value = READ_WORD(flow->value);
-			if (!((*value ^ place->match) & FLOW_MATCH_MASK) && flow_state(*value) > FLOW_CLAIMED &&
-			    READ_WORD(flow->key) == place->key)
-				return flow;
-		}
+		if (flow_read(flow, place->key, value) && !((*value ^ place->match) & FLOW_MATCH_MASK) &&
+		    flow_state(*value) > FLOW_CLAIMED)
+			return flow;
 	}
 	return NULL;
 }
@@ -119,15 +124,14 @@ static __always_inline struct flow *flow_find(struct flow_place *place, __u64 *v
 	return flow;
 }
 
-/* Tells flow sync, when it reads, that a bucket has changed. */
-static __always_inline void note_change(__u32 bucket)
+/* Tells flow sync, when it reads, that a bucket has changed. `bucket` is what AT makes an index of. */
+static __always_inline void note_change(__u64 bucket)
 {
 	struct flow_changes *changes = AT(flow_changes, bpf_get_smp_processor_id());
 
-	if (changes) {
-		changes->bucket[changes->written % FLOW_CHANGES_PER_CPU] = bucket;
-		WRITE_WORD(changes->written, changes->written + 1);
-	}
+	asm("%0 &= %1" : "+r"(bucket) : "i"(CONSTANT_MASK_flows));
+	changes->bucket[changes->written % FLOW_CHANGES_PER_CPU] = bucket;
+	WRITE_WORD(changes->written, changes->written + 1);
 }
 
 /*
@@ -216,8 +220,6 @@ __noinline int flow_victim(__u32 bucket, __u32 now, struct victim *victim)
 		return 0;
 	victim->readiness = victim->free = victim->place = victim->reserved = 0;
 	victim->value = 0;
-	if (!found)
-		return 0;
 	for (int i = 0; i < FLOWS_PER_BUCKET; i++) {
 		__u64 value = READ_WORD(found->flow[i].value);
 		__u32 ready = readiness(value, now);
@@ -253,8 +255,6 @@ static __always_inline bool flow_insert(struct cpu *cpu, const struct flow_place
 		return false;
 	}
 	found = AT(flows, bucket);
-	if (!found)
-		return false;
 	flow = &found->flow[victim.place % FLOWS_PER_BUCKET];
 	if (__sync_val_compare_and_swap(&flow->value, victim.value, claimed) != victim.value) {
 		count(cpu, FLOW_REFUSED_RACE);

@@ -8,52 +8,48 @@
 #include "parse.h"
 #include "verdict.h"
 
-enum mac { MAC_BITS = 48 };
-
-/* The eight octets from a MAC on; those behind the MAC are of no interest. */
-static __always_inline __u64 load_mac(const __u8 *octets)
-{
-	return *(const __u64 *)octets << (64 - MAC_BITS);
-}
-
-/* Both MACs of a frame in two stores: six octets of the destination and two of the source, then the source's other
- * four. */
+/* Both MACs of a frame in two stores. Arguments have the MAC in their upper 48 bits. */
 static __always_inline void store_macs(struct ethhdr *eth, __u64 destination, __u64 source)
 {
-	*(__u64 *)eth->h_dest = destination << (64 - MAC_BITS) >> (64 - MAC_BITS) | source << MAC_BITS;
-	*(__u32 *)(eth->h_source + 2) = source >> 16;
+	*(volatile __u64 *)(void *)eth = destination >> 16 | source << 32;
+	*(volatile __u32 *)((void *)eth + 8) = source >> 32;
 }
 
-/* own_slot is a constant to the verifier, and so is this address. */
-static __always_inline const struct interface *own_interface(void)
+/* This copy of the program is attached to one interface. The verifier knows the constant, and so this address. */
+static __always_inline const struct interface *own_interface(const struct root *root)
 {
-	const struct interface *own = &interfaces[0];
+	const void *own = root;
 
-	OPAQUE(own);
-	return own + own_slot;
+	asm("%0 += %1" : "+r"(own) : "i"(CONSTANT_OWN_INTERFACE));
+	return own;
 }
 
 /* A flooded frame, or one that a promiscuous port sees, is somebody else's: forwarding it would make copies or loops.
  */
 static __always_inline bool is_for_interface(const struct interface *interface, const struct ethhdr *eth)
 {
-	return load_mac(eth->h_dest) == interface->mac << (64 - MAC_BITS);
+	__u64 destination = *(const volatile __u64 *)(const void *)eth;
+
+	destination <<= 16;
+	OPAQUE(destination); /* clang would mask both sides instead, by a ten-byte constant */
+	return destination == interface->mac_high;
 }
 
-static __always_inline void count_backend(const struct backend *backend, const struct packet *packet, bool is_new)
+static __always_inline void count_backend(const struct backend *backend, __u64 cpu_number, __u64 frame_bytes,
+					  bool is_new)
 {
-	struct backend_counters *own = AT(counters, bpf_get_smp_processor_id() * counters_per_cpu + backend->counter);
+	struct backend_counters *own;
 
-	if (!own)
-		return;
+	asm("%0 *= %1" : "+r"(cpu_number) : "i"(CONSTANT_COUNTERS_PER_CPU));
+	own = AT(counters, cpu_number + backend->counter);
 	own->packets++;
-	own->bytes += packet->frame_bytes;
+	own->bytes += frame_bytes;
 	if (is_new)
 		own->flows++;
 }
 
 static __always_inline int forward(const struct interface *interface, const struct service *service,
-				   const struct packet *packet, __u32 chosen, bool is_new)
+				   const struct packet *packet, __u32 chosen)
 {
 	struct backend *backend;
 	__u32 slot;
@@ -62,28 +58,46 @@ static __always_inline int forward(const struct interface *interface, const stru
 	if (chosen >= service->backend_count)
 		return drop(packet->cpu, DROP_NO_BACKEND);
 	backend = AT(backends, service->backend_base + chosen);
-	if (!backend)
-		return drop(packet->cpu, DROP_NO_BACKEND);
-	word = *(volatile __u64 *)&backend->word; /* once: MAC and flags of one moment */
-	if (!(word >> BACKEND_FLAGS_SHIFT & BACKEND_ALIVE))
+	word = LOAD(backend->word); /* once: MAC, interface and flags of one moment */
+	if (!(word & BACKEND_ALIVE))
 		return drop(packet->cpu, DROP_BACKEND_DOWN);
-	count_backend(backend, packet, is_new);
-	if (word >> BACKEND_FLAGS_SHIFT & BACKEND_LOCAL)
+	count_backend(backend, packet->cpu_number, packet->frame_bytes, packet->is_new);
+	if (word & BACKEND_LOCAL)
 		return pass(packet->cpu, PASS_LOCAL);
 
-	slot = backend->interface;
-	if (unlikely(slot != own_slot)) {
-		struct interface *egress = AT(interfaces, slot);
+	slot = word >> BACKEND_INTERFACE_SHIFT & 0xff;
+	if (slot != CONSTANT(OWN_SLOT)) {
+		const struct interface *egress;
 
-		if (!egress)
+		if (slot >= INTERFACES_MAX)
 			return drop(packet->cpu, DROP_BACKEND_DOWN);
-		store_macs(packet->eth, word, egress->mac);
+		egress = &root_now()->interface[slot];
+		store_macs(packet->eth, word, egress->mac_high);
 		count(packet->cpu, TX_REDIRECTED);
 		return bpf_redirect(egress->ifindex, 0);
 	}
-	store_macs(packet->eth, word, interface->mac);
-	count(packet->cpu, TX_FORWARDED);
+	store_macs(packet->eth, word, interface->mac_high);
 	return XDP_TX;
+}
+
+/* As forward, for a backend that is reached where the packet came in. False: it is not, and nothing is done. */
+static __always_inline bool send_back(const struct interface *interface, const struct service *service,
+				      struct ethhdr *eth, __u64 frame_bytes, __u64 cpu_number, __u32 chosen,
+				      bool is_new)
+{
+	struct backend *backend;
+	__u64 word;
+
+	if (chosen >= service->backend_count)
+		return false;
+	backend = AT(backends, service->backend_base + chosen);
+	word = LOAD(backend->word);
+	asm("%0 ^= %1" : "+r"(word) : "i"(CONSTANT_OWN_PATH)); /* the MAC is not touched */
+	if (word & BACKEND_PATH_MASK)
+		return false;
+	count_backend(backend, cpu_number, frame_bytes, is_new);
+	store_macs(eth, word, interface->mac_high);
+	return true;
 }
 
 #endif

@@ -6,17 +6,16 @@
 #include <linux/types.h>
 
 /*
- * Mixes a 64-bit word under a secret 64-bit seed. Two multiplications with the seed taken in before each, so that
- * whoever does not know the seed cannot aim at one bucket or one slot. The upper half is the better one.
+ * Mixes a 64-bit word under a secret 64-bit seed: multiplied by the seed (which makes whoever does not know it unable
+ * to aim at one bucket or one slot), the upper half folded into the lower, multiplied by an odd constant that fits an
+ * instruction. The seed is odd: so it is a bijection. The upper half is the better one.
  */
 static inline __attribute__((always_inline)) __u64 hash_mix(__u64 word, __u64 seed)
 {
-	word ^= seed;
-	word *= 0x9e3779b97f4a7c15ULL;
+	word += seed;
+	word *= seed;
 	word ^= word >> 32;
-	word += seed << 32 | seed >> 32;
-	word *= 0xd6e8feb86659fd93ULL;
-	word ^= word >> 29;
+	word *= 0xffffffff9e3779b1ULL;
 	return word;
 }
 

@@ -16,6 +16,9 @@
 #include <bpf/bpf_helpers.h>
 #include "xlb.h"
 
+/* Keeps clang from reasoning about what it sees. */
+#define OPAQUE(value) asm volatile("" : "+r"(value))
+
 #define likely(condition)   __builtin_expect(!!(condition), 1)
 #define unlikely(condition) __builtin_expect(!!(condition), 0)
 
@@ -34,8 +37,9 @@ enum fault {
 struct packet {
 	struct ethhdr *eth;
 	struct cpu *cpu; /* the counters of whoever works on it */
+	__u64 cpu_number;
 	__u64 frame_bytes;
-	__u64 ring_seed; /* of the service it is for */
+	const struct target *target; /* what it is for */
 	__be32 source_be;
 	__be32 vip_be;
 	__be16 source_port_be;
@@ -43,27 +47,43 @@ struct packet {
 	__u8 protocol;
 	__u8 tcp_flags; /* enum tcp_flag; 0 for UDP */
 	__u8 fault;     /* enum fault; but for FAULT_NONE, ports and flags are not known */
+	bool is_new;    /* it opened a flow; known when its backend was chosen */
 };
 
+/* Whom a packet is for, as struct target's key. */
+static __always_inline __u64 service_key(const struct packet *packet)
+{
+	return packet->vip_be | (__u64)packet->port_be << KEY_PORT_SHIFT |
+	       (__u64)packet->protocol << KEY_PROTOCOL_SHIFT;
+}
+
+/* Whom a packet comes from, in one word: address in bits 0-31, port in 32-47. Flow keys begin with it, hashes start
+ * from it. */
+static __always_inline __u64 packet_source(const struct packet *packet)
+{
+	return packet->source_be | (__u64)packet->source_port_be << HASHED_SOURCE;
+}
+
 /* A client's first segment. */
+static __always_inline bool is_first(__u32 tcp_flags)
+{
+	return (tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+}
+
 static __always_inline bool opens_connection(const struct packet *packet)
 {
-	return (packet->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+	return is_first(packet->tcp_flags);
 }
 
 /* ---- the frame that nearly all are: no tag, no IP option, not a fragment, and a whole TCP or UDP header ---- */
 
+/* Its words as they are loaded, some of them several fields at once: a comparison each. */
 struct plain_frame {
-	__u8 destination[ETH_ALEN];
-	__u8 source[ETH_ALEN];
-	__be16 ether_type_be;
-	__u8 version_and_words; /* 0x45: IPv4, a header of five words */
-	__u8 service_type;
+	__u8 macs[2 * ETH_ALEN];
+	__u32 kind; /* EtherType, version and header length, type of service */
 	__be16 total_bytes_be;
 	__be16 identification;
-	__be16 fragment_be;
-	__u8 time_to_live;
-	__u8 protocol;
+	__u32 carries; /* fragment bits and offset, time to live, protocol */
 	__be16 checksum;
 	__be32 source_be;
 	__be32 destination_be;
@@ -72,42 +92,51 @@ struct plain_frame {
 	__u8 after_ports[9];
 	__u8 tcp_flags;
 	__u8 tcp_rest[6];
-} __attribute__((packed, aligned(2)));
+} __attribute__((packed));
 
 _Static_assert(sizeof(struct plain_frame) == ETH_HLEN + sizeof(struct iphdr) + sizeof(struct tcphdr), "plain frame");
-
-enum plain { PLAIN_VERSION_AND_WORDS = 0x45 };
 
 /* Any fragment bit but "do not fragment": more fragments, or an offset (RFC 791 section 3.1). */
 #define FRAGMENT_BITS_BE bpf_htons(0x3fff)
 
-/* Reads a plain frame. False: it is not one; nothing is said of it then. */
-static __always_inline bool parse_plain(void *data, void *end, struct packet *packet)
-{
-	struct plain_frame *frame = data;
-	__u32 total_bytes;
+enum plain {
+	PLAIN_KIND_MASK = 0x00ffffff,
+	PLAIN_KIND = 0x00450008, /* IPv4, a header of five words */
+	PLAIN_CARRIES_MASK = (int)(0xff000000 | FRAGMENT_BITS_BE),
+	PLAIN_PROTOCOL_SHIFT = 24,
+};
 
-	if ((void *)(frame + 1) > end)
+/* One load, however it is aligned: clang would take a field of a packed struct octet by octet. */
+#define LOAD(field) (*(const volatile typeof(field) *)(const void *)&(field))
+
+/* Is a frame plain? Nothing of it is kept but what it is for: registers are few, and reading once more is cheap. */
+static __always_inline bool parse_plain(const void *data, const void *end, __u64 *key)
+{
+	const struct plain_frame *frame = data;
+	__u32 carries, total_bytes;
+
+	if ((void *)(frame + 1) > end || (LOAD(frame->kind) & PLAIN_KIND_MASK) != PLAIN_KIND)
 		return false;
-	total_bytes = bpf_ntohs(frame->total_bytes_be);
-	packet->protocol = frame->protocol;
+	carries = LOAD(frame->carries) & PLAIN_CARRIES_MASK;
+	if (unlikely(carries != IPPROTO_TCP << PLAIN_PROTOCOL_SHIFT)) {
+		OPAQUE(carries); /* TCP is asked for first */
+		if (carries != IPPROTO_UDP << PLAIN_PROTOCOL_SHIFT)
+			return false;
+	}
 	/* Of TCP's length even where it is UDP: what is shorter is read header by header. */
-	if (frame->ether_type_be != bpf_htons(ETH_P_IP) || frame->version_and_words != PLAIN_VERSION_AND_WORDS ||
-	    frame->fragment_be & FRAGMENT_BITS_BE || total_bytes < sizeof(struct iphdr) + sizeof(struct tcphdr) ||
-	    total_bytes > packet->frame_bytes - ETH_HLEN)
+	total_bytes = bpf_ntohs(LOAD(frame->total_bytes_be));
+	if (total_bytes < sizeof(struct iphdr) + sizeof(struct tcphdr) || data + ETH_HLEN + total_bytes > end)
 		return false;
-	packet->source_be = frame->source_be;
-	packet->vip_be = frame->destination_be;
-	packet->source_port_be = frame->source_port_be;
-	packet->port_be = frame->port_be;
-	if (likely(packet->protocol == IPPROTO_TCP))
-		packet->tcp_flags = frame->tcp_flags;
-	else if (packet->protocol == IPPROTO_UDP)
-		packet->tcp_flags = 0;
-	else
-		return false;
-	packet->fault = FAULT_NONE;
+	/* As service_key has it. */
+	*key = LOAD(frame->destination_be) | (__u64)LOAD(frame->port_be) << KEY_PORT_SHIFT |
+	       (__u64)carries << (KEY_PROTOCOL_SHIFT - PLAIN_PROTOCOL_SHIFT);
 	return true;
+}
+
+/* As packet_source. */
+static __always_inline __u64 plain_source(const struct plain_frame *frame)
+{
+	return LOAD(frame->source_be) | (__u64)LOAD(frame->source_port_be) << HASHED_SOURCE;
 }
 
 /* ---- any other frame, header by header ---- */
@@ -213,8 +242,8 @@ static __always_inline bool parse_any(void *data, void *end, struct packet *pack
 	if (!take(&cursor, sizeof(*eth), &eth) || skip_vlan_tags(&cursor, eth->h_proto) != bpf_htons(ETH_P_IP) ||
 	    !take(&cursor, sizeof(*ip), &ip))
 		return false;
-	packet->source_be = ip->saddr;
-	packet->vip_be = ip->daddr;
+	packet->source_be = LOAD(ip->saddr);
+	packet->vip_be = LOAD(ip->daddr);
 	packet->protocol = ip->protocol;
 	packet->source_port_be = packet->port_be = 0;
 	packet->tcp_flags = 0;

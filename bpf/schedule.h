@@ -19,26 +19,20 @@
 /* Slot `slot` of a ring or schedule that starts at a line. */
 static __always_inline __u32 line_slot(__u32 line, __u32 slot)
 {
-	__u16 *found = AT(rings, (__u64)line * SLOTS_PER_LINE + slot);
-
-	return found ? *found : SLOT_NONE;
+	return *AT(rings, (__u64)line * SLOTS_PER_LINE + slot);
 }
 
-static __always_inline __u64 ring_hash(const struct packet *packet, bool with_port, __u64 seed)
+/* The slot of the ring that a source falls on, with its mark. */
+static __always_inline __u32 ring_slot(const struct service *service, const struct target *target, __u64 source)
 {
-	__u64 word = packet->source_be;
-
-	if (with_port)
-		word |= (__u64)packet->source_port_be << 32;
-	return hash_mix(word, seed);
-}
-
-/* The slot of the ring that a packet falls on, with its mark. */
-static __always_inline __u32 ring_slot(const struct service *service, const struct packet *packet)
-{
-	__u64 hash = ring_hash(packet, service->flags & SERVICE_HASH_PORT, packet->ring_seed);
+	__u64 hash = hash_mix(source & target->hash_mask, target->ring_seed);
 
 	return line_slot(service->ring_line, hash_slot(hash, service->ring_size));
+}
+
+static __always_inline __u32 packet_slot(const struct service *service, const struct packet *packet)
+{
+	return ring_slot(service, packet->target, packet_source(packet));
 }
 
 static __always_inline bool backend_is_alive(const struct service *service, __u32 backend)
@@ -48,7 +42,7 @@ static __always_inline bool backend_is_alive(const struct service *service, __u3
 	if (backend >= service->backend_count)
 		return false;
 	found = AT(backends, service->backend_base + backend);
-	return found && READ_WORD(found->word) >> BACKEND_FLAGS_SHIFT & BACKEND_ALIVE;
+	return READ_WORD(found->word) & BACKEND_ALIVE;
 }
 
 /*
@@ -58,7 +52,8 @@ static __always_inline bool backend_is_alive(const struct service *service, __u3
 static __always_inline __u32 backend_before(const struct service *service, const struct packet *packet,
 					    __u32 now_backend, __u64 now)
 {
-	__u64 hash = ring_hash(packet, service->flags & SERVICE_BEFORE_HASH_PORT, service->before_seed);
+	__u64 mask = (1ULL << (service->flags & SERVICE_BEFORE_HASH_PORT ? HASHED_SOURCE_PORT : HASHED_SOURCE)) - 1;
+	__u64 hash = hash_mix(packet_source(packet) & mask, service->before_seed);
 	__u32 slot = line_slot(service->before_line, hash_slot(hash, service->before_size));
 	__u32 before = slot & SLOT_BACKEND_MASK;
 
@@ -75,7 +70,7 @@ static __always_inline __u32 backend_before(const struct service *service, const
 /* Where packets go that have no entry in the flow table: the oldest backend that the slot may still have flows of. */
 static __always_inline __u32 backend_by_ring(const struct service *service, const struct packet *packet, __u64 now)
 {
-	__u32 slot = ring_slot(service, packet);
+	__u32 slot = packet_slot(service, packet);
 
 	if (likely(!(slot & SLOT_MARKED)))
 		return slot & SLOT_BACKEND_MASK;
@@ -114,7 +109,7 @@ static __always_inline __u32 next_in_schedule(const struct service *service)
 {
 	__u64 *cursor = AT(cursors, service->id);
 
-	if (!cursor || !service->schedule_size)
+	if (!service->schedule_size)
 		return SLOT_NONE;
 	return line_slot(service->schedule_line, __sync_fetch_and_add(cursor, 1) % service->schedule_size) &
 	       SLOT_BACKEND_MASK;
@@ -129,7 +124,7 @@ static __always_inline __u32 backend_for_new(const struct service *service, cons
 {
 	if (service->flags & SERVICE_TRACKED && budget == BUDGET_LEFT)
 		return next_in_schedule(service);
-	return ring_slot(service, packet) & SLOT_BACKEND_MASK;
+	return packet_slot(service, packet) & SLOT_BACKEND_MASK;
 }
 
 /* ---- the way through the flow table ---- */
@@ -155,9 +150,9 @@ static __always_inline bool entry_holds(const struct service *service, const str
 
 /* A packet without an entry that holds: chooses, and records what was chosen in a place of `place`, or in `flow` again.
  */
-static __always_inline __u32 backend_without_entry(const struct service *service, const struct packet *packet,
+static __always_inline __u32 backend_without_entry(const struct service *service, struct packet *packet,
 						   struct flow_place *place, struct flow *flow, __u64 value, __u64 now,
-						   enum budget left, bool *is_new)
+						   enum budget left)
 {
 	bool opens = opens_connection(packet), udp = service->flags & SERVICE_UDP;
 	__u32 backend, state;
@@ -178,26 +173,28 @@ static __always_inline __u32 backend_without_entry(const struct service *service
 	if (flow ? !flow_replace(packet->cpu, place, flow, value, entry) : !flow_insert(packet->cpu, place, entry))
 		return backend_by_ring(service, packet, now);
 	packet->cpu->budget_used++;
-	*is_new = opens || udp;
+	packet->is_new = opens || udp;
 	return backend;
 }
 
-static __always_inline __u32 backend_by_flow(const struct service *service, const struct packet *packet, bool *is_new)
+/*
+ * Not inlined: two call it, and the hashed path shall keep its registers.
+ */
+static __noinline __u32 backend_by_flow(const struct service *service, struct packet *packet)
 {
 	enum budget left = BUDGET_LEFT;
 	struct flow_place place;
 	struct flow *flow;
 	__u64 now = clock_age(), value = 0;
 
-	*is_new = opens_connection(packet);
+	packet->is_new = opens_connection(packet);
 	/* A flood of SYNs must not cost two cache misses each: beyond the bound the table is not asked. */
 	if (unlikely(opens_connection(packet))) {
 		left = budget_left(packet->cpu, now);
 		if (left == BUDGET_SPENT)
 			return backend_by_ring(service, packet, now);
 	}
-	if (!flow_locate(&place, packet, service->id))
-		return SLOT_NONE;
+	flow_locate(&place, packet_source(packet), packet->port_be, service->id);
 	flow = flow_find(&place, &value);
 	if (flow && likely(entry_holds(service, packet, value, now))) {
 		flow_touch(&place, flow, value, packet, now);
@@ -208,7 +205,7 @@ static __always_inline __u32 backend_by_flow(const struct service *service, cons
 		if (left == BUDGET_SPENT)
 			return backend_by_ring(service, packet, now);
 	}
-	return backend_without_entry(service, packet, &place, flow, value, now, left, is_new);
+	return backend_without_entry(service, packet, &place, flow, value, now, left);
 }
 
 /* UDP on a marked slot: an entry speaks, where one is left from when the service was tracked; none is written. */
@@ -219,8 +216,7 @@ static __always_inline __u32 backend_of_marked_udp(const struct service *service
 	struct flow_place place;
 	struct flow *flow;
 
-	if (!flow_locate(&place, packet, service->id))
-		return SLOT_NONE;
+	flow_locate(&place, packet_source(packet), packet->port_be, service->id);
 	flow = flow_find(&place, &value);
 	if (!flow || !entry_holds(service, packet, value, now))
 		return backend_before(service, packet, now_backend, now);
@@ -229,19 +225,52 @@ static __always_inline __u32 backend_of_marked_udp(const struct service *service
 }
 
 /* The line that decides which backend gets a packet. SLOT_NONE: none. */
-static __always_inline __u32 choose_backend(const struct service *service, const struct packet *packet, bool *is_new)
+static __always_inline __u32 choose_backend(const struct service *service, struct packet *packet)
 {
 	__u32 slot;
 
 	if (!(service->flags & SERVICE_TRACKED)) {
-		*is_new = opens_connection(packet);
-		slot = ring_slot(service, packet);
+		packet->is_new = opens_connection(packet);
+		slot = packet_slot(service, packet);
 		if (likely(!(slot & SLOT_MARKED)))
 			return slot & SLOT_BACKEND_MASK;
 		if (service->flags & SERVICE_UDP)
 			return backend_of_marked_udp(service, packet, slot & SLOT_BACKEND_MASK);
 	}
-	return backend_by_flow(service, packet, is_new);
+	return backend_by_flow(service, packet);
+}
+
+/* ---- the short way, for packets that find all as it was ---- */
+
+static __always_inline __u32 settled_in_bucket(const struct flow_bucket *bucket, __u64 key, __u64 value)
+{
+	const struct flow *flow = bucket->flow;
+
+#pragma unroll
+	for (int i = 0; i < FLOWS_PER_BUCKET; i++, flow++) {
+		__u64 found;
+
+		if (flow_read(flow, key, &found) &&
+		    !((found ^ value) & ~((__u64)FLOW_BACKEND_MASK << FLOW_BACKEND_SHIFT)))
+			return flow_backend(found);
+	}
+	return SLOT_NONE;
+}
+
+/*
+ * The backend of a flow whose entry is settled and was refreshed in this unit of age: all of it but the backend is
+ * known, and nothing is to be written. SLOT_NONE: backend_by_flow shall see.
+ */
+static __always_inline __u32 settled_backend(const struct service *service, const struct packet *packet)
+{
+	struct flow_place place;
+	__u64 value;
+	__u32 found;
+
+	flow_locate(&place, packet_source(packet), packet->port_be, service->id);
+	value = flow_value(place.match, 0, service->settled, clock_age());
+	found = settled_in_bucket(place.bucket[0], place.key, value);
+	return found != SLOT_NONE ? found : settled_in_bucket(place.bucket[1], place.key, value);
 }
 
 #endif

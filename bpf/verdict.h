@@ -5,10 +5,10 @@
 
 #include "maps.h"
 
-/* This CPU's own record. NULL never comes: a CPU's number is below that of the possible ones. */
-static __always_inline struct cpu *own_cpu(void)
+/* This CPU's own record. */
+static __always_inline struct cpu *own_cpu(__u64 cpu_number)
 {
-	return AT(cpus, bpf_get_smp_processor_id());
+	return AT(cpus, cpu_number);
 }
 
 /* No other writer: the record is this CPU's, and XDP runs with bottom halves off. */

@@ -38,43 +38,98 @@ static __always_inline int look_further(__u64 live, const struct target_bucket *
 	return *target ? XDP_TX : pass(packet->cpu, PASS_NO_SERVICE);
 }
 
-SEC("xdp")
-int xlb(struct xdp_md *ctx)
+/* Every packet's way, the rare ones' included. */
+__noinline int balance(struct xdp_md *ctx)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
-	struct packet packet = {.eth = data, .frame_bytes = end - data, .cpu = own_cpu()};
-	const struct interface *interface = own_interface();
+	struct packet packet = {.eth = data, .frame_bytes = end - data, .cpu_number = bpf_get_smp_processor_id()};
+	const struct interface *interface = own_interface(root_now());
 	const struct target_bucket *bucket;
 	const struct service *service;
 	const struct target *target;
-	__u64 live = live_directory();
-	bool is_new = false;
-	__u32 chosen;
+	__u64 live = LOAD(root_now()->live);
 	int verdict;
 
-	if (!packet.cpu || data + sizeof(struct ethhdr) > end)
+	packet.cpu = own_cpu(packet.cpu_number);
+	if (data + sizeof(struct ethhdr) > end)
 		return XDP_PASS;
 	if (!is_for_interface(interface, data))
 		return pass(packet.cpu, PASS_OTHER_MAC);
-	if (unlikely(!parse_plain(data, end, &packet)) && !parse_any(data, end, &packet))
+	if (!parse_any(data, end, &packet))
 		return pass(packet.cpu, PASS_NOT_IPV4);
 
 	bucket = find_vip_bucket(live, packet.vip_be);
-	if (!bucket)
-		return pass(packet.cpu, PASS_NOT_VIP);
 	/* A faulty packet's port and protocol are no service's: it has none. */
-	target = likely(!packet.fault) ? find_target(bucket, service_key(&packet)) : NULL;
-	if (unlikely(!target)) {
+	target = packet.fault ? NULL : find_target(bucket, service_key(&packet));
+	if (!target) {
 		verdict = look_further(live, bucket, &packet, &target);
 		if (!target)
 			return verdict;
 	}
-	packet.ring_seed = target->ring_seed;
+	packet.target = target;
 	service = AT(services, target->service);
-	if (!service)
-		return drop(packet.cpu, DROP_NO_BACKEND);
-	chosen = choose_backend(service, &packet, &is_new);
-	return forward(interface, service, &packet, chosen, is_new);
+	return forward(interface, service, &packet, choose_backend(service, &packet));
+}
+
+/* A plain frame of a tracked service. Not inlined: the hashed path shall keep its registers. */
+static __noinline int balance_tracked(struct xdp_md *ctx, const struct interface *interface,
+				      const struct service *service, const struct target *target, __u64 cpu_number)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	struct packet packet = {.eth = data, .frame_bytes = end - data, .cpu_number = cpu_number, .target = target};
+	const struct plain_frame *frame = data;
+
+	packet.cpu = own_cpu(cpu_number);
+	if ((void *)(frame + 1) > end)
+		return drop(packet.cpu, DROP_TRUNCATED); /* never: it is plain */
+	packet.source_be = LOAD(frame->source_be);
+	packet.source_port_be = LOAD(frame->source_port_be);
+	packet.port_be = LOAD(frame->port_be);
+	packet.tcp_flags = service->flags & SERVICE_UDP ? 0 : LOAD(frame->tcp_flags);
+	if (!(packet.tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST)) &&
+	    send_back(interface, service, data, packet.frame_bytes, cpu_number, settled_backend(service, &packet),
+		      false))
+		return XDP_TX;
+	return forward(interface, service, &packet, backend_by_flow(service, &packet));
+}
+
+/*
+ * What nearly all packets need, and nothing else: whatever is not plain goes by balance(), from the start. The two are
+ * functions of their own because the short way must stay short: what a packet costs is decided by how many instructions
+ * it runs through (docs/decisions/0007-a-short-way-of-few-instructions.md).
+ */
+SEC("xdp")
+int xlb(struct xdp_md *ctx)
+{
+	/* Before all else: what is in registers would have to leave them for a call, even for one that becomes a load.
+	 */
+	__u64 cpu_number = bpf_get_smp_processor_id(), key;
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	const struct root *root = root_now();
+	const struct interface *interface = own_interface(root);
+	const struct plain_frame *frame = data;
+	const struct target_bucket *bucket;
+	const struct service *service;
+	const struct target *target;
+	bool is_new;
+	__u32 slot;
+
+	if (!parse_plain(data, end, &key) || !is_for_interface(interface, data))
+		return balance(ctx);
+	bucket = find_vip_bucket(LOAD(root->live), key);
+	target = find_target(bucket, key);
+	if (!target) {
+		OPAQUE(bucket); /* or clang would keep what it has read of it for here */
+		return find_vip(bucket, LOAD(frame->destination_be)) ? balance(ctx)
+								     : pass(own_cpu(cpu_number), PASS_NOT_VIP);
+	}
+	service = AT(services, target->service);
+	if (service->flags & SERVICE_TRACKED)
+		return balance_tracked(ctx, interface, service, target, cpu_number);
+	slot = ring_slot(service, target, plain_source(frame));
+	is_new = is_first(LOAD(frame->tcp_flags)) && !(service->flags & SERVICE_UDP);
+	/* A marked slot's number is no backend's. */
+	return send_back(interface, service, data, end - data, cpu_number, slot, is_new) ? XDP_TX : balance(ctx);
 }
 
 /* The packet path's clock, for the controller: timeouts, marks and flow entries are told in it. */

@@ -19,14 +19,39 @@
 
 /* Raised whenever a layout below changes its meaning: programs and pinned maps of different versions are never mixed.
  */
-enum contract { CONTRACT_VERSION = 1 };
+enum contract { CONTRACT_VERSION = 2 };
 
-/* ---- interfaces: a record for each attached interface; the program knows its own slot from .rodata ---- */
+/* ---- constants: known when a program is loaded, never changed after; bpf/config.h says how they get into it ---- */
+
+enum constant {
+	CONSTANT_FIRST = 0x786c6200,
+	CONSTANT_OWN_INTERFACE = CONSTANT_FIRST, /* octets from the start of root to its own record */
+	CONSTANT_OWN_PATH,         /* the lower 16 bits of the word of a backend that is reached by its own interface */
+	CONSTANT_OWN_SLOT,         /* that interface's record, by number */
+	CONSTANT_COUNTERS_PER_CPU, /* that each CPU has in `counters` */
+	CONSTANT_DIRECTORY_BUCKETS, /* of one of the two directories' tables: a power of two, at least 64 */
+	CONSTANT_AGE_SHIFT,         /* the packet path's clock is jiffies >> this: about a second */
+	CONSTANT_FLOW_SEED,         /* the one of 64 bits */
+	/* Elements of each table of bpf/maps.h, by its name, less one: a power of two less one. Of rings: slots. */
+	CONSTANT_MASK_vip_buckets,
+	CONSTANT_MASK_service_buckets,
+	CONSTANT_MASK_services,
+	CONSTANT_MASK_rings,
+	CONSTANT_MASK_backends,
+	CONSTANT_MASK_flows,
+	CONSTANT_MASK_cpus,
+	CONSTANT_MASK_counters,
+	CONSTANT_MASK_flow_changes,
+	CONSTANT_MASK_cursors,
+	CONSTANT_END,
+};
+
+/* ---- interfaces: a record in root for each attached interface ---- */
 
 enum interface_limit { INTERFACES_MAX = 64, INTERFACE_NAME_SIZE = 16 };
 
 struct interface {
-	__u64 mac; /* as loaded from a frame: its first octet is the lowest byte; 0: slot unused */
+	__u64 mac_high; /* the MAC in bits 16-63, as loaded from a frame: its first octet lowest; 0: slot unused */
 	__u32 ifindex;
 	__u32 generic; /* 1: attached in generic (skb) mode */
 	char name[INTERFACE_NAME_SIZE];
@@ -36,11 +61,11 @@ struct interface {
 
 /*
  * A directory is two open-addressed tables of buckets in which the controller has placed every key so that no bucket
- * overflows; it tries places until that holds.
+ * overflows; it draws multipliers until that holds.
  *
- * - vip_buckets is searched by address alone, at base + (address * vip_multiplier >> shift & mask). Each VIP has at
- * least one target there: so one look says whether an address is a VIP, and, for most, which service a port is. The
- * multiplier (odd) is drawn once for an instance; base, shift and mask stand in root.live.
+ * - vip_buckets is searched by address alone, at (address * live >> shift) + base, where the word root.live is itself
+ * the multiplier, its lowest bits the shift, and one bit of it tells which half of the table base is. Each VIP has at
+ * least one target there: so one look says whether an address is a VIP, and, for most, which service a port is.
  * - service_buckets holds what found no place in its VIP's bucket, at service_base + (key * service_multiplier >>
  * shift).
  */
@@ -50,12 +75,11 @@ struct directory {
 	__u32 service_shift;
 };
 
-/* root.live. One store of it commits `restore`, `clear`, `service add` and `service rm`. */
-enum live {
-	LIVE_BASE_MASK = 0xffffff, /* bits 0-23: first bucket; 0 for directory[0] */
-	LIVE_SHIFT_SHIFT = 24,     /* bits 24-31 */
-	LIVE_MASK_SHIFT = 32,      /* bits 32-63: buckets - 1 */
-};
+/*
+ * root.live. One store of it commits `restore`, `clear`, `service add` and `service rm`. The bit that is worth
+ * CONSTANT_DIRECTORY_BUCKETS is set where directory[1] is live; all bits but these are drawn at random.
+ */
+enum live { LIVE_SHIFT_MASK = 0x3f /* bits 0-5: 64 - log2(buckets) */ };
 
 struct root {
 	__u64 live;
@@ -63,6 +87,8 @@ struct root {
 	__u32 contract;
 	__u32 reserved;
 	struct directory directory[2];
+	__u64 forwarded_before; /* packets of backends that are gone, and whose counters others have */
+	struct interface interface[INTERFACES_MAX];
 };
 
 /*
@@ -77,11 +103,15 @@ enum target_flag {
 
 struct target {
 	__u64 key;
-	__u64 ring_seed; /* here, and not in the service, so that a packet's hash need not wait for that */
+	/* These two are here, and not in the service, so that a packet's hash need not wait for that. */
+	__u64 ring_seed;
+	__u64 hash_mask; /* what of a packet's source is hashed: the lowest bits, as many as enum hashed_bits says */
 	__u32 service;   /* index into services; writing it commits a change of one service */
 	__u32 flags;
-	__u64 reserved;
 };
+
+/* A packet's source is one word: the address in bits 0-31, the port in 32-47. */
+enum hashed_bits { HASHED_SOURCE = 32, HASHED_SOURCE_PORT = 48 };
 
 enum bucket_limit { TARGETS_PER_BUCKET = 4 };
 
@@ -93,11 +123,10 @@ struct target_bucket {
 /* ---- services. What a packet needs of one service: a cache line ---- */
 
 enum service_flag {
-	SERVICE_TRACKED = 1,   /* the flow table names the backend (rr, wrr); else the ring does (mh, sh) */
-	SERVICE_HASH_PORT = 2, /* the ring's hash takes the source port in, else the source address alone */
+	SERVICE_TRACKED = 1, /* the flow table names the backend (rr, wrr); else the ring does (mh, sh) */
 	SERVICE_UDP = 4,
 	SERVICE_MARKED = 8,            /* some slots of the ring are marked; the ring before them is at before_line */
-	SERVICE_BEFORE_HASH_PORT = 16, /* as SERVICE_HASH_PORT, for the ring before */
+	SERVICE_BEFORE_HASH_PORT = 16, /* the hash of the ring before takes the source port in */
 };
 
 struct service {
@@ -112,10 +141,10 @@ struct service {
 	__u16 id;            /* in flow entries; stable while the service lives */
 	__u8 flags;          /* enum service_flag */
 	__u8 mark_shift;     /* a mark's epoch is age >> mark_shift, four bits of it */
-	__u16 reserved;
-	__u32 written;     /* age at which the ring was last changed (32 bits of it) */
-	__u32 marks_end;   /* age after which no mark counts for UDP */
-	__u64 before_seed; /* ring_seed of the ring before */
+	__u16 settled;       /* state of the entries that are hit most: FLOW_ESTABLISHED, or FLOW_UDP */
+	__u32 written;       /* age at which the ring was last changed (32 bits of it) */
+	__u32 marks_end;     /* age after which no mark counts for UDP */
+	__u64 before_seed;   /* ring_seed of the ring before */
 	__u64 reserved_tail;
 };
 
@@ -168,13 +197,22 @@ enum backend_flag {
 	BACKEND_LOCAL = 2, /* this director itself: XDP_PASS */
 };
 
-/* `word`: the MAC in bits 0-47, first octet lowest, and enum backend_flag in 48-63. One store changes a MAC. */
-enum backend_word { BACKEND_FLAGS_SHIFT = 48 };
+/*
+ * `word`: enum backend_flag in bits 0-7, the interface where it is reached (its slot in root) in 8-15, the MAC in 16-63
+ * as struct interface has it. One store changes all three, and one comparison of the lower half-words says that a
+ * packet may simply be sent out where it came in.
+ */
+enum backend_word {
+	BACKEND_FLAGS_MASK = 0xff,
+	BACKEND_INTERFACE_SHIFT = 8,
+	BACKEND_PATH_MASK = 0xffff,
+	BACKEND_MAC_SHIFT = 16
+};
 
 struct backend {
 	__u64 word;
-	__u32 interface; /* where it is reached: a slot of interfaces */
-	__u32 counter;   /* index into counters; stable while the backend lives */
+	__u32 counter; /* index into counters; stable while the backend lives */
+	__u32 reserved;
 };
 
 enum admin_state { ADMIN_REMOVED, ADMIN_UP, ADMIN_DRAIN };
@@ -218,6 +256,7 @@ enum flow_value {
 	FLOW_STATE_MASK = 0xf,
 	FLOW_AGE_SHIFT = 32,
 	FLOW_AGE_MASK = 0xfff,
+	FLOW_AGE_BITS = 12,
 	FLOW_CHECK_SHIFT = 44,
 };
 
@@ -243,9 +282,8 @@ struct settings {
 	__u32 flood_hold; /* ages for which a CPU goes by the ring after it was over that bound */
 	__u32 age_shift;
 	__u32 jiffies_per_second;
-	__u64 flow_seed;      /* secret; drawn when the flow table is made */
-	__u64 vip_multiplier; /* odd; likewise */
-	__u32 flow_buckets;   /* a power of two */
+	__u64 flow_seed;    /* secret; drawn when the flow table is made */
+	__u32 flow_buckets; /* a power of two */
 	__u32 reserved;
 };
 
@@ -259,7 +297,10 @@ struct backend_counters {
 	__u64 reserved;
 };
 
-/* Each packet counts once under PASS_, TX_ or DROP_; FLOW_ count beside. */
+/*
+ * Each packet counts once under PASS_, TX_ or DROP_; FLOW_ count beside. TX_FORWARDED is not counted by the program:
+ * it is what all backends' counters hold beyond TX_REDIRECTED and PASS_LOCAL.
+ */
 enum reason {
 	PASS_OTHER_MAC,    /* its destination is not this interface's MAC */
 	PASS_NOT_IPV4,     /* ARP, IPv6, LLDP, more than two VLAN tags, ... */
@@ -312,14 +353,14 @@ struct clock {
 #define XLB_LAYOUT(type, size) _Static_assert(sizeof(type) == (size), #type " changed its size")
 XLB_LAYOUT(struct interface, 32);
 XLB_LAYOUT(struct directory, 16);
-XLB_LAYOUT(struct root, 56);
+XLB_LAYOUT(struct root, 64 + 32 * INTERFACES_MAX);
 XLB_LAYOUT(struct target_bucket, 128);
 XLB_LAYOUT(struct service, 64);
 XLB_LAYOUT(struct service_detail, 64);
 XLB_LAYOUT(struct backend, 16);
 XLB_LAYOUT(struct backend_detail, 48);
 XLB_LAYOUT(struct flow_bucket, 64);
-XLB_LAYOUT(struct settings, 72);
+XLB_LAYOUT(struct settings, 64);
 XLB_LAYOUT(struct flow_changes, 32776);
 XLB_LAYOUT(struct backend_counters, 32);
 XLB_LAYOUT(struct cpu, 256);

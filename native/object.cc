@@ -98,6 +98,7 @@ void BpfObject::define(Napi::Env env)
 		InstanceMethod<&BpfObject::set_max_entries>("setMaxEntries"),
 		InstanceMethod<&BpfObject::reuse_map>("reuseMap"),
 		InstanceMethod<&BpfObject::set_constant>("setConstant"),
+		InstanceMethod<&BpfObject::fill_placeholder>("fillPlaceholder"),
 		InstanceMethod<&BpfObject::set_autoload>("setAutoload"),
 		InstanceMethod<&BpfObject::load>("load"),
 		InstanceMethod<&BpfObject::map>("map"),
@@ -122,6 +123,7 @@ BpfObject::BpfObject(const Napi::CallbackInfo &info)
 		throw Napi::TypeError::New(info.Env(), "Illegal constructor");
 	path_ = *info[0].As<Napi::External<std::string>>().Data();
 
+	register_placeholder_handlers();
 	LibbpfLog log;
 	object_ = bpf_object__open_file(path_.c_str(), nullptr);
 	if (!object_)
@@ -253,6 +255,18 @@ void BpfObject::set_constant(const Napi::CallbackInfo &info)
 	memcpy(memory + variable->offset, value.data, value.size);
 }
 
+void BpfObject::fill_placeholder(const Napi::CallbackInfo &info)
+{
+	Napi::Env env = info.Env();
+	check_unloaded(env, "fillPlaceholder");
+	uint32_t placeholder = uint32_argument(info, 0, "placeholder");
+	bool lossless = info[1].IsBigInt();
+	uint64_t value = lossless ? info[1].As<Napi::BigInt>().Uint64Value(&lossless) : 0;
+	if (!lossless)
+		wrong_type(env, "value", "BigInt of 64 bits");
+	placeholders_[placeholder] = value;
+}
+
 void BpfObject::set_autoload(const Napi::CallbackInfo &info)
 {
 	constexpr const char *call = "bpf_program__set_autoload";
@@ -271,6 +285,7 @@ void BpfObject::load(const Napi::CallbackInfo &info)
 	load_tried_ = true;
 	// libbpf asks the verifier for a log only after a refusal, by loading once more, and hands it to on_print.
 	LibbpfLog log;
+	FillingPlaceholders filling(placeholders_);
 	int error = bpf_object__load(object_);
 	if (error)
 		fail(info.Env(), error, call, path_, "", log.text());

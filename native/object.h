@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "placeholders.h"
 #include "state.h"
 
 #include <bpf/libbpf.h>
@@ -26,6 +27,7 @@ class BpfObject : public Napi::ObjectWrap<BpfObject>
 	void set_max_entries(const Napi::CallbackInfo &info);
 	void reuse_map(const Napi::CallbackInfo &info);
 	void set_constant(const Napi::CallbackInfo &info);
+	void fill_placeholder(const Napi::CallbackInfo &info);
 	void set_autoload(const Napi::CallbackInfo &info);
 	void load(const Napi::CallbackInfo &info);
 	Napi::Value map(const Napi::CallbackInfo &info);
@@ -43,6 +45,7 @@ class BpfObject : public Napi::ObjectWrap<BpfObject>
 	std::string path_;
 	bpf_object *object_ = nullptr;
 	bool load_tried_ = false;
+	Placeholders placeholders_;
 	/** By their names when opened: bpf_map__reuse_fd() renames a map to what the kernel calls the other. */
 	std::vector<std::pair<std::string, bpf_map *>> maps_;
 	std::shared_ptr<Counters> counters_;

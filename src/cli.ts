@@ -44,8 +44,16 @@ const program = withGlobals(new Command('xlb'))
 verb(program, 'attach', 'load the program onto an interface')
   .argument('<interface>')
   .option('--mode <mode>', MODES.join(', '), oneOf('--mode', MODES), 'auto')
-  .option('--services <n>', 'room for services (default: 1024)', wholeNumber('--services'))
-  .option('--backends <n>', 'room for backends, over all services (default: 8192)', wholeNumber('--backends'))
+  .option(
+    '--services <n>',
+    'room for services, rounded up to a power of two (default: 1024)',
+    wholeNumber('--services'),
+  )
+  .option(
+    '--backends <n>',
+    'room for backends over all services, rounded up likewise (default: 8192)',
+    wholeNumber('--backends'),
+  )
   .option(
     '--flows <n>',
     'entries of the flow table, rounded up to a power of two (default: 2097152)',

@@ -5,7 +5,7 @@ import { multiplyHigh } from './hash.ts'
 
 /** Where every key of one directory table goes. */
 export interface DirectoryPlan {
-  /** Odd, 64 bits. */
+  /** 64 bits. */
   readonly multiplier: bigint
   /** A key's bucket is (key * multiplier mod 2^64) >> shift; 64 - log2(buckets), 33 to 63. */
   readonly shift: number
@@ -48,6 +48,15 @@ export function planDirectory(
   random: () => bigint,
 ): DirectoryPlan {
   checkKeys(keys)
+  return findPlan(keys, perBucket, maxBuckets, () => BigInt.asUintN(64, random()) | 1n)
+}
+
+function findPlan(
+  keys: readonly bigint[],
+  perBucket: number,
+  maxBuckets: number,
+  draw: (shift: number) => bigint,
+): DirectoryPlan {
   if (maxBuckets < 2) throw new RangeError(`maxBuckets: ${maxBuckets} is below 2`)
   const lows = Uint32Array.from(keys, (key) => Number(BigInt.asUintN(32, key)))
   const highs = Uint32Array.from(keys, (key) => Number(key >> 32n))
@@ -57,7 +66,7 @@ export function planDirectory(
   for (let bits = Math.min(startBits, maxBits); bits <= maxBits; bits++) {
     const used = new Uint32Array(2 ** bits)
     for (let attempt = 0; attempt < TRIES_PER_SIZE; attempt++) {
-      const multiplier = BigInt.asUintN(64, random()) | 1n
+      const multiplier = draw(64 - bits)
       if (place(lows, highs, multiplier, perBucket, used.fill(0), bucketOf)) {
         return { multiplier, shift: 64 - bits, buckets: 2 ** bits, bucketOf }
       }
@@ -103,49 +112,12 @@ function place(
   return true
 }
 
-/** Where every VIP goes: at (address * multiplier >> shift) & mask. */
-export interface VipPlan {
-  readonly shift: number
-  /** Buckets - 1, buckets being a power of two. */
-  readonly mask: number
-  readonly bucketOf: Uint32Array
-}
-
-/** The product's lower half is worse than its upper one: windows begin in the upper. */
-const LOWEST_WINDOW = 32
-
-/**
- * As planDirectory, for a multiplier that is given: what is tried are windows of the product, from the topmost down, then
- * twice as many buckets.
- *
- * @param addresses 32 bits each, as bpf/xlb.h's keys hold them, each once
- * @throws Error when they do not fit
- */
+/** As planDirectory, for VIPs: `multiplier` is the whole word root.live, of which some bits have a meaning of their own. */
 export function planVips(
   addresses: readonly number[],
   perBucket: number,
   maxBuckets: number,
-  multiplier: bigint,
-): VipPlan {
-  const multiplierLow = Number(BigInt.asUintN(32, multiplier))
-  const multiplierHigh = Number(multiplier >> 32n)
-  const products = Uint32Array.from(addresses, (address) => multiplyHigh(address, 0, multiplierLow, multiplierHigh))
-  const maxBits = Math.min(Math.floor(Math.log2(maxBuckets)), BUCKET_BITS_MAX)
-  const startBits = Math.max(1, Math.ceil(Math.log2(BUCKETS_PER_KEY * addresses.length)))
-  const bucketOf = new Uint32Array(addresses.length)
-  for (let bits = Math.min(startBits, maxBits); bits <= maxBits; bits++) {
-    const mask = 2 ** bits - 1
-    const used = new Uint8Array(mask + 1)
-    for (let shift = 64 - bits; shift >= LOWEST_WINDOW; shift--) {
-      const fits = products.every((product, i) => {
-        const bucket = (product >>> (shift - LOWEST_WINDOW)) & mask
-        bucketOf[i] = bucket
-        used[bucket] = (used[bucket] ?? 0) + 1
-        return (used[bucket] ?? 0) <= perBucket
-      })
-      if (fits) return { shift, mask, bucketOf }
-      used.fill(0)
-    }
-  }
-  throw new Error(`directory: ${addresses.length} VIPs do not fit ${2 ** maxBits} buckets of ${perBucket} places`)
+  drawWord: (shift: number) => bigint,
+): DirectoryPlan {
+  return findPlan(addresses.map(BigInt), perBucket, maxBuckets, drawWord)
 }

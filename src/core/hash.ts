@@ -1,13 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The one hash of bpf/hash.h, twice: over BigInt for single words, over 32-bit halves for whole tables.
 
-/** Odd multipliers of hash_mix in bpf/hash.h: the first is 2^64 / golden ratio, both are its constants word for word. */
-const FIRST = 0x9e3779b97f4a7c15n
-const FIRST_LOW = 0x7f4a7c15
-const FIRST_HIGH = 0x9e3779b9
-const SECOND = 0xd6e8feb86659fd93n
-const SECOND_LOW = 0x6659fd93
-const SECOND_HIGH = 0xd6e8feb8
+/** The odd multiplier of hash_mix in bpf/hash.h: 2^32 / golden ratio, sign-extended as an instruction's constant is. */
+const MULTIPLIER = 0xffffffff9e3779b1n
+const MULTIPLIER_LOW = 0x9e3779b1
+const MULTIPLIER_HIGH = 0xffffffff
 
 const TWO_TO_32 = 0x1_0000_0000
 
@@ -15,16 +12,27 @@ const TWO_TO_32 = 0x1_0000_0000
  * hash_mix of bpf/hash.h: mixes a 64-bit word under a secret 64-bit seed. For one seed it is a bijection.
  *
  * @param word unsigned 64 bits; what is above them is cut off, as in C
- * @param seed unsigned 64 bits, likewise
+ * @param seed unsigned 64 bits, likewise; odd, or it is no bijection
  * @returns unsigned 64 bits, of which the upper half is the better one
  */
 export function hashMix(word: bigint, seed: bigint): bigint {
   const secret = BigInt.asUintN(64, seed)
-  const swapped = BigInt.asUintN(64, secret << 32n) | (secret >> 32n)
-  let mixed = BigInt.asUintN(64, (BigInt.asUintN(64, word) ^ secret) * FIRST)
-  mixed ^= mixed >> 32n
-  mixed = BigInt.asUintN(64, (mixed + swapped) * SECOND)
-  return mixed ^ (mixed >> 29n)
+  const mixed = BigInt.asUintN(64, (word + secret) * secret)
+  return BigInt.asUintN(64, (mixed ^ (mixed >> 32n)) * MULTIPLIER)
+}
+
+/**
+ * A configured seed as rings use it. hash_mix multiplies by its seed, and a person's seed may be a small number: so each
+ * bit of it is spread over the word, which is then made odd (the finalizer of Steele, Lea and Flood's SplitMix64).
+ *
+ * @param seed unsigned 64 bits
+ * @returns unsigned 64 bits, odd
+ */
+export function expandSeed(seed: bigint): bigint {
+  const step = (word: bigint, shift: bigint, factor: bigint) => BigInt.asUintN(64, (word ^ (word >> shift)) * factor)
+  const first = step(BigInt.asUintN(64, seed + 0x9e3779b97f4a7c15n), 30n, 0xbf58476d1ce4e5b9n)
+  const second = step(first, 27n, 0x94d049bb133111ebn)
+  return (second ^ (second >> 31n)) | 1n
 }
 
 /**
@@ -45,13 +53,12 @@ export function hashSlot(hash: bigint, size: number): number {
  * @returns unsigned 32 bits
  */
 export function hashMixHigh(low: number, high: number, seedLow: number, seedHigh: number): number {
-  const wordLow = low ^ seedLow
-  const firstHigh = multiplyHigh(wordLow, high ^ seedHigh, FIRST_LOW, FIRST_HIGH)
-  const firstLow = (Math.imul(wordLow, FIRST_LOW) ^ firstHigh) >>> 0
-  const sumLow = firstLow + (seedHigh >>> 0) // the seed's halves change places
+  const sumLow = (low >>> 0) + (seedLow >>> 0)
   const carry = sumLow >= TWO_TO_32 ? 1 : 0
-  const secondHigh = multiplyHigh(sumLow | 0, (firstHigh + (seedLow | 0) + carry) | 0, SECOND_LOW, SECOND_HIGH)
-  return (secondHigh ^ (secondHigh >>> 29)) >>> 0
+  const sumHigh = (high + (seedHigh | 0) + carry) | 0
+  const firstHigh = multiplyHigh(sumLow | 0, sumHigh, seedLow, seedHigh)
+  const firstLow = Math.imul(sumLow | 0, seedLow) ^ firstHigh
+  return multiplyHigh(firstLow, firstHigh, MULTIPLIER_LOW, MULTIPLIER_HIGH)
 }
 
 /**

@@ -2,7 +2,7 @@
 // Weighted Maglev hashing: Eisenbud et al., "Maglev: A Fast and Reliable Software Network Load Balancer", NSDI 2016,
 // section 3.4. Every backend has its own permutation of the slots; in turns, each takes the next free slot of its own.
 
-import { hashMix, hashMixHigh, slotOfHigh } from './hash.ts'
+import { expandSeed, hashMix, hashMixHigh, slotOfHigh } from './hash.ts'
 import { apportion, checkWeights } from './schedule.ts'
 
 /** One backend of a ring. */
@@ -176,14 +176,15 @@ interface Permutations {
 }
 
 function permutations(takers: readonly Taker[], size: number, seed: bigint): Permutations {
-  const seedLow = Number(BigInt.asUintN(32, seed))
-  const seedHigh = Number(BigInt.asUintN(32, seed >> 32n))
+  const secret = expandSeed(seed)
+  const seedLow = Number(BigInt.asUintN(32, secret))
+  const seedHigh = Number(secret >> 32n)
   const indices = new Uint16Array(takers.length)
   const offsets = new Int32Array(takers.length)
   const skips = new Int32Array(takers.length)
   const shifts = new Int32Array(takers.length)
   for (const [taker, { identity, index }] of takers.entries()) {
-    const hash = hashMix(identity, seed)
+    const hash = hashMix(identity, secret)
     const low = Number(BigInt.asUintN(32, hash))
     const high = Number(hash >> 32n)
     const second = hashMixHigh(low, high, seedLow, seedHigh)

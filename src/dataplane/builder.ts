@@ -4,6 +4,7 @@
 import { formatService, parseIpv4 } from '../core/address.ts'
 import { Arena } from '../core/arena.ts'
 import { type Backend, effectiveWeight, isTracked, SCHEDULERS, type Service } from '../core/desired.ts'
+import { expandSeed } from '../core/hash.ts'
 import { defaultRingSize, maglevRing } from '../core/maglev.ts'
 import { changeRing, hasFreshMarks, type MarkedRing, markShift, type NextRing } from '../core/marks.ts'
 import { Refusal } from '../core/refusal.ts'
@@ -130,15 +131,19 @@ const placeBackends = (want: Service, have: LiveService | undefined, context: Bu
   return placed.sort((a, b) => a.index - b.index)
 }
 
-const wordOf = ({ path }: Backend): { word: bigint; slot: number } => {
-  const flags = (bits: number) => BigInt(bits) << BigInt(BackendWord.BACKEND_FLAGS_SHIFT)
+/** struct backend's word. */
+const wordOf = ({ path }: Backend): bigint => {
   switch (path.kind) {
     case 'link':
-      return { word: path.mac | flags(BackendFlag.BACKEND_ALIVE), slot: path.interfaceSlot }
+      return (
+        (path.mac << BigInt(BackendWord.BACKEND_MAC_SHIFT)) |
+        (BigInt(path.interfaceSlot) << BigInt(BackendWord.BACKEND_INTERFACE_SHIFT)) |
+        BigInt(BackendFlag.BACKEND_ALIVE)
+      )
     case 'local':
-      return { word: flags(BackendFlag.BACKEND_ALIVE | BackendFlag.BACKEND_LOCAL), slot: 0 }
+      return BigInt(BackendFlag.BACKEND_ALIVE | BackendFlag.BACKEND_LOCAL)
     case 'unresolved':
-      return { word: 0n, slot: 0 }
+      return 0n
   }
 }
 
@@ -154,8 +159,7 @@ const writeBackends = (memory: PlaneMemory, base: number, count: number, placed:
   new Uint8Array(memory.buffer('backends'), base * BackendRecord.size, count * BackendRecord.size).fill(0)
   new Uint8Array(memory.buffer('backend_details'), base * BackendDetail.size, count * BackendDetail.size).fill(0)
   for (const { index, counter, want, sinceMs } of placed) {
-    const { word, slot } = wordOf(want)
-    BackendRecord.write(records, (base + index) * BackendRecord.size, { word, interface: slot, counter })
+    BackendRecord.write(records, (base + index) * BackendRecord.size, { word: wordOf(want), counter })
     BackendDetail.write(details, (base + index) * BackendDetail.size, {
       address: addressBytes(want.address),
       port: want.port,
@@ -217,7 +221,7 @@ const currentRing = (memory: PlaneMemory, { service }: LiveService): MarkedRing 
 /** Its seed or hash changed, and the ring before is of the time before that. */
 const hasForeignBefore = ({ service, want }: LiveService): boolean =>
   (service.flags & ServiceFlag.SERVICE_MARKED) !== 0 &&
-  (service.beforeSeed !== want.seed ||
+  (service.beforeSeed !== expandSeed(want.seed) ||
     ((service.flags & ServiceFlag.SERVICE_BEFORE_HASH_PORT) !== 0) !== withPort(want))
 
 const nextRing = (
@@ -272,6 +276,11 @@ type RingFields = Pick<
   'ringLine' | 'ringSize' | 'beforeLine' | 'beforeSize' | 'written' | 'marksEnd' | 'markShift' | 'beforeSeed' | 'flags'
 >
 
+const ringFieldsOf = (service: ServiceRecord): RingFields => {
+  const { ringLine, ringSize, beforeLine, beforeSize, written, marksEnd, markShift, beforeSeed, flags } = service
+  return { ringLine, ringSize, beforeLine, beforeSize, written, marksEnd, markShift, beforeSeed, flags }
+}
+
 const buildRing = (
   want: Service,
   have: LiveService | undefined,
@@ -281,9 +290,7 @@ const buildRing = (
   const input = ringInput(want, placed)
   const timeout = markTimeout(context.memory, want)
   const flags =
-    (isTracked(want) ? ServiceFlag.SERVICE_TRACKED : 0) |
-    (withPort(want) ? ServiceFlag.SERVICE_HASH_PORT : 0) |
-    (want.protocol === 'udp' ? ServiceFlag.SERVICE_UDP : 0)
+    (isTracked(want) ? ServiceFlag.SERVICE_TRACKED : 0) | (want.protocol === 'udp' ? ServiceFlag.SERVICE_UDP : 0)
   const same =
     have !== undefined &&
     sameInput(input, ringInput(have.want, have.backends)) &&
@@ -293,7 +300,7 @@ const buildRing = (
     have.backends.every(({ index }) => placed.some((backend) => backend.index === index))
   if (same) {
     const kept = ServiceFlag.SERVICE_MARKED | ServiceFlag.SERVICE_BEFORE_HASH_PORT
-    return { ...have.service, flags: flags | (have.service.flags & kept) }
+    return { ...ringFieldsOf(have.service), flags: flags | (have.service.flags & kept) }
   }
   const fresh = freshRing(want, input)
   const next = have === undefined ? { ring: fresh, beforeStays: false } : nextRing(want, have, fresh, placed, context)
@@ -311,7 +318,7 @@ const buildRing = (
 const writeBefore = (have: LiveService | undefined, { before, beforeStays }: NextRing, context: BuildContext) => ({
   beforeLine: writeSlots(context, before ?? new Uint16Array(0)),
   beforeSize: before?.length ?? 0,
-  beforeSeed: (beforeStays ? have?.service.beforeSeed : have?.want.seed) ?? 0n,
+  beforeSeed: have === undefined ? 0n : beforeStays ? have.service.beforeSeed : expandSeed(have.want.seed),
 })
 
 const beforeFlags = (have: LiveService | undefined, { before, beforeStays }: NextRing): number => {
@@ -336,6 +343,7 @@ export const buildService = (want: Service, have: LiveService | undefined, conte
   writeBackends(memory, base, count, placed)
   const schedule = scheduleOf(want, ringInput(want, placed))
   ServiceRecord.write(viewOf(memory, 'services'), record * ServiceRecord.size, {
+    settled: want.protocol === 'udp' ? FlowState.FLOW_UDP : FlowState.FLOW_ESTABLISHED,
     ...buildRing(want, have, placed, context),
     scheduleLine: writeSlots(context, schedule),
     scheduleSize: schedule.length,

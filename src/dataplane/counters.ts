@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The packet path's counters: each CPU writes its own, whoever reads adds them up.
-import { BackendCounters, Cpu, Reason } from './layout.gen.ts'
+import { BackendCounters, Cpu, Reason, Root } from './layout.gen.ts'
 import { countersPerCpu, type PlaneMemory } from './memory.ts'
 
 /** Packets, octets and new flows since the counter was last cleared, over all CPUs. */
@@ -30,23 +30,40 @@ export const readCounts = (memory: Buffers, counter: number): Counts => {
   return sum
 }
 
-/** Sets counters to zero that no live backend has. */
+/** Sets counters to zero that no live backend has. What they have counted stays in the sum of all. */
 export const clearCounts = (memory: Buffers, counters: readonly number[]): void => {
   const words = new BigUint64Array(memory.buffer('counters'))
   const perCpu = countersPerCpu(memory)
+  let forwarded = 0n
   for (let cpu = 0; cpu < cpusOf(memory); cpu++) {
-    for (const counter of counters)
-      words.fill(0n, (cpu * perCpu + counter) * WORDS, (cpu * perCpu + counter + 1) * WORDS)
+    for (const counter of counters) {
+      const at = (cpu * perCpu + counter) * WORDS
+      forwarded += words[at + BackendCounters.offset.packets / 8] ?? 0n
+      words.fill(0n, at, at + WORDS)
+    }
   }
+  const root = new DataView(memory.buffer('root'))
+  root.setBigUint64(Root.offset.forwardedBefore, root.getBigUint64(Root.offset.forwardedBefore, true) + forwarded, true)
+}
+
+/** Packets that any backend ever got. */
+const allForwarded = (memory: Buffers): bigint => {
+  const words = new BigUint64Array(memory.buffer('counters'))
+  let sum = new DataView(memory.buffer('root')).getBigUint64(Root.offset.forwardedBefore, true)
+  for (let at = BackendCounters.offset.packets / 8; at < words.length; at += WORDS) sum += words[at] ?? 0n
+  return sum
 }
 
 /** Packets by enum reason, over all CPUs. */
 export const readReasons = (memory: Buffers): bigint[] => {
   const words = new BigUint64Array(memory.buffer('cpus'))
-  return Array.from({ length: Reason.REASONS }, (_, reason) => {
+  const reasons = Array.from({ length: Reason.REASONS }, (_, reason) => {
     let sum = 0n
     for (let cpu = 0; cpu < cpusOf(memory); cpu++)
       sum += words[(cpu * Cpu.size + Cpu.offset.reasons) / 8 + reason] ?? 0n
     return sum
   })
+  const otherwise = (reasons[Reason.TX_REDIRECTED] ?? 0n) + (reasons[Reason.PASS_LOCAL] ?? 0n)
+  reasons[Reason.TX_FORWARDED] = allForwarded(memory) - otherwise
+  return reasons
 }

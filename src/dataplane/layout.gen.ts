@@ -19,7 +19,30 @@ const writeText = (view: DataView, at: number, length: number, value: string): v
 
 /** enum contract */
 export const Contract = {
-  CONTRACT_VERSION: 1,
+  CONTRACT_VERSION: 2,
+} as const
+
+/** enum constant */
+export const Constant = {
+  CONSTANT_FIRST: 2020368896,
+  CONSTANT_OWN_INTERFACE: 2020368896,
+  CONSTANT_OWN_PATH: 2020368897,
+  CONSTANT_OWN_SLOT: 2020368898,
+  CONSTANT_COUNTERS_PER_CPU: 2020368899,
+  CONSTANT_DIRECTORY_BUCKETS: 2020368900,
+  CONSTANT_AGE_SHIFT: 2020368901,
+  CONSTANT_FLOW_SEED: 2020368902,
+  CONSTANT_MASK_vip_buckets: 2020368903,
+  CONSTANT_MASK_service_buckets: 2020368904,
+  CONSTANT_MASK_services: 2020368905,
+  CONSTANT_MASK_rings: 2020368906,
+  CONSTANT_MASK_backends: 2020368907,
+  CONSTANT_MASK_flows: 2020368908,
+  CONSTANT_MASK_cpus: 2020368909,
+  CONSTANT_MASK_counters: 2020368910,
+  CONSTANT_MASK_flow_changes: 2020368911,
+  CONSTANT_MASK_cursors: 2020368912,
+  CONSTANT_END: 2020368913,
 } as const
 
 /** enum interface_limit */
@@ -30,22 +53,22 @@ export const InterfaceLimit = {
 
 /** struct interface, 32 octets. */
 export interface Interface {
-  mac: bigint
+  macHigh: bigint
   ifindex: number
   generic: number
   name: string
 }
 export const Interface = {
   size: 32,
-  offset: { mac: 0, ifindex: 8, generic: 12, name: 16 },
+  offset: { macHigh: 0, ifindex: 8, generic: 12, name: 16 },
   read: (view: DataView, at: number): Interface => ({
-    mac: view.getBigUint64(at + 0, true),
+    macHigh: view.getBigUint64(at + 0, true),
     ifindex: view.getUint32(at + 8, true),
     generic: view.getUint32(at + 12, true),
     name: readText(view, at + 16, 16),
   }),
   write: (view: DataView, at: number, value: Interface): void => {
-    view.setBigUint64(at + 0, value.mac, true)
+    view.setBigUint64(at + 0, value.macHigh, true)
     view.setUint32(at + 8, value.ifindex, true)
     view.setUint32(at + 12, value.generic, true)
     writeText(view, at + 16, 16, value.name)
@@ -75,32 +98,36 @@ export const Directory = {
 
 /** enum live */
 export const Live = {
-  LIVE_BASE_MASK: 16777215,
-  LIVE_SHIFT_SHIFT: 24,
-  LIVE_MASK_SHIFT: 32,
+  LIVE_SHIFT_MASK: 63,
 } as const
 
-/** struct root, 56 octets. */
+/** struct root, 2112 octets. */
 export interface Root {
   live: bigint
   neighboursMs: bigint
   contract: number
   directory: Directory[]
+  forwardedBefore: bigint
+  interface: Interface[]
 }
 export const Root = {
-  size: 56,
-  offset: { live: 0, neighboursMs: 8, contract: 16, directory: 24 },
+  size: 2112,
+  offset: { live: 0, neighboursMs: 8, contract: 16, directory: 24, forwardedBefore: 56, interface: 64 },
   read: (view: DataView, at: number): Root => ({
     live: view.getBigUint64(at + 0, true),
     neighboursMs: view.getBigUint64(at + 8, true),
     contract: view.getUint32(at + 16, true),
     directory: Array.from({ length: 2 }, (_, i) => Directory.read(view, at + 24 + i * 16)),
+    forwardedBefore: view.getBigUint64(at + 56, true),
+    interface: Array.from({ length: 64 }, (_, i) => Interface.read(view, at + 64 + i * 32)),
   }),
   write: (view: DataView, at: number, value: Root): void => {
     view.setBigUint64(at + 0, value.live, true)
     view.setBigUint64(at + 8, value.neighboursMs, true)
     view.setUint32(at + 16, value.contract, true)
     value.directory.forEach((element, i) => { Directory.write(view, at + 24 + i * 16, element) })
+    view.setBigUint64(at + 56, value.forwardedBefore, true)
+    value.interface.forEach((element, i) => { Interface.write(view, at + 64 + i * 32, element) })
   },
 } as const
 
@@ -119,24 +146,33 @@ export const TargetFlag = {
 export interface Target {
   key: bigint
   ringSeed: bigint
+  hashMask: bigint
   service: number
   flags: number
 }
 export const Target = {
   size: 32,
-  offset: { key: 0, ringSeed: 8, service: 16, flags: 20 },
+  offset: { key: 0, ringSeed: 8, hashMask: 16, service: 24, flags: 28 },
   read: (view: DataView, at: number): Target => ({
     key: view.getBigUint64(at + 0, true),
     ringSeed: view.getBigUint64(at + 8, true),
-    service: view.getUint32(at + 16, true),
-    flags: view.getUint32(at + 20, true),
+    hashMask: view.getBigUint64(at + 16, true),
+    service: view.getUint32(at + 24, true),
+    flags: view.getUint32(at + 28, true),
   }),
   write: (view: DataView, at: number, value: Target): void => {
     view.setBigUint64(at + 0, value.key, true)
     view.setBigUint64(at + 8, value.ringSeed, true)
-    view.setUint32(at + 16, value.service, true)
-    view.setUint32(at + 20, value.flags, true)
+    view.setBigUint64(at + 16, value.hashMask, true)
+    view.setUint32(at + 24, value.service, true)
+    view.setUint32(at + 28, value.flags, true)
   },
+} as const
+
+/** enum hashed_bits */
+export const HashedBits = {
+  HASHED_SOURCE: 32,
+  HASHED_SOURCE_PORT: 48,
 } as const
 
 /** enum bucket_limit */
@@ -162,7 +198,6 @@ export const TargetBucket = {
 /** enum service_flag */
 export const ServiceFlag = {
   SERVICE_TRACKED: 1,
-  SERVICE_HASH_PORT: 2,
   SERVICE_UDP: 4,
   SERVICE_MARKED: 8,
   SERVICE_BEFORE_HASH_PORT: 16,
@@ -181,13 +216,14 @@ export interface Service {
   id: number
   flags: number
   markShift: number
+  settled: number
   written: number
   marksEnd: number
   beforeSeed: bigint
 }
 export const Service = {
   size: 64,
-  offset: { ringLine: 0, ringSize: 4, beforeLine: 8, beforeSize: 12, scheduleLine: 16, scheduleSize: 20, backendBase: 24, backendCount: 28, id: 30, flags: 32, markShift: 33, written: 36, marksEnd: 40, beforeSeed: 48 },
+  offset: { ringLine: 0, ringSize: 4, beforeLine: 8, beforeSize: 12, scheduleLine: 16, scheduleSize: 20, backendBase: 24, backendCount: 28, id: 30, flags: 32, markShift: 33, settled: 34, written: 36, marksEnd: 40, beforeSeed: 48 },
   read: (view: DataView, at: number): Service => ({
     ringLine: view.getUint32(at + 0, true),
     ringSize: view.getUint32(at + 4, true),
@@ -200,6 +236,7 @@ export const Service = {
     id: view.getUint16(at + 30, true),
     flags: view.getUint8(at + 32),
     markShift: view.getUint8(at + 33),
+    settled: view.getUint16(at + 34, true),
     written: view.getUint32(at + 36, true),
     marksEnd: view.getUint32(at + 40, true),
     beforeSeed: view.getBigUint64(at + 48, true),
@@ -216,6 +253,7 @@ export const Service = {
     view.setUint16(at + 30, value.id, true)
     view.setUint8(at + 32, value.flags)
     view.setUint8(at + 33, value.markShift)
+    view.setUint16(at + 34, value.settled, true)
     view.setUint32(at + 36, value.written, true)
     view.setUint32(at + 40, value.marksEnd, true)
     view.setBigUint64(at + 48, value.beforeSeed, true)
@@ -315,27 +353,27 @@ export const BackendFlag = {
 
 /** enum backend_word */
 export const BackendWord = {
-  BACKEND_FLAGS_SHIFT: 48,
+  BACKEND_FLAGS_MASK: 255,
+  BACKEND_INTERFACE_SHIFT: 8,
+  BACKEND_PATH_MASK: 65535,
+  BACKEND_MAC_SHIFT: 16,
 } as const
 
 /** struct backend, 16 octets. */
 export interface Backend {
   word: bigint
-  interface: number
   counter: number
 }
 export const Backend = {
   size: 16,
-  offset: { word: 0, interface: 8, counter: 12 },
+  offset: { word: 0, counter: 8 },
   read: (view: DataView, at: number): Backend => ({
     word: view.getBigUint64(at + 0, true),
-    interface: view.getUint32(at + 8, true),
-    counter: view.getUint32(at + 12, true),
+    counter: view.getUint32(at + 8, true),
   }),
   write: (view: DataView, at: number, value: Backend): void => {
     view.setBigUint64(at + 0, value.word, true)
-    view.setUint32(at + 8, value.interface, true)
-    view.setUint32(at + 12, value.counter, true)
+    view.setUint32(at + 8, value.counter, true)
   },
 } as const
 
@@ -428,6 +466,7 @@ export const FlowValue = {
   FLOW_STATE_MASK: 15,
   FLOW_AGE_SHIFT: 32,
   FLOW_AGE_MASK: 4095,
+  FLOW_AGE_BITS: 12,
   FLOW_CHECK_SHIFT: 44,
 } as const
 
@@ -444,7 +483,7 @@ export const FlowState = {
   FLOW_UDP: 8,
 } as const
 
-/** struct settings, 72 octets. */
+/** struct settings, 64 octets. */
 export interface Settings {
   timeout: number[]
   newFlows: number
@@ -452,12 +491,11 @@ export interface Settings {
   ageShift: number
   jiffiesPerSecond: number
   flowSeed: bigint
-  vipMultiplier: bigint
   flowBuckets: number
 }
 export const Settings = {
-  size: 72,
-  offset: { timeout: 0, newFlows: 32, floodHold: 36, ageShift: 40, jiffiesPerSecond: 44, flowSeed: 48, vipMultiplier: 56, flowBuckets: 64 },
+  size: 64,
+  offset: { timeout: 0, newFlows: 32, floodHold: 36, ageShift: 40, jiffiesPerSecond: 44, flowSeed: 48, flowBuckets: 56 },
   read: (view: DataView, at: number): Settings => ({
     timeout: Array.from({ length: 16 }, (_, i) => view.getUint16(at + 0 + i * 2, true)),
     newFlows: view.getUint32(at + 32, true),
@@ -465,8 +503,7 @@ export const Settings = {
     ageShift: view.getUint32(at + 40, true),
     jiffiesPerSecond: view.getUint32(at + 44, true),
     flowSeed: view.getBigUint64(at + 48, true),
-    vipMultiplier: view.getBigUint64(at + 56, true),
-    flowBuckets: view.getUint32(at + 64, true),
+    flowBuckets: view.getUint32(at + 56, true),
   }),
   write: (view: DataView, at: number, value: Settings): void => {
     value.timeout.forEach((element, i) => { view.setUint16(at + 0 + i * 2, element, true) })
@@ -475,8 +512,7 @@ export const Settings = {
     view.setUint32(at + 40, value.ageShift, true)
     view.setUint32(at + 44, value.jiffiesPerSecond, true)
     view.setBigUint64(at + 48, value.flowSeed, true)
-    view.setBigUint64(at + 56, value.vipMultiplier, true)
-    view.setUint32(at + 64, value.flowBuckets, true)
+    view.setUint32(at + 56, value.flowBuckets, true)
   },
 } as const
 

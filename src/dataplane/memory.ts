@@ -9,8 +9,6 @@ import {
   FlowBucket,
   FlowChanges,
   FlowLimit,
-  Interface,
-  InterfaceLimit,
   RingLimit,
   Root,
   Service,
@@ -21,7 +19,6 @@ import {
 
 /** The tables of bpf/maps.h and those beside them that packets do not read (_details), with the size of one element. */
 export const MAPPED = {
-  interfaces: Interface.size,
   root: Root.size,
   settings: Settings.size,
   vip_buckets: TargetBucket.size,
@@ -52,11 +49,11 @@ export interface PlaneMemory {
   age(): number
 }
 
-/** How large the maps are made; attach fixes it. */
+/** How large the maps are made, at least; attach fixes it. */
 export interface Capacity {
   services: number
   backends: number
-  /** Entries of the flow table: a power of two, at least 8. */
+  /** Entries of the flow table, at least 8. */
   flows: number
 }
 
@@ -78,31 +75,32 @@ export const capacityOf = (memory: Pick<PlaneMemory, 'buffer'>): Capacity => ({
 /** Counters of one CPU: one for each backend of each service. */
 export const countersPerCpu = (memory: Pick<PlaneMemory, 'buffer'>): number => capacityOf(memory).backends * GENERATIONS
 
-/** Elements of each map for a capacity. */
-export const elementsFor = (capacity: Capacity, cpus: number): Record<MappedName, number> => ({
-  interfaces: InterfaceLimit.INTERFACES_MAX,
-  root: 1,
-  settings: 1,
-  vip_buckets: 2 * directoryBuckets(capacity.services),
-  service_buckets: 2 * directoryBuckets(capacity.services),
-  services: GENERATIONS * capacity.services,
-  service_details: GENERATIONS * capacity.services,
-  rings: ringLines(capacity),
-  backends: GENERATIONS * RUNS * capacity.backends,
-  backend_details: GENERATIONS * RUNS * capacity.backends,
-  flows: capacity.flows / FlowLimit.FLOWS_PER_BUCKET,
-  cursors: 65536,
-  flow_changes: cpus,
-  cpus,
-  counters: GENERATIONS * capacity.backends * cpus,
-})
+const powerOfTwo = (atLeast: number): number => 2 ** Math.ceil(Math.log2(atLeast))
 
-/** Buckets of one of the two directories: four and more for each key, a power of two. */
-export const directoryBuckets = (services: number): number => {
-  let buckets = 64
-  while (buckets < 4 * services) buckets *= 2
-  return 2 * buckets
+/** Elements of each map for a capacity: powers of two, as bpf/maps.h demands; what that adds is capacity too. */
+export const elementsFor = (capacity: Capacity, cpus: number): Record<MappedName, number> => {
+  const services = powerOfTwo(capacity.services)
+  const backends = powerOfTwo(capacity.backends)
+  return {
+    root: 1,
+    settings: 1,
+    vip_buckets: 2 * directoryBuckets(services),
+    service_buckets: 2 * directoryBuckets(services),
+    services: GENERATIONS * services,
+    service_details: GENERATIONS * services,
+    rings: powerOfTwo(ringLines({ ...capacity, services, backends })),
+    backends: GENERATIONS * RUNS * backends,
+    backend_details: GENERATIONS * RUNS * backends,
+    flows: powerOfTwo(capacity.flows) / FlowLimit.FLOWS_PER_BUCKET,
+    cursors: 65536,
+    flow_changes: powerOfTwo(cpus),
+    cpus: powerOfTwo(cpus),
+    counters: GENERATIONS * backends * powerOfTwo(cpus),
+  }
 }
+
+/** Buckets of one of the two directories: four and more for each key. */
+const directoryBuckets = (services: number): number => 2 * Math.max(64, 4 * services)
 
 /** What one service has at a time, beside a schedule: its ring and the ring before. */
 const RINGS_PER_SERVICE = 2

@@ -127,6 +127,11 @@ export interface BpfObject {
   reuseMap(name: string, map: BpfMap): void
   /** Sets a `const volatile` variable of .rodata by its name; `value` has its exact size. Throws ENOENT for an unknown name. */
   setConstant(name: string, value: Uint8Array): void
+  /**
+   * Every arithmetic instruction with the constant `placeholder` gets the low 32 bits of `value` instead, or all 64 where
+   * it loads 64 bits: what is known when a program is loaded costs no load from memory then (bpf/config.h).
+   */
+  fillPlaceholder(placeholder: number, value: bigint): void
   /** Leaves a program out of load(). */
   setAutoload(program: string, autoload: boolean): void
   /** The verifier's log is in the error's verifierLog where a program is refused. */

@@ -56,13 +56,12 @@ export interface LiveState {
 const SCHEDULER_NAMES: readonly Scheduler[] = ['rr', 'wrr', 'mh', 'sh']
 const HASH_NAMES: readonly HashInput[] = ['source', 'source-port']
 
-const MAC_BITS = (1n << BigInt(BackendWord.BACKEND_FLAGS_SHIFT)) - 1n
-
-const pathOf = (word: bigint, interfaceSlot: number): Path => {
-  const flags = Number(word >> BigInt(BackendWord.BACKEND_FLAGS_SHIFT))
+const pathOf = (word: bigint): Path => {
+  const flags = Number(word & BigInt(BackendWord.BACKEND_FLAGS_MASK))
   if ((flags & BackendFlag.BACKEND_LOCAL) !== 0) return { kind: 'local' }
   if ((flags & BackendFlag.BACKEND_ALIVE) === 0) return { kind: 'unresolved', why: 'its MAC is unknown' }
-  return { kind: 'link', mac: word & MAC_BITS, interfaceSlot }
+  const interfaceSlot = Number((word >> BigInt(BackendWord.BACKEND_INTERFACE_SHIFT)) & 0xffn)
+  return { kind: 'link', mac: word >> BigInt(BackendWord.BACKEND_MAC_SHIFT), interfaceSlot }
 }
 
 /** A view of a whole map. */
@@ -87,7 +86,7 @@ const readBackends = (views: { backends: DataView; details: DataView }, service:
         port: details.getUint16(detailAt + BackendDetail.offset.port),
         weight: details.getUint32(detailAt + BackendDetail.offset.weight, true),
         admin: admin === AdminState.ADMIN_DRAIN ? 'drain' : 'up',
-        path: pathOf(word, views.backends.getUint32(at + BackendRecord.offset.interface, true)),
+        path: pathOf(word),
       },
     })
   }
@@ -106,24 +105,28 @@ const wantOf = (detail: ServiceDetail, backends: readonly LiveBackend[]): Servic
   backends: backends.map((backend) => backend.want),
 })
 
-/** Buckets of service_buckets that a directory uses, from its shift. */
+/** Buckets that a table of a directory uses, from its shift. */
 export const bucketsOf = (shift: number): number => 2 ** (64 - shift)
 
-/** root.live, taken apart. */
-export const liveVips = (word: bigint): { base: number; shift: number; mask: number } => ({
-  base: Number(word & BigInt(Live.LIVE_BASE_MASK)),
-  shift: Number((word >> BigInt(Live.LIVE_SHIFT_SHIFT)) & 0xffn),
-  mask: Number(word >> BigInt(Live.LIVE_MASK_SHIFT)),
-})
+/** Buckets of one directory's tables: half of a map. */
+export const bucketsPerDirectory = (memory: Pick<PlaneMemory, 'buffer'>): number =>
+  memory.buffer('vip_buckets').byteLength / TargetBucket.size / 2
+
+/** root.live, taken apart: which directory it is, and where its VIPs lie. */
+export const liveVips = (memory: PlaneMemory, word: bigint): { live: 0 | 1; base: number; buckets: number } => {
+  const half = bucketsPerDirectory(memory)
+  const live = (word & BigInt(half)) === 0n ? 0 : 1
+  return { live, base: live * half, buckets: bucketsOf(Number(word & BigInt(Live.LIVE_SHIFT_MASK))) }
+}
 
 /** Every target of the live directory, and the service record that it leads to. */
 function* liveTargets(
   memory: PlaneMemory,
-  vips: { base: number; mask: number },
+  vips: { base: number; buckets: number },
   directory: Directory,
 ): Generator<{ target: LiveService['target']; key: { low: number; high: number }; record: number }> {
   const tables = [
-    { table: 'vip_buckets', base: vips.base, buckets: vips.mask + 1 },
+    { table: 'vip_buckets', base: vips.base, buckets: vips.buckets },
     { table: 'service_buckets', base: directory.serviceBase, buckets: bucketsOf(directory.serviceShift) },
   ] as const
   for (const { table, base, buckets } of tables) {
@@ -141,8 +144,7 @@ function* liveTargets(
 
 export const readLive = (memory: PlaneMemory): LiveState => {
   const root = Root.read(viewOf(memory, 'root'), 0)
-  const vips = liveVips(root.live)
-  const live = vips.base === 0 ? 0 : 1
+  const { live, ...vips } = liveVips(memory, root.live)
   const directory = root.directory[live]
   if (directory === undefined) throw new Error('unreachable: a root has two directories')
   const views: Views = {
@@ -233,10 +235,12 @@ export const scanBackends = (memory: PlaneMemory, live: LiveState, visit: (backe
       if (details.getUint8(detailAt + BackendDetail.offset.admin) === AdminState.ADMIN_REMOVED) continue
       const at = (record * BackendRecord.size) / 4
       scan.address = details.getUint32(detailAt + BackendDetail.offset.address)
-      scan.macLow = words[at] ?? 0
-      scan.macHigh = (words[at + 1] ?? 0) & 0xffff
-      scan.flags = (words[at + 1] ?? 0) >>> 16
-      scan.interfaceSlot = words[at + BackendRecord.offset.interface / 4] ?? 0
+      const low = words[at] ?? 0
+      const high = words[at + 1] ?? 0
+      scan.macLow = ((low >>> 16) | (high << 16)) >>> 0
+      scan.macHigh = high >>> 16
+      scan.flags = low & BackendWord.BACKEND_FLAGS_MASK
+      scan.interfaceSlot = (low >>> BackendWord.BACKEND_INTERFACE_SHIFT) & 0xff
       scan.counter = words[at + BackendRecord.offset.counter / 4] ?? 0
       visit(scan)
     }

@@ -3,8 +3,9 @@
 // a command has changed nothing; after it, everything. What it leaves behind is free again for the next one, because free is
 // whatever the live state does not use.
 import { parseIpv4, swap32 } from '../core/address.ts'
-import { isTracked } from '../core/desired.ts'
+import { isTracked, type Service } from '../core/desired.ts'
 import { planDirectory, planVips } from '../core/directory.ts'
+import { expandSeed } from '../core/hash.ts'
 import type { Change } from '../core/plan.ts'
 import { Refusal } from '../core/refusal.ts'
 import { type BuildContext, type Built, buildService, freeSpace } from './builder.ts'
@@ -13,16 +14,26 @@ import { deviatingSlots, sweepFlows } from './flows.ts'
 import {
   BucketLimit,
   Directory,
+  HashedBits,
+  type Interface,
+  InterfaceLimit,
   Live,
   Root,
   ServiceFlag,
-  Settings,
   Target,
   TargetBucket,
   TargetFlag,
 } from './layout.gen.ts'
 import { capacityOf, type PlaneMemory } from './memory.ts'
-import { type LiveService, type LiveState, serviceKey, slotsAt, type TargetTable, viewOf } from './reader.ts'
+import {
+  bucketsPerDirectory,
+  type LiveService,
+  type LiveState,
+  serviceKey,
+  slotsAt,
+  type TargetTable,
+  viewOf,
+} from './reader.ts'
 
 export interface ApplyOptions {
   /** Unix time now, milliseconds. */
@@ -38,6 +49,7 @@ interface Entry {
   vip: number
   record: number
   seed: bigint
+  mask: bigint
 }
 
 interface Placed {
@@ -94,6 +106,7 @@ const writeTable = (
     Target.write(view, (base + bucket) * TargetBucket.size + place * Target.size, {
       key: entry.key,
       ringSeed: entry.seed,
+      hashMask: entry.mask,
       service: entry.record,
       flags: flagsOf(entry),
     })
@@ -107,18 +120,17 @@ const writeDirectory = (
   entries: readonly Entry[],
   random: () => bigint,
 ): bigint => {
-  const spare = 1 - live.live
-  const capacity = memory.buffer('vip_buckets').byteLength / TargetBucket.size / 2
+  const spare = live.live === 0 ? 1 : 0
+  const capacity = bucketsPerDirectory(memory)
   const base = spare * capacity
   const perBucket = BucketLimit.TARGETS_PER_BUCKET
 
   const vips = [...new Set(entries.map(({ vip }) => vip))]
-  const { vipMultiplier } = Settings.read(viewOf(memory, 'settings'), 0)
-  const plan = planVips(vips.map(swap32), perBucket, capacity, vipMultiplier)
+  const plan = planVips(vips.map(swap32), perBucket, capacity, (shift) => liveWord(random(), spare, capacity, shift))
   const bucketOfVip = new Map(vips.map((vip, i) => [vip, plan.bucketOf[i] ?? 0]))
-  const { first, second } = shareOut(entries, plan.mask + 1, (vip) => bucketOfVip.get(vip) ?? 0)
+  const { first, second } = shareOut(entries, plan.buckets, (vip) => bucketOfVip.get(vip) ?? 0)
   const withMore = new Set(second.map(({ vip }) => vip))
-  writeTable(memory, 'vip_buckets', base, plan.mask + 1, first, ({ vip }) =>
+  writeTable(memory, 'vip_buckets', base, plan.buckets, first, ({ vip }) =>
     withMore.has(vip) ? TargetFlag.TARGET_MORE : 0,
   )
 
@@ -135,11 +147,14 @@ const writeDirectory = (
     serviceBase: base,
     serviceShift: services.shift,
   })
-  return liveWord(base, plan.shift, plan.mask)
+  return plan.multiplier
 }
 
-const liveWord = (base: number, shift: number, mask: number): bigint =>
-  BigInt(base) | (BigInt(shift) << BigInt(Live.LIVE_SHIFT_SHIFT)) | (BigInt(mask) << BigInt(Live.LIVE_MASK_SHIFT))
+/** root.live for a directory with `half` buckets of which VIPs use 2^(64 - shift). */
+const liveWord = (random: bigint, live: 0 | 1, half: number, shift: number): bigint => {
+  const fixed = BigInt(half) | BigInt(Live.LIVE_SHIFT_MASK)
+  return (BigInt.asUintN(64, random) & ~fixed) | BigInt(live * half) | BigInt(shift)
+}
 
 const store32 = (buffer: ArrayBuffer, offset: number, value: number): void => {
   Atomics.store(new Uint32Array(buffer), offset / 4, value)
@@ -154,8 +169,8 @@ const findDeviating = (memory: PlaneMemory, changed: readonly LiveService[], age
     asked.map(({ service, want }) => ({
       id: service.id,
       ring: slotsAt(memory, service.ringLine, service.ringSize),
-      seed: want.seed,
-      withPort: (service.flags & ServiceFlag.SERVICE_HASH_PORT) !== 0,
+      seed: expandSeed(want.seed),
+      withPort: want.hash === 'source-port',
     })),
     age,
   )
@@ -170,6 +185,10 @@ const buildAll = (changes: readonly Change[], live: LiveState, context: BuildCon
   return built
 }
 
+/** struct target's hash_mask. */
+const hashMask = ({ hash }: Service): bigint =>
+  (1n << BigInt(hash === 'source' ? HashedBits.HASHED_SOURCE : HashedBits.HASHED_SOURCE_PORT)) - 1n
+
 const entriesAfter = (
   memory: PlaneMemory,
   changes: readonly Change[],
@@ -178,8 +197,8 @@ const entriesAfter = (
 ): Entry[] => {
   const after = new Map<string, Entry>()
   for (const { name, target, record } of live.services.values()) {
-    const { key, ringSeed } = Target.read(viewOf(memory, target.table), target.at)
-    after.set(name, { key, vip: swap32(Number(key & 0xffffffffn)), record, seed: ringSeed })
+    const { key, ringSeed, hashMask } = Target.read(viewOf(memory, target.table), target.at)
+    after.set(name, { key, vip: swap32(Number(key & 0xffffffffn)), record, seed: ringSeed, mask: hashMask })
   }
   for (const change of changes) {
     const record = built.get(change.name)?.record
@@ -188,7 +207,8 @@ const entriesAfter = (
       continue
     }
     const vip = parseIpv4(change.want.vip) ?? 0
-    after.set(change.name, { key: serviceKey(change.want, vip), vip, record, seed: change.want.seed })
+    const hashed = { seed: expandSeed(change.want.seed), mask: hashMask(change.want) }
+    after.set(change.name, { key: serviceKey(change.want, vip), vip, record, ...hashed })
   }
   return [...after.values()]
 }
@@ -251,8 +271,9 @@ export const applyChanges = (
   forgetFlows(memory, [...built.values()])
 
   const [only] = changes
-  // The seed stands in the target too: a change of both takes a new directory.
-  if (changes.length === 1 && only?.kind === 'change' && only.have.seed === only.want.seed) {
+  // What is hashed, and by which seed, stands in the target too: a change of these takes a new directory.
+  const rehashed = only?.kind === 'change' && (only.have.seed !== only.want.seed || only.have.hash !== only.want.hash)
+  if (changes.length === 1 && only?.kind === 'change' && !rehashed) {
     const target = live.services.get(only.name)
     const record = built.get(only.name)?.record
     if (target === undefined || record === undefined) throw new Error(`${only.name} is not in the maps`)
@@ -282,17 +303,21 @@ const forgetFlows = (memory: PlaneMemory, built: readonly Built[]): void => {
   )
 }
 
+const NO_INTERFACE: Interface = { macHigh: 0n, ifindex: 0, generic: 0, name: '' }
+
 /** An empty data plane: two empty directories, the first of them live. For freshly made maps. */
 export const formatRoot = (memory: Pick<PlaneMemory, 'buffer'>, contract: number): void => {
-  const capacity = memory.buffer('vip_buckets').byteLength / TargetBucket.size / 2
+  const capacity = bucketsPerDirectory(memory)
   const directory = (half: number): Directory => ({
     serviceMultiplier: 1n,
     serviceBase: half * capacity,
     serviceShift: 63,
   })
   Root.write(viewOf(memory, 'root'), 0, {
-    live: liveWord(0, 63, 1),
+    live: liveWord(0n, 0, capacity, 63),
     neighboursMs: 0n,
+    forwardedBefore: 0n,
+    interface: Array.from({ length: InterfaceLimit.INTERFACES_MAX }, () => NO_INTERFACE),
     contract,
     directory: [directory(0), directory(1)],
   })

@@ -8,11 +8,10 @@ import { chooseModes, preflight } from '../core/preflight.ts'
 import type { AttachMode, Finding } from '../core/preflight-facts.ts'
 import { Refusal } from '../core/refusal.ts'
 import type { KernelPlane } from '../dataplane/kernel.ts'
-import { Contract, FlowState, RingLimit, Settings } from '../dataplane/layout.gen.ts'
-import { type Capacity, DETAILS, elementsFor, MAPPED, type MappedName, type PlaneMemory } from '../dataplane/memory.ts'
+import { Settings } from '../dataplane/layout.gen.ts'
+import type { Capacity, MappedName } from '../dataplane/memory.ts'
 import type { BpfLink, BpfMap, BpfObject, Native, NativeError } from '../dataplane/native.ts'
 import { readLive, viewOf } from '../dataplane/reader.ts'
-import { formatRoot } from '../dataplane/writer.ts'
 import {
   clockPin,
   demandRoot,
@@ -25,30 +24,20 @@ import {
   retirePins,
 } from './instance.ts'
 import { attachedInterfaces, freeSlot, writeInterface } from './interfaces.ts'
+import {
+  checkCapacity,
+  DEFAULT_CAPACITY,
+  DEFAULT_NEW_FLOWS,
+  formatPlane,
+  loadProgram,
+  makeMaps,
+  makeSettings,
+} from './load.ts'
 import { endLink, finishDetach, openPlaneAt, withLock } from './lock.ts'
 import { collectFacts } from './preflight.ts'
-import { random64 } from './session.ts'
 
 const buildFile = (name: string): string => fileURLToPath(new URL(`../../build/bpf/${name}`, import.meta.url))
-export const PROGRAM_FILE = buildFile('xlb.bpf.o')
 const PASS_FILE = buildFile('pass.bpf.o')
-
-/** Seconds, by the state of a flow; IPVS's defaults (net/netfilter/ipvs/ip_vs_proto_tcp.c, tcp_timeouts). */
-const TIMEOUT_SECONDS: Partial<Record<keyof typeof FlowState, number>> = {
-  FLOW_HALF_OPEN: 60,
-  FLOW_ADOPTED: 60,
-  FLOW_ESTABLISHED: 900,
-  FLOW_CLOSING: 120,
-  FLOW_CLOSED: 10,
-  FLOW_UDP_ONCE: 300,
-  FLOW_UDP: 300,
-}
-
-/** A SYN is repeated 1, 3 and 7 s after the first (RFC 6298): the ring decides for as long after a flood. */
-const FLOOD_HOLD_SECONDS = 8
-
-export const DEFAULT_CAPACITY: Capacity = { services: 1024, backends: 8192, flows: 2 ** 21 }
-export const DEFAULT_NEW_FLOWS = 250_000
 
 export interface AttachOptions {
   interfaceName: string
@@ -69,137 +58,6 @@ export interface Attached {
 
 const errorCode = (error: unknown): string | undefined =>
   error instanceof Error && 'code' in error ? String((error as NativeError).code) : undefined
-
-/** The unit of age is the power of two of jiffies that is nearest to a second from above, or just below it. */
-const clockOf = (jiffiesPerSecond: number): { shift: number; ages: (seconds: number) => number } => {
-  const shift = Math.round(Math.log2(jiffiesPerSecond))
-  return { shift, ages: (seconds) => Math.ceil((seconds * jiffiesPerSecond) / 2 ** shift) }
-}
-
-/** BPF_MAX_VAR_OFF of the kernel's verifier. */
-const REACH = 2 ** 29
-
-const checkCapacity = (capacity: Capacity, cpus: number): Capacity => {
-  const check = (name: string, value: number, low: number, high: number) => {
-    if (!Number.isInteger(value) || value < low || value > high) {
-      throw new Refusal(
-        `--${name} ${value}: is not a whole number from ${low} to ${high}`,
-        `choose ${low} to ${high}`,
-        {
-          usage: true,
-        },
-      )
-    }
-  }
-  check('services', capacity.services, 1, 32_768)
-  check('backends', capacity.backends, 1, 262_144)
-  check('flows', capacity.flows, 1024, 2 ** 24)
-  const rounded = { ...capacity, flows: 2 ** Math.ceil(Math.log2(capacity.flows)) }
-  for (const [name, elements] of Object.entries(elementsFor(rounded, cpus))) {
-    const bytes = elements * MAPPED[name as MappedName]
-    if (bytes < REACH) continue
-    throw new Refusal(
-      `the table ${name} would take ${Math.ceil(bytes / 2 ** 20)} MiB, and a program reaches ${REACH / 2 ** 20} from an address`,
-      'choose fewer --services or --backends',
-      { usage: true },
-    )
-  }
-  return rounded
-}
-
-const constant = (value: number | bigint, bytes: 4 | 8): Uint8Array => {
-  const buffer = Buffer.alloc(bytes)
-  if (bytes === 8) buffer.writeBigUInt64LE(BigInt(value))
-  else buffer.writeUInt32LE(Number(value))
-  return buffer
-}
-
-const BPF_MAP_TYPE_ARRAY = 2
-const BPF_F_MMAPABLE = 1024
-
-/** Fresh maps for a capacity: each table is the one value of an ARRAY (bpf/maps.h says why). */
-export const makeMaps = (native: Native, capacity: Capacity): Map<MappedName, BpfMap> => {
-  const elements = elementsFor(capacity, native.system.possibleCpus())
-  const names = Object.keys(MAPPED) as MappedName[]
-  return new Map(
-    names.map((name) => [
-      name,
-      native.createMap(name, BPF_MAP_TYPE_ARRAY, 4, elements[name] * MAPPED[name], 1, BPF_F_MMAPABLE),
-    ]),
-  )
-}
-
-/** The section of global variables that stands for a table in the object. */
-const sectionOf = (name: MappedName): string => `.data.${name}`
-
-/** Loads a copy of the program for one slot of `interfaces`, over these maps. */
-export const loadProgram = (
-  native: Native,
-  maps: { get: (name: MappedName) => BpfMap | undefined },
-  slot: number,
-  settings: Settings,
-  programFile: string = PROGRAM_FILE,
-): BpfObject => {
-  const object = native.openObject(programFile)
-  const sized = new Map<MappedName, number>()
-  for (const name of Object.keys(MAPPED) as MappedName[]) {
-    const map = maps.get(name)
-    if (map === undefined) throw new Error(`no map ${name}`)
-    sized.set(name, map.info.valueSize / MAPPED[name])
-    if (DETAILS.includes(name)) continue
-    object.reuseMap(sectionOf(name), map)
-    // Rings are told in lines here, in slots there.
-    const unit = name === 'rings' ? RingLimit.SLOTS_PER_LINE : 1
-    object.setConstant(`limit_${name}`, constant((sized.get(name) ?? 0) * unit, 4))
-  }
-  object.setConstant('counters_per_cpu', constant((sized.get('counters') ?? 0) / (sized.get('cpus') ?? 1), 4))
-  object.setConstant('own_slot', constant(slot, 4))
-  object.setConstant('flow_seed', constant(settings.flowSeed, 8))
-  object.setConstant('vip_multiplier', constant(settings.vipMultiplier, 8))
-  object.setConstant('flow_mask', constant(settings.flowBuckets - 1, 4))
-  object.setConstant('age_shift', constant(settings.ageShift, 4))
-  object.load()
-  return object
-}
-
-/** What the packet path reads off its hit path, for a fresh instance. */
-export const makeSettings = (native: Native, capacity: Capacity, newFlows: number): Settings => {
-  const jiffiesPerSecond = native.system.jiffiesPerSecond()
-  const { shift, ages } = clockOf(jiffiesPerSecond)
-  const timeout = new Array<number>(16).fill(0)
-  for (const [state, seconds] of Object.entries(TIMEOUT_SECONDS)) {
-    timeout[FlowState[state as keyof typeof FlowState]] = ages(seconds)
-  }
-  return {
-    timeout,
-    newFlows: Math.max(1, Math.floor((newFlows * 2 ** shift) / jiffiesPerSecond)),
-    floodHold: ages(FLOOD_HOLD_SECONDS),
-    ageShift: shift,
-    jiffiesPerSecond,
-    flowSeed: random64(),
-    vipMultiplier: random64() | 1n,
-    flowBuckets: capacity.flows / 4,
-  }
-}
-
-/** The bound on new flows that an instance was attached with, per CPU and second. */
-export const newFlowsOf = (memory: Pick<PlaneMemory, 'buffer'>): number => {
-  const { newFlows, ageShift, jiffiesPerSecond } = Settings.read(viewOf(memory, 'settings'), 0)
-  return Math.ceil((newFlows * jiffiesPerSecond) / 2 ** ageShift)
-}
-
-/** Makes fresh maps an empty data plane: only then can they be opened as one. */
-export const formatPlane = (maps: ReadonlyMap<MappedName, BpfMap>, settings: Settings): void => {
-  const fresh = {
-    buffer: (name: MappedName): ArrayBuffer => {
-      const map = maps.get(name)
-      if (map === undefined) throw new Error(`no map ${name}`)
-      return map.mmap()
-    },
-  }
-  formatRoot(fresh, Contract.CONTRACT_VERSION)
-  Settings.write(new DataView(fresh.buffer('settings')), 0, settings)
-}
 
 const pinAll = (maps: ReadonlyMap<MappedName, BpfMap>, object: BpfObject, pins: string): void => {
   for (const folder of ['maps', 'programs', 'links']) mkdirSync(join(pins, folder), { recursive: true, mode: 0o700 })

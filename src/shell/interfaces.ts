@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The interfaces that an instance is attached to: records in the `interfaces` map, links pinned by ifindex.
+// The interfaces that an instance is attached to: records in `root`, links pinned by ifindex.
 import { existsSync } from 'node:fs'
 import { formatMac } from '../core/address.ts'
-import { InterfaceLimit, Interface as InterfaceRecord } from '../dataplane/layout.gen.ts'
+import { InterfaceLimit, Interface as InterfaceRecord, Root } from '../dataplane/layout.gen.ts'
 import type { PlaneMemory } from '../dataplane/memory.ts'
 import type { Interface, Native } from '../dataplane/native.ts'
 import { viewOf } from '../dataplane/reader.ts'
@@ -32,12 +32,18 @@ const faultOf = (native: Native, pin: string, name: string, ifindex: number): st
   return now.ifindex === ifindex ? 'its XDP link was detached' : `${name} was deleted and made again`
 }
 
+/** Where a slot's record stands in `root`. */
+const recordAt = (slot: number): number => Root.offset.interface + slot * InterfaceRecord.size
+
+/** Bits of a MAC's word below the MAC. */
+const MAC_SHIFT = 16n
+
 /** Every interface with a pinned link, in the order of slots. */
 export const attachedInterfaces = (native: Native, pins: string, memory: PlaneMemory): AttachedInterface[] => {
-  const view = viewOf(memory, 'interfaces')
+  const view = viewOf(memory, 'root')
   const found: AttachedInterface[] = []
   for (let slot = 0; slot < InterfaceLimit.INTERFACES_MAX; slot++) {
-    const record = InterfaceRecord.read(view, slot * InterfaceRecord.size)
+    const record = InterfaceRecord.read(view, recordAt(slot))
     // Without a pinned link it is the rest of an attach that was killed, or of a detach.
     if (record.ifindex === 0 || !existsSync(linkPin(pins, record.ifindex))) continue
     const fault = faultOf(native, linkPin(pins, record.ifindex), record.name, record.ifindex)
@@ -45,7 +51,7 @@ export const attachedInterfaces = (native: Native, pins: string, memory: PlaneMe
       slot,
       name: record.name,
       ifindex: record.ifindex,
-      mac: formatMac(record.mac),
+      mac: formatMac(record.macHigh >> MAC_SHIFT),
       mode: record.generic === 1 ? 'generic' : 'native',
       attached: fault === undefined,
       ...(fault === undefined ? {} : { fault }),
@@ -61,8 +67,16 @@ export const freeSlot = (attached: readonly AttachedInterface[]): number => {
   return -1
 }
 
-export const writeInterface = (memory: PlaneMemory, slot: number, record: InterfaceRecord): void =>
-  InterfaceRecord.write(viewOf(memory, 'interfaces'), slot * InterfaceRecord.size, record)
+/** An interface as it is written down; `mac` is parseMac's. */
+export interface WrittenInterface {
+  mac: bigint
+  ifindex: number
+  generic: 0 | 1
+  name: string
+}
+
+export const writeInterface = (memory: PlaneMemory, slot: number, { mac, ...record }: WrittenInterface): void =>
+  InterfaceRecord.write(viewOf(memory, 'root'), recordAt(slot), { ...record, macHigh: mac << MAC_SHIFT })
 
 /** Notices that an attached interface has got another MAC: one store each. */
 export const refreshInterfaceMacs = (
@@ -71,11 +85,11 @@ export const refreshInterfaceMacs = (
   now: readonly Interface[],
   parseMac: (text: string) => bigint,
 ): void => {
-  const words = new BigUint64Array(memory.buffer('interfaces'))
+  const words = new BigUint64Array(memory.buffer('root'))
   for (const each of attached) {
     const mac = now.find(({ ifindex }) => ifindex === each.ifindex)?.mac
     if (each.attached && mac !== undefined && mac !== '' && mac !== each.mac) {
-      Atomics.store(words, (each.slot * InterfaceRecord.size) / 8, parseMac(mac))
+      Atomics.store(words, recordAt(each.slot) / 8, parseMac(mac) << MAC_SHIFT)
     }
   }
 }

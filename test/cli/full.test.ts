@@ -29,12 +29,12 @@ labTest('capacities out of range fail with 2, and attach nothing', async (t) => 
 const service = (port: number): string => `tcp://10.89.0.100:${port}`
 
 labTest('a full table is named, with the option that makes it larger, and nothing changes', async (t) => {
-  const lab = await Lab.up(t, { servers: 4 })
+  const lab = await Lab.up(t, { servers: 5 })
   const address = (n: number) => lab.host(`rs${n}`).address
-  await xlb(lab, ['attach', 'eth0', '--services', '2', '--backends', '3', '--flows', '1024'])
+  await xlb(lab, ['attach', 'eth0', '--services', '2', '--backends', '4', '--flows', '1024'])
   await restore(lab, [
     { service: service(80), backends: [{ address: address(1) }, { address: address(2) }] },
-    { service: service(81), backends: [{ address: address(1) }] },
+    { service: service(81), backends: [{ address: address(1) }, { address: address(2) }] },
   ])
   const before = await save(lab)
   const cases: Wrong[] = [
@@ -61,7 +61,7 @@ labTest('a full table is named, with the option that makes it larger, and nothin
       what: 'a file with more backends',
       argv: ['restore', '-'],
       input: JSON.stringify({
-        services: [{ service: service(90), backends: [1, 2, 3, 4].map((n) => ({ address: address(n) })) }],
+        services: [{ service: service(90), backends: [1, 2, 3, 4, 5].map((n) => ({ address: address(n) })) }],
       }),
       code: 1,
       says: ['full', '--backends'],

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import test from 'ava'
 import fc from 'fast-check'
-import { hashMix, hashSlot } from '../../src/core/hash.ts'
+import { expandSeed, hashMix, hashSlot } from '../../src/core/hash.ts'
 import { defaultRingSize, isPrime, maglevRing, RING_SIZES, type RingBackend, turnOrder } from '../../src/core/maglev.ts'
 
 const NONE = 0x0fff
@@ -29,7 +29,8 @@ function identities(ring: Uint16Array, backends: readonly RingBackend[]): (bigin
 }
 
 /** The paper's pseudocode for equal weights, one look at a time, over BigInt: `permutation[k]` is the k-th slot. */
-function plainMaglev(backends: readonly RingBackend[], slots: number, secret: bigint): number[] {
+function plainMaglev(backends: readonly RingBackend[], slots: number, seed: bigint): number[] {
+  const secret = expandSeed(seed)
   const modulus = BigInt(slots)
   const inverse = Array.from({ length: slots }, (_, i) => {
     for (let j = 0; j < slots; j++) if ((i * j) % slots === 1 % slots) return j

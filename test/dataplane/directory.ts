@@ -2,16 +2,7 @@
 // How a packet finds its service, as bpf/directory.h does it: word for word, over DataView. Whoever changes the layout of the
 // directory changes this file, and none else here.
 import { formatIpv4, parseIpv4, type ServiceAddress, swap16, swap32 } from '../../src/core/address.ts'
-import {
-  Directory,
-  Live,
-  Root,
-  Service,
-  Settings,
-  Target,
-  TargetBucket,
-  TargetFlag,
-} from '../../src/dataplane/layout.gen.ts'
+import { Directory, Live, Root, Service, Target, TargetBucket, TargetFlag } from '../../src/dataplane/layout.gen.ts'
 import type { MappedName, PlaneMemory } from '../../src/dataplane/memory.ts'
 
 /** A service as packets come to it. */
@@ -21,6 +12,8 @@ export interface Reached {
   service: Service
   /** Of the hash by which its ring is looked up. */
   seed: bigint
+  /** Of the source: what is hashed. */
+  mask: bigint
 }
 
 /** Octets `start` to `end` of a map. */
@@ -41,12 +34,13 @@ const PER_BUCKET = TargetBucket.size / Target.size
 const liveDirectory = (memory: PlaneMemory) => {
   const root = view(memory, 'root')
   const word = root.getBigUint64(Root.offset.live, true)
-  const base = Number(word & BigInt(Live.LIVE_BASE_MASK))
-  const at = Root.offset.directory + (base === 0 ? 0 : 1) * Directory.size
+  const half = memory.buffer('vip_buckets').byteLength / TargetBucket.size / 2
+  const live = (word & BigInt(half)) === 0n ? 0 : 1
+  const at = Root.offset.directory + live * Directory.size
   return {
-    base,
-    shift: (word >> BigInt(Live.LIVE_SHIFT_SHIFT)) & 0xffn,
-    mask: word >> BigInt(Live.LIVE_MASK_SHIFT),
+    word,
+    base: live * half,
+    shift: word & BigInt(Live.LIVE_SHIFT_MASK),
     at,
     further: Directory.read(root, at),
   }
@@ -67,9 +61,8 @@ const inBucket = (
   )
 
 const vipBucket = (memory: PlaneMemory, vip: number): number => {
-  const { base, shift, mask } = liveDirectory(memory)
-  const { vipMultiplier } = Settings.read(view(memory, 'settings'), 0)
-  return base + Number((BigInt.asUintN(64, BigInt(swap32(vip)) * vipMultiplier) >> shift) & mask)
+  const { word, base, shift } = liveDirectory(memory)
+  return base + Number(BigInt.asUintN(64, BigInt(swap32(vip)) * word) >> shift)
 }
 
 /** The first target of a VIP; 0.0.0.0 is the address of a free place too. */
@@ -96,7 +89,7 @@ const findTarget = (memory: PlaneMemory, { protocol, port }: ServiceAddress, vip
 const reach = (memory: PlaneMemory, { table, at }: Place): Reached => {
   const target = Target.read(view(memory, table), at)
   const service = Service.read(view(memory, 'services'), target.service * Service.size)
-  return { record: target.service, service, seed: target.ringSeed }
+  return { record: target.service, service, seed: target.ringSeed, mask: target.hashMask }
 }
 
 /** What a packet for this address finds; undefined where that is no service. */
@@ -107,9 +100,9 @@ export const reachService = (memory: PlaneMemory, address: ServiceAddress): Reac
 
 /** The buckets of the live directory. */
 const liveTables = (memory: PlaneMemory): { table: Place['table']; base: number; buckets: number }[] => {
-  const { base, mask, further } = liveDirectory(memory)
+  const { base, shift, further } = liveDirectory(memory)
   return [
-    { table: 'vip_buckets', base, buckets: Number(mask) + 1 },
+    { table: 'vip_buckets', base, buckets: 2 ** (64 - Number(shift)) },
     { table: 'service_buckets', base: further.serviceBase, buckets: 2 ** (64 - further.serviceShift) },
   ]
 }

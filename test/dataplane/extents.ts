@@ -40,7 +40,6 @@ export const ownedExtents = (memory: PlaneMemory): Extent[] =>
 export const reachableExtents = (memory: PlaneMemory): Extent[] => [
   ...directoryExtents(memory),
   { map: 'settings', start: 0, end: memory.buffer('settings').byteLength, owner: 'settings' },
-  { map: 'interfaces', start: 0, end: memory.buffer('interfaces').byteLength, owner: 'interfaces' },
   ...occupants(memory).map(
     ({ name, service: { id } }): Extent => ({ map: 'cursors', start: id * 8, end: (id + 1) * 8, owner: name }),
   ),

@@ -47,8 +47,8 @@ export const NONE = RingSlot.SLOT_NONE
 const lineSlot = (memory: PlaneMemory, line: number, slot: number): number =>
   view(memory, 'rings').getUint16((line * 32 + slot) * 2, true)
 
-const ringHash = ({ source, sourcePort }: Client, withPort: boolean, seed: bigint): bigint =>
-  hashMix(BigInt(swap32(source)) | (withPort ? BigInt(swap16(sourcePort)) << 32n : 0n), seed)
+const ringHash = ({ source, sourcePort }: Client, mask: bigint, seed: bigint): bigint =>
+  hashMix((BigInt(swap32(source)) | (BigInt(swap16(sourcePort)) << 32n)) & mask, seed)
 
 export const backendAt = (memory: PlaneMemory, service: Service, index: number): Found | undefined => {
   if (index >= service.backendCount) return undefined
@@ -59,15 +59,15 @@ export const backendAt = (memory: PlaneMemory, service: Service, index: number):
   return {
     index,
     address: formatIpv4(view(memory, 'backend_details').getUint32(detail)),
-    mac: word & 0xffff_ffff_ffffn,
-    interfaceSlot: record.getUint32(at + Backend.offset.interface, true),
-    alive: (word & (1n << 48n)) !== 0n,
-    local: (word & (2n << 48n)) !== 0n,
+    mac: word >> 16n,
+    interfaceSlot: Number((word >> 8n) & 0xffn),
+    alive: (word & 1n) !== 0n,
+    local: (word & 2n) !== 0n,
   }
 }
 
-const ringSlot = (memory: PlaneMemory, { service, seed }: Reached, client: Client): number => {
-  const hash = ringHash(client, (service.flags & ServiceFlag.SERVICE_HASH_PORT) !== 0, seed)
+const ringSlot = (memory: PlaneMemory, { service, seed, mask }: Reached, client: Client): number => {
+  const hash = ringHash(client, mask, seed)
   return lineSlot(memory, service.ringLine, hashSlot(hash, service.ringSize))
 }
 
@@ -80,7 +80,8 @@ export const markOf = (
 ): { before: number; fresh: boolean } | undefined => {
   if ((ringSlot(memory, reached, client) & RingSlot.SLOT_MARKED) === 0) return undefined
   const { service } = reached
-  const hash = ringHash(client, (service.flags & ServiceFlag.SERVICE_BEFORE_HASH_PORT) !== 0, service.beforeSeed)
+  const withPort = (service.flags & ServiceFlag.SERVICE_BEFORE_HASH_PORT) !== 0
+  const hash = ringHash(client, withPort ? 0xffff_ffff_ffffn : 0xffff_ffffn, service.beforeSeed)
   const slot = lineSlot(memory, service.beforeLine, hashSlot(hash, service.beforeSize))
   const epochs = (Math.floor(age / 2 ** service.markShift) - (slot >> BeforeSlot.BEFORE_EPOCH_SHIFT)) & 0xf
   return {

@@ -47,7 +47,6 @@ export const makePlane = (capacity: Capacity = ROOMY): Plane => {
     ageShift: 8,
     jiffiesPerSecond: 250,
     flowSeed: 7n,
-    vipMultiplier: 0x9e3779b97f4a7c15n,
     flowBuckets: capacity.flows / 4,
   })
   return made

@@ -56,6 +56,36 @@ int longer(struct xdp_md *ctx)
 	return bpf_xdp_adjust_head(ctx, -20) ? XDP_ABORTED : XDP_TX;
 }
 
+enum placeholder { PLACEHOLDER_SMALL = 0x5eed0001, PLACEHOLDER_MASK, PLACEHOLDER_WIDE };
+
+struct filled {
+	__u64 small;
+	__u64 masked;
+	__u64 wide;
+};
+
+/* In a subprogram: that is put in after the main program's instructions are known. */
+static __attribute__((noinline)) __u64 wide(void)
+{
+	__u64 value;
+
+	asm("%0 = %1 ll" : "=r"(value) : "i"(PLACEHOLDER_WIDE));
+	return value;
+}
+
+SEC("syscall")
+int placeholders(struct filled *filled)
+{
+	__u64 masked = filled->masked, small;
+
+	asm("%0 = %1" : "=r"(small) : "i"(PLACEHOLDER_SMALL));
+	asm("%0 &= %1" : "+r"(masked) : "i"(PLACEHOLDER_MASK));
+	filled->small = small;
+	filled->masked = masked;
+	filled->wide = wide();
+	return 0;
+}
+
 SEC("syscall")
 int twice(__u32 *number)
 {

@@ -6,6 +6,7 @@ import { setTimeout } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { Worker } from 'node:worker_threads'
 import test from 'ava'
+import type { BpfObject } from '../../src/dataplane/native.ts'
 import {
   bpfFileSystem,
   compileFixture,
@@ -30,7 +31,7 @@ test.before(compileFixture)
 test('an object names its maps and programs before it is loaded', (t) => {
   const object = openFixture(t)
   t.true(['shared', 'per_cpu', 'table'].every((name) => object.mapNames.includes(name)))
-  t.deepEqual([...object.programNames].sort(), ['answer', 'longer', 'refused', 'twice'])
+  t.deepEqual([...object.programNames].sort(), ['answer', 'longer', 'placeholders', 'refused', 'twice'])
 })
 
 test('a constant is what was set before load, else what the source says', (t) => {
@@ -48,6 +49,34 @@ test('a constant of an unknown name, of another size, or set after load is refus
   t.is(failureOf(t, () => object.setConstant('verdict', Buffer.alloc(8))).code, 'EINVAL')
   object.load()
   t.is(failureOf(t, () => object.setConstant('verdict', u32(1))).code, 'EBUSY')
+})
+
+const PLACEHOLDER = { small: 0x5eed0001, mask: 0x5eed0002, wide: 0x5eed0003 }
+
+const runPlaceholders = (object: BpfObject): bigint[] => {
+  const context = Buffer.alloc(24, 0xff)
+  const { context: filled } = object.program('placeholders').run({ context })
+  return [0, 8, 16].map((at) => filled.readBigUInt64LE(at))
+}
+
+test('a placeholder is filled in the instructions, those of subprograms included; what was not given stays', (t) => {
+  const wide = BigInt(PLACEHOLDER.wide)
+  t.deepEqual(runPlaceholders(loadFixture(t)), [BigInt(PLACEHOLDER.small), BigInt(PLACEHOLDER.mask), wide])
+  const object = openFixture(t)
+  object.fillPlaceholder(PLACEHOLDER.small, 7n)
+  object.fillPlaceholder(PLACEHOLDER.mask, 0xffn)
+  object.fillPlaceholder(PLACEHOLDER.wide, 0xfedcba9876543210n)
+  object.load()
+  t.deepEqual(runPlaceholders(object), [7n, 0xffn, 0xfedcba9876543210n])
+  t.deepEqual(runPlaceholders(loadFixture(t)), [BigInt(PLACEHOLDER.small), BigInt(PLACEHOLDER.mask), wide])
+})
+
+test('a placeholder after load, or a value that is not 64 bits, is refused', (t) => {
+  const object = openFixture(t)
+  t.throws(() => object.fillPlaceholder(1, 2n ** 64n), { message: /value.*BigInt of 64 bits/ })
+  t.throws(() => object.fillPlaceholder(1, 7 as never), { message: /value.*BigInt of 64 bits/ })
+  object.load()
+  t.is(failureOf(t, () => object.fillPlaceholder(1, 1n)).code, 'EBUSY')
 })
 
 test("the verifier's log reaches the caller", (t) => {

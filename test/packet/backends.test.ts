@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import test, { type ExecutionContext } from 'ava'
-import { Backend as BackendRecord } from '../../src/dataplane/layout.gen.ts'
+import { Backend as BackendRecord, Root } from '../../src/dataplane/layout.gen.ts'
 import { OWN_MAC, rewritten, TCP, tcpFrame, udpFrame, VIP } from './frames.ts'
 import { Balancer, backendMac, breathe, LOCAL, linkPath, SECOND_INTERFACE, UNRESOLVED, VERDICT } from './plane.ts'
 
@@ -138,7 +138,7 @@ test.serial("another MAC of the interface is followed: frames to the old one are
   const balancer = open(t)
   balancer.add(SERVICE, { scheduler: 'mh' }, 1)
   t.is(balancer.send(tcpFrame()).verdict, VERDICT.TX)
-  new DataView(balancer.plane.buffer('interfaces')).setUint8(5, 0x42)
+  new DataView(balancer.plane.buffer('root')).setUint8(Root.offset.interface + 7, 0x42)
   t.deepEqual(balancer.send(tcpFrame()).reasons, { PASS_OTHER_MAC: 1 })
   const mac = `${OWN_MAC.slice(0, -2)}42`
   const sent = balancer.send(tcpFrame({ destination: mac }))

@@ -95,13 +95,13 @@ int race(struct xdp_md *ctx)
 	__u32 index = (random >> 8) % RACE_FLOWS + RACE_APART * bpf_get_smp_processor_id() * RACE_FLOWS;
 	struct race_flow *flow = bpf_map_lookup_elem(&race_flows, &index);
 	struct race_result *result = bpf_map_lookup_elem(&race_results, &zero);
-	const struct interface *own = own_interface();
+	const struct interface *own = own_interface(root_now());
 	__u64 mac;
 	int verdict;
 
-	if (!flow || !result || !own || (void *)(frame + 1) > (void *)(long)ctx->data_end)
+	if (!flow || !result || (void *)(frame + 1) > (void *)(long)ctx->data_end)
 		return XDP_ABORTED;
-	race_store_mac(frame->eth.h_dest, own->mac);
+	race_store_mac(frame->eth.h_dest, own->mac_high >> 16);
 	frame->ip.saddr = flow->source_be;
 	frame->tcp.source = flow->port_be;
 	((__u8 *)&frame->tcp)[13] = random_flags(random);

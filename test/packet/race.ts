@@ -9,7 +9,7 @@ import { Worker } from 'node:worker_threads'
 import type { ExecutionContext } from 'ava'
 import { formatIpv4, formatMac, parseMac, swap16, swap32 } from '../../src/core/address.ts'
 import { hashMix } from '../../src/core/hash.ts'
-import { loadProgram } from '../../src/shell/attach.ts'
+import { loadProgram } from '../../src/shell/load.ts'
 import { bpfFileSystem } from '../native/setup.ts'
 import { clearTable } from './flowtable.ts'
 import { TCP, tcpFrame, VIP } from './frames.ts'
@@ -90,14 +90,12 @@ const inverse = (odd: bigint): bigint => {
   for (let i = 0; i < 6; i++) found = BigInt.asUintN(64, found * (2n - odd * found))
   return found
 }
-const FIRST = inverse(0x9e3779b97f4a7c15n)
-const SECOND = inverse(0xd6e8feb86659fd93n)
+const MULTIPLIER = inverse(0xffffffff9e3779b1n)
 
 /** The word of which hashMix makes `hash`. */
 const unmix = (hash: bigint, seed: bigint): bigint => {
-  const swapped = BigInt.asUintN(64, seed << 32n) | (seed >> 32n)
-  const mixed = BigInt.asUintN(64, (hash ^ (hash >> 29n) ^ (hash >> 58n)) * SECOND - swapped)
-  return BigInt.asUintN(64, (mixed ^ (mixed >> 32n)) * FIRST) ^ seed
+  const mixed = BigInt.asUintN(64, hash * MULTIPLIER)
+  return BigInt.asUintN(64, (mixed ^ (mixed >> 32n)) * inverse(seed) - seed)
 }
 
 export interface RaceFlow {
@@ -110,7 +108,7 @@ export interface RaceFlow {
 /** Random tuples, or such as share their check bits: hashes with those bits, run backwards until the service id fits. */
 function* candidates(id: number, alike: boolean): Generator<{ key: bigint; hash: bigint }> {
   const random = makeRandom(0x5eed)
-  const seed = FLOW_SEED + BigInt(swap16(80))
+  const seed = FLOW_SEED + (BigInt(swap16(80)) << 1n)
   for (;;) {
     const word = (BigInt(random.word()) << 32n) | BigInt(random.word())
     if (!alike) {

@@ -2,7 +2,7 @@
 // Where the ring sends a tuple, computed from what was configured alone: src/core's hash and ring, not the maps.
 import { parseIpv4, swap16, swap32 } from '../../src/core/address.ts'
 import { effectiveWeight, type Service } from '../../src/core/desired.ts'
-import { hashMix, hashSlot } from '../../src/core/hash.ts'
+import { expandSeed, hashMix, hashSlot } from '../../src/core/hash.ts'
 import { defaultRingSize, maglevRing } from '../../src/core/maglev.ts'
 import { RingSlot } from '../../src/dataplane/layout.gen.ts'
 import { CLIENT } from './frames.ts'
@@ -41,7 +41,7 @@ export const ringOf = (service: Service): Ring => {
     const backend = backends[position]
     return backend === undefined ? undefined : numberOf(backend.address)
   })
-  return { slots, seed: service.seed, withPort: service.hash === 'source-port' }
+  return { slots, seed: expandSeed(service.seed), withPort: service.hash === 'source-port' }
 }
 
 /** bpf/schedule.h, ring_hash: address, and port if wanted, in network order as a little-endian machine loads them. */

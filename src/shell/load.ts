@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+// Loading: fresh maps for a capacity, and a copy of the program over them, with its constants.
+import { fileURLToPath } from 'node:url'
+import { Refusal } from '../core/refusal.ts'
+import {
+  BackendFlag,
+  BackendWord,
+  Constant,
+  Contract,
+  FlowState,
+  Interface,
+  RingLimit,
+  Root,
+  Settings,
+} from '../dataplane/layout.gen.ts'
+import { type Capacity, DETAILS, elementsFor, MAPPED, type MappedName, type PlaneMemory } from '../dataplane/memory.ts'
+import type { BpfMap, BpfObject, Native } from '../dataplane/native.ts'
+import { viewOf } from '../dataplane/reader.ts'
+import { formatRoot } from '../dataplane/writer.ts'
+import { random64 } from './session.ts'
+
+export const PROGRAM_FILE = fileURLToPath(new URL('../../build/bpf/xlb.bpf.o', import.meta.url))
+
+/** Seconds, by the state of a flow; IPVS's defaults (net/netfilter/ipvs/ip_vs_proto_tcp.c, tcp_timeouts). */
+const TIMEOUT_SECONDS: Partial<Record<keyof typeof FlowState, number>> = {
+  FLOW_HALF_OPEN: 60,
+  FLOW_ADOPTED: 60,
+  FLOW_ESTABLISHED: 900,
+  FLOW_CLOSING: 120,
+  FLOW_CLOSED: 10,
+  FLOW_UDP_ONCE: 300,
+  FLOW_UDP: 300,
+}
+
+/** A SYN is repeated 1, 3 and 7 s after the first (RFC 6298): the ring decides for as long after a flood. */
+const FLOOD_HOLD_SECONDS = 8
+
+export const DEFAULT_CAPACITY: Capacity = { services: 1024, backends: 8192, flows: 2 ** 21 }
+export const DEFAULT_NEW_FLOWS = 250_000
+
+/** The unit of age is the power of two of jiffies that is nearest to a second from above, or just below it. */
+const clockOf = (jiffiesPerSecond: number): { shift: number; ages: (seconds: number) => number } => {
+  const shift = Math.round(Math.log2(jiffiesPerSecond))
+  return { shift, ages: (seconds) => Math.ceil((seconds * jiffiesPerSecond) / 2 ** shift) }
+}
+
+/** BPF_MAX_VAR_OFF of the kernel's verifier. */
+const REACH = 2 ** 29
+
+/** @throws Refusal for a capacity that no maps can be made for */
+export const checkCapacity = (capacity: Capacity, cpus: number): Capacity => {
+  const check = (name: string, value: number, low: number, high: number) => {
+    if (!Number.isInteger(value) || value < low || value > high) {
+      throw new Refusal(
+        `--${name} ${value}: is not a whole number from ${low} to ${high}`,
+        `choose ${low} to ${high}`,
+        {
+          usage: true,
+        },
+      )
+    }
+  }
+  check('services', capacity.services, 1, 32_768)
+  check('backends', capacity.backends, 1, 262_144)
+  check('flows', capacity.flows, 1024, 2 ** 24)
+  for (const [name, elements] of Object.entries(elementsFor(capacity, cpus))) {
+    const bytes = elements * MAPPED[name as MappedName]
+    if (bytes <= REACH) continue
+    throw new Refusal(
+      `the table ${name} would take ${Math.ceil(bytes / 2 ** 20)} MiB, and a program reaches ${REACH / 2 ** 20} from an address`,
+      'choose fewer --services or --backends',
+      { usage: true },
+    )
+  }
+  return capacity
+}
+
+const BPF_MAP_TYPE_ARRAY = 2
+const BPF_F_MMAPABLE = 1024
+
+/** Fresh maps for a capacity: each table is the one value of an ARRAY (bpf/maps.h says why). */
+export const makeMaps = (native: Native, capacity: Capacity): Map<MappedName, BpfMap> => {
+  const elements = elementsFor(capacity, native.system.possibleCpus())
+  const names = Object.keys(MAPPED) as MappedName[]
+  return new Map(
+    names.map((name) => [
+      name,
+      native.createMap(name, BPF_MAP_TYPE_ARRAY, 4, elements[name] * MAPPED[name], 1, BPF_F_MMAPABLE),
+    ]),
+  )
+}
+
+type ConstantName = Exclude<keyof typeof Constant, 'CONSTANT_FIRST' | 'CONSTANT_END'>
+
+/** The value of every constant of the packet path, for one slot of root's interfaces. */
+const constantsOf = (
+  elements: (name: MappedName) => number,
+  slot: number,
+  settings: Settings,
+): Record<ConstantName, number | bigint> => ({
+  CONSTANT_OWN_INTERFACE: Root.offset.interface + slot * Interface.size,
+  CONSTANT_OWN_PATH: BackendFlag.BACKEND_ALIVE | (slot << BackendWord.BACKEND_INTERFACE_SHIFT),
+  CONSTANT_OWN_SLOT: slot,
+  CONSTANT_COUNTERS_PER_CPU: elements('counters') / elements('cpus'),
+  CONSTANT_DIRECTORY_BUCKETS: elements('vip_buckets') / 2,
+  CONSTANT_AGE_SHIFT: settings.ageShift,
+  CONSTANT_FLOW_SEED: settings.flowSeed,
+  CONSTANT_MASK_vip_buckets: elements('vip_buckets') - 1,
+  CONSTANT_MASK_service_buckets: elements('service_buckets') - 1,
+  CONSTANT_MASK_services: elements('services') - 1,
+  CONSTANT_MASK_rings: elements('rings') * RingLimit.SLOTS_PER_LINE - 1,
+  CONSTANT_MASK_backends: elements('backends') - 1,
+  CONSTANT_MASK_flows: elements('flows') - 1,
+  CONSTANT_MASK_cpus: elements('cpus') - 1,
+  CONSTANT_MASK_counters: elements('counters') - 1,
+  CONSTANT_MASK_flow_changes: elements('flow_changes') - 1,
+  CONSTANT_MASK_cursors: elements('cursors') - 1,
+})
+
+/** The section of global variables that stands for a table in the object. */
+const sectionOf = (name: MappedName): string => `.data.${name}`
+
+/** Loads a copy of the program for one slot of root's interfaces, over these maps. */
+export const loadProgram = (
+  native: Native,
+  maps: { get: (name: MappedName) => BpfMap | undefined },
+  slot: number,
+  settings: Settings,
+  programFile: string = PROGRAM_FILE,
+): BpfObject => {
+  const object = native.openObject(programFile)
+  const mapOf = (name: MappedName): BpfMap => {
+    const map = maps.get(name)
+    if (map === undefined) throw new Error(`no map ${name}`)
+    return map
+  }
+  for (const name of Object.keys(MAPPED) as MappedName[]) {
+    if (!DETAILS.includes(name)) object.reuseMap(sectionOf(name), mapOf(name))
+  }
+  const constants = constantsOf((name) => mapOf(name).info.valueSize / MAPPED[name], slot, settings)
+  for (const [name, value] of Object.entries(constants)) {
+    object.fillPlaceholder(Constant[name as ConstantName], BigInt(value))
+  }
+  object.load()
+  return object
+}
+
+/** What the packet path reads off its hit path, for a fresh instance. */
+export const makeSettings = (native: Native, capacity: Capacity, newFlows: number): Settings => {
+  const jiffiesPerSecond = native.system.jiffiesPerSecond()
+  const { shift, ages } = clockOf(jiffiesPerSecond)
+  const timeout = new Array<number>(16).fill(0)
+  for (const [state, seconds] of Object.entries(TIMEOUT_SECONDS)) {
+    timeout[FlowState[state as keyof typeof FlowState]] = ages(seconds)
+  }
+  return {
+    timeout,
+    newFlows: Math.max(1, Math.floor((newFlows * 2 ** shift) / jiffiesPerSecond)),
+    floodHold: ages(FLOOD_HOLD_SECONDS),
+    ageShift: shift,
+    jiffiesPerSecond,
+    flowSeed: random64() | 1n,
+    flowBuckets: elementsFor(capacity, 1).flows,
+  }
+}
+
+/** The bound on new flows that an instance was attached with, per CPU and second. */
+export const newFlowsOf = (memory: Pick<PlaneMemory, 'buffer'>): number => {
+  const { newFlows, ageShift, jiffiesPerSecond } = Settings.read(viewOf(memory, 'settings'), 0)
+  return Math.ceil((newFlows * jiffiesPerSecond) / 2 ** ageShift)
+}
+
+/** Makes fresh maps an empty data plane: only then can they be opened as one. */
+export const formatPlane = (maps: ReadonlyMap<MappedName, BpfMap>, settings: Settings): void => {
+  const fresh = {
+    buffer: (name: MappedName): ArrayBuffer => {
+      const map = maps.get(name)
+      if (map === undefined) throw new Error(`no map ${name}`)
+      return map.mmap()
+    },
+  }
+  formatRoot(fresh, Contract.CONTRACT_VERSION)
+  Settings.write(new DataView(fresh.buffer('settings')), 0, settings)
+}
