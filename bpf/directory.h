@@ -47,6 +47,16 @@ static __always_inline const struct target *find_target(const struct target_buck
 	return NULL;
 }
 
+/* Has this VIP no service but the one of target `vip`? */
+static __always_inline bool is_only_target(const struct target_bucket *bucket, const struct target *vip)
+{
+	__u32 targets = 0;
+
+	for (int i = 0; i < TARGETS_PER_BUCKET; i++)
+		targets += bucket->target[i].key && (__u32)bucket->target[i].key == (__u32)vip->key;
+	return targets == 1 && !(vip->flags & TARGET_MORE);
+}
+
 /* A service of a VIP that has more services than its bucket has room for, or NULL. */
 static __always_inline const struct target *find_further_target(__u64 live, __u64 key)
 {

@@ -124,6 +124,16 @@ static __always_inline struct flow *flow_find(struct flow_place *place, __u64 *v
 	return flow;
 }
 
+/* The value of a flow's entry, 0 if it has none. Not inlined: the verifier proves it once. */
+__noinline __u64 flow_value_of(__u64 source, __u32 port_be, __u32 service_id)
+{
+	struct flow_place place;
+	__u64 value = 0;
+
+	flow_locate(&place, source, port_be, service_id);
+	return flow_find(&place, &value) ? value : 0;
+}
+
 /* Tells flow sync, when it reads, that a bucket has changed. `bucket` is what AT makes an index of. */
 static __always_inline void note_change(__u64 bucket)
 {

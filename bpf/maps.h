@@ -25,6 +25,7 @@ TABLE(struct service, services);
 TABLE(__u16, rings); /* slots */
 TABLE(struct backend, backends);
 TABLE(struct flow_bucket, flows);
+TABLE(struct flow_bucket, fragments);
 TABLE(struct cpu, cpus);
 TABLE(struct backend_counters, counters); /* counters_per_cpu of one CPU, then those of the next */
 TABLE(struct flow_changes, flow_changes); /* by CPU */

@@ -4,6 +4,7 @@
 #define XLB_PARSE_H
 
 #include <linux/bpf.h>
+#include <linux/icmp.h>
 #include <linux/if_ether.h>
 #include <linux/in.h>
 #include <linux/ip.h>
@@ -30,7 +31,15 @@ enum fault {
 	FAULT_NOT_BALANCED = 1 + PASS_NOT_BALANCED,
 	FAULT_MALFORMED = 1 + DROP_MALFORMED,
 	FAULT_TRUNCATED = 1 + DROP_TRUNCATED,
-	FAULT_FRAGMENT = 1 + DROP_FRAGMENT,
+	FAULT_FRAGMENT = 1 + DROP_FRAGMENT, /* not the first one of its datagram */
+};
+
+/* What a packet is of the datagram or the flow that it belongs to. */
+enum part {
+	PART_ALL,
+	PART_FIRST, /* a first fragment, with the ports */
+	PART_LATER, /* a later fragment */
+	PART_ERROR, /* an ICMP error: source and ports are those that it quotes, turned round */
 };
 
 /* What the steps after parsing need to know: values, no pointers into the frame but the first. */
@@ -47,7 +56,9 @@ struct packet {
 	__u8 protocol;
 	__u8 tcp_flags; /* enum tcp_flag; 0 for UDP */
 	__u8 fault;     /* enum fault; but for FAULT_NONE, ports and flags are not known */
-	bool is_new;    /* it opened a flow; known when its backend was chosen */
+	__u8 part;      /* enum part */
+	__be16 identification_be;
+	bool is_new; /* it opened a flow; known when its backend was chosen */
 };
 
 /* Whom a packet is for, as struct target's key. */
@@ -97,7 +108,8 @@ struct plain_frame {
 _Static_assert(sizeof(struct plain_frame) == ETH_HLEN + sizeof(struct iphdr) + sizeof(struct tcphdr), "plain frame");
 
 /* Any fragment bit but "do not fragment": more fragments, or an offset (RFC 791 section 3.1). */
-#define FRAGMENT_BITS_BE bpf_htons(0x3fff)
+#define FRAGMENT_BITS_BE   bpf_htons(0x3fff)
+#define FRAGMENT_OFFSET_BE bpf_htons(0x1fff)
 
 enum plain {
 	PLAIN_KIND_MASK = 0x00ffffff,
@@ -221,14 +233,51 @@ static __always_inline bool holds_transport(const struct iphdr *ip, __u8 protoco
 	return bpf_ntohs(ip->tot_len) >= ip->ihl * 4 + header_bytes;
 }
 
+/*
+ * Reads an ICMP error whose first header word is at the cursor: it quotes the datagram that it is about, which a
+ * backend has sent from the VIP, and of that at least eight octets after the IP header (RFC 792): the ports. False: it
+ * is no error, or not one about a TCP or UDP datagram from this VIP.
+ */
+static __always_inline bool take_icmp_error(struct cursor *cursor, const struct iphdr *ip, struct packet *packet)
+{
+	struct icmphdr *icmp;
+	struct iphdr *quoted;
+	struct udphdr *ports;
+	void *options;
+
+	if (!take(cursor, sizeof(*icmp), &icmp) ||
+	    (icmp->type != ICMP_DEST_UNREACH && icmp->type != ICMP_TIME_EXCEEDED && icmp->type != ICMP_PARAMETERPROB) ||
+	    !take(cursor, sizeof(*quoted), &quoted) || quoted->version != 4 || quoted->ihl * 4 < (int)sizeof(*quoted) ||
+	    !take(cursor, quoted->ihl * 4 - sizeof(*quoted), &options) || !take(cursor, sizeof(*ports), &ports))
+		return false;
+	/* Padding is no quote. */
+	if (cursor->at - (const void *)ip > bpf_ntohs(ip->tot_len) || quoted->frag_off & FRAGMENT_OFFSET_BE ||
+	    LOAD(quoted->saddr) != packet->vip_be ||
+	    (quoted->protocol != IPPROTO_TCP && quoted->protocol != IPPROTO_UDP))
+		return false;
+	packet->protocol = quoted->protocol;
+	packet->source_be = LOAD(quoted->daddr);
+	packet->source_port_be = ports->dest;
+	packet->port_be = ports->source;
+	packet->part = PART_ERROR;
+	return true;
+}
+
 static __always_inline __u8 find_fault(struct cursor *cursor, const struct iphdr *ip, struct packet *packet)
 {
 	if (!take_ipv4_options(cursor, ip))
 		return FAULT_MALFORMED;
+	if (packet->protocol == IPPROTO_ICMP && !(ip->frag_off & FRAGMENT_BITS_BE) &&
+	    take_icmp_error(cursor, ip, packet))
+		return FAULT_NONE;
 	if (packet->protocol != IPPROTO_TCP && packet->protocol != IPPROTO_UDP)
 		return FAULT_NOT_BALANCED;
-	if (ip->frag_off & FRAGMENT_BITS_BE)
-		return FAULT_FRAGMENT;
+	if (ip->frag_off & FRAGMENT_BITS_BE) {
+		packet->identification_be = ip->id;
+		packet->part = ip->frag_off & FRAGMENT_OFFSET_BE ? PART_LATER : PART_FIRST;
+		if (packet->part == PART_LATER)
+			return FAULT_FRAGMENT;
+	}
 	return holds_transport(ip, packet->protocol) && take_transport(cursor, packet) ? FAULT_NONE : FAULT_TRUNCATED;
 }
 
@@ -247,6 +296,7 @@ static __always_inline bool parse_any(void *data, void *end, struct packet *pack
 	packet->protocol = ip->protocol;
 	packet->source_port_be = packet->port_be = 0;
 	packet->tcp_flags = 0;
+	packet->part = PART_ALL;
 	packet->fault = find_fault(&cursor, ip, packet);
 	return true;
 }

@@ -224,11 +224,26 @@ static __always_inline __u32 backend_of_marked_udp(const struct service *service
 	return flow_backend(value);
 }
 
+/* The backend of the flow that an ICMP error is about, as its next packet would find it; nothing is written. */
+static __always_inline __u32 backend_of_error(const struct service *service, const struct packet *packet)
+{
+	__u32 slot = packet_slot(service, packet);
+	__u64 now = clock_age(), value;
+
+	if (!(service->flags & SERVICE_TRACKED) && !(slot & SLOT_MARKED))
+		return slot & SLOT_BACKEND_MASK;
+	value = flow_value_of(packet_source(packet), packet->port_be, service->id);
+	return value && entry_holds(service, packet, value, now) ? flow_backend(value)
+								 : backend_by_ring(service, packet, now);
+}
+
 /* The line that decides which backend gets a packet. SLOT_NONE: none. */
 static __always_inline __u32 choose_backend(const struct service *service, struct packet *packet)
 {
 	__u32 slot;
 
+	if (packet->part == PART_ERROR)
+		return backend_of_error(service, packet);
 	if (!(service->flags & SERVICE_TRACKED)) {
 		packet->is_new = opens_connection(packet);
 		slot = packet_slot(service, packet);

@@ -9,10 +9,20 @@
 #include "config.h"
 #include "directory.h"
 #include "forward.h"
+#include "fragment.h"
 #include "maps.h"
 #include "parse.h"
 #include "schedule.h"
 #include "verdict.h"
+
+/* Does every packet of a source for this VIP and protocol go to one backend, whatever its ports? */
+static __always_inline bool goes_by_source(const struct target_bucket *bucket, const struct target *vip, __u8 protocol)
+{
+	const struct service *service = AT(services, vip->service);
+
+	return is_only_target(bucket, vip) && vip->key >> KEY_PROTOCOL_SHIFT == protocol &&
+	       vip->hash_mask == (1ULL << HASHED_SOURCE) - 1 && !(service->flags & (SERVICE_TRACKED | SERVICE_MARKED));
+}
 
 /*
  * What is for no service of its VIP's bucket: not for a VIP at all, or faulty, or for a VIP with many services. Answers
@@ -31,9 +41,12 @@ static __always_inline int look_further(__u64 live, const struct target_bucket *
 		return drop(packet->cpu, DROP_MALFORMED);
 	if (packet->fault == FAULT_TRUNCATED)
 		return drop(packet->cpu, DROP_TRUNCATED);
-	if (packet->fault == FAULT_FRAGMENT)
-		return drop(packet->cpu, DROP_FRAGMENT);
-	if (vip->flags & TARGET_MORE)
+	if (packet->fault == FAULT_FRAGMENT) {
+		/* Its service is known where there is but one, and its backend where that takes no port in. */
+		if (!goes_by_source(bucket, vip, packet->protocol))
+			return drop(packet->cpu, DROP_FRAGMENT);
+		*target = vip;
+	} else if (vip->flags & TARGET_MORE)
 		*target = find_further_target(live, service_key(packet));
 	return *target ? XDP_TX : pass(packet->cpu, PASS_NO_SERVICE);
 }
@@ -48,6 +61,7 @@ __noinline int balance(struct xdp_md *ctx)
 	const struct service *service;
 	const struct target *target;
 	__u64 live = LOAD(root_now()->live);
+	__u32 chosen = SLOT_NONE;
 	int verdict;
 
 	packet.cpu = own_cpu(packet.cpu_number);
@@ -59,6 +73,8 @@ __noinline int balance(struct xdp_md *ctx)
 		return pass(packet.cpu, PASS_NOT_IPV4);
 
 	bucket = find_vip_bucket(live, packet.vip_be);
+	if (packet.fault == FAULT_FRAGMENT && find_vip(bucket, packet.vip_be))
+		chosen = follow_first(&packet);
 	/* A faulty packet's port and protocol are no service's: it has none. */
 	target = packet.fault ? NULL : find_target(bucket, service_key(&packet));
 	if (!target) {
@@ -68,7 +84,11 @@ __noinline int balance(struct xdp_md *ctx)
 	}
 	packet.target = target;
 	service = AT(services, target->service);
-	return forward(interface, service, &packet, choose_backend(service, &packet));
+	if (chosen == SLOT_NONE)
+		chosen = choose_backend(service, &packet);
+	if (packet.part == PART_FIRST && chosen != SLOT_NONE)
+		lead_later(&packet, chosen);
+	return forward(interface, service, &packet, chosen);
 }
 
 /* A plain frame of a tracked service. Not inlined: the hashed path shall keep its registers. */

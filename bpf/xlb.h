@@ -19,7 +19,7 @@
 
 /* Raised whenever a layout below changes its meaning: programs and pinned maps of different versions are never mixed.
  */
-enum contract { CONTRACT_VERSION = 2 };
+enum contract { CONTRACT_VERSION = 3 };
 
 /* ---- constants: known when a program is loaded, never changed after; bpf/config.h says how they get into it ---- */
 
@@ -39,6 +39,7 @@ enum constant {
 	CONSTANT_MASK_rings,
 	CONSTANT_MASK_backends,
 	CONSTANT_MASK_flows,
+	CONSTANT_MASK_fragments,
 	CONSTANT_MASK_cpus,
 	CONSTANT_MASK_counters,
 	CONSTANT_MASK_flow_changes,
@@ -273,6 +274,14 @@ enum flow_state {
 	FLOW_UDP,
 };
 
+/*
+ * ---- fragments: where the first fragment of a datagram went, for those that follow ----
+ * A table of its own, so that no flood of fragments takes a flow's place. Buckets and entries are those of the flow
+ * table, each datagram in one bucket; key: a hash of source, VIP, identification and protocol under the flow table's
+ * secret seed; value: as a flow's, its state FLOW_ESTABLISHED.
+ */
+enum fragment_limit { FRAGMENT_BUCKETS = 4096 };
+
 /* ---- settings: one record, read off the hit path. Ages are in units of 2^age_shift jiffies ---- */
 
 struct settings {
@@ -282,9 +291,9 @@ struct settings {
 	__u32 flood_hold; /* ages for which a CPU goes by the ring after it was over that bound */
 	__u32 age_shift;
 	__u32 jiffies_per_second;
-	__u64 flow_seed;    /* secret; drawn when the flow table is made */
-	__u32 flow_buckets; /* a power of two */
-	__u32 reserved;
+	__u64 flow_seed;        /* secret; drawn when the flow table is made */
+	__u32 flow_buckets;     /* a power of two */
+	__u32 fragment_timeout; /* ages for which later fragments are led where the first one went */
 };
 
 /* ---- counters, for each CPU its own ---- */
@@ -306,13 +315,13 @@ enum reason {
 	PASS_NOT_IPV4,     /* ARP, IPv6, LLDP, more than two VLAN tags, ... */
 	PASS_NOT_VIP,      /* its destination address is no VIP */
 	PASS_NO_SERVICE,   /* a VIP, but no service at this port */
-	PASS_NOT_BALANCED, /* a VIP, but neither TCP nor UDP: ICMP, VRRP, ... */
+	PASS_NOT_BALANCED, /* a VIP, but neither TCP, UDP nor an error about one: ping, VRRP, ... */
 	PASS_LOCAL,        /* its backend is this director */
 	TX_FORWARDED,
 	TX_REDIRECTED,     /* its backend is behind another interface */
 	DROP_MALFORMED,    /* for a VIP, with an IPv4 header that is cut off or contradicts itself */
 	DROP_TRUNCATED,    /* for a VIP, without a whole TCP or UDP header */
-	DROP_FRAGMENT,     /* for a VIP, a fragment: its ports are unknown */
+	DROP_FRAGMENT,     /* for a VIP, a later fragment whose first one was not seen: its ports are unknown */
 	DROP_NO_BACKEND,   /* no backend takes it */
 	DROP_BACKEND_DOWN, /* the flow's backend is gone and no other takes it */
 	FLOW_INSERTED,

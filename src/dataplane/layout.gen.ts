@@ -19,7 +19,7 @@ const writeText = (view: DataView, at: number, length: number, value: string): v
 
 /** enum contract */
 export const Contract = {
-  CONTRACT_VERSION: 2,
+  CONTRACT_VERSION: 3,
 } as const
 
 /** enum constant */
@@ -38,11 +38,12 @@ export const Constant = {
   CONSTANT_MASK_rings: 2020368906,
   CONSTANT_MASK_backends: 2020368907,
   CONSTANT_MASK_flows: 2020368908,
-  CONSTANT_MASK_cpus: 2020368909,
-  CONSTANT_MASK_counters: 2020368910,
-  CONSTANT_MASK_flow_changes: 2020368911,
-  CONSTANT_MASK_cursors: 2020368912,
-  CONSTANT_END: 2020368913,
+  CONSTANT_MASK_fragments: 2020368909,
+  CONSTANT_MASK_cpus: 2020368910,
+  CONSTANT_MASK_counters: 2020368911,
+  CONSTANT_MASK_flow_changes: 2020368912,
+  CONSTANT_MASK_cursors: 2020368913,
+  CONSTANT_END: 2020368914,
 } as const
 
 /** enum interface_limit */
@@ -483,6 +484,11 @@ export const FlowState = {
   FLOW_UDP: 8,
 } as const
 
+/** enum fragment_limit */
+export const FragmentLimit = {
+  FRAGMENT_BUCKETS: 4096,
+} as const
+
 /** struct settings, 64 octets. */
 export interface Settings {
   timeout: number[]
@@ -492,10 +498,11 @@ export interface Settings {
   jiffiesPerSecond: number
   flowSeed: bigint
   flowBuckets: number
+  fragmentTimeout: number
 }
 export const Settings = {
   size: 64,
-  offset: { timeout: 0, newFlows: 32, floodHold: 36, ageShift: 40, jiffiesPerSecond: 44, flowSeed: 48, flowBuckets: 56 },
+  offset: { timeout: 0, newFlows: 32, floodHold: 36, ageShift: 40, jiffiesPerSecond: 44, flowSeed: 48, flowBuckets: 56, fragmentTimeout: 60 },
   read: (view: DataView, at: number): Settings => ({
     timeout: Array.from({ length: 16 }, (_, i) => view.getUint16(at + 0 + i * 2, true)),
     newFlows: view.getUint32(at + 32, true),
@@ -504,6 +511,7 @@ export const Settings = {
     jiffiesPerSecond: view.getUint32(at + 44, true),
     flowSeed: view.getBigUint64(at + 48, true),
     flowBuckets: view.getUint32(at + 56, true),
+    fragmentTimeout: view.getUint32(at + 60, true),
   }),
   write: (view: DataView, at: number, value: Settings): void => {
     value.timeout.forEach((element, i) => { view.setUint16(at + 0 + i * 2, element, true) })
@@ -513,6 +521,7 @@ export const Settings = {
     view.setUint32(at + 44, value.jiffiesPerSecond, true)
     view.setBigUint64(at + 48, value.flowSeed, true)
     view.setUint32(at + 56, value.flowBuckets, true)
+    view.setUint32(at + 60, value.fragmentTimeout, true)
   },
 } as const
 

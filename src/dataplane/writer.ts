@@ -294,7 +294,11 @@ const forgetFlows = (memory: PlaneMemory, built: readonly Built[]): void => {
       .filter(({ newId, newIndices }) => !newId && newIndices.size > 0)
       .map(({ id, newIndices }) => [id, newIndices]),
   )
-  if (services.size > 0 || backends.size > 0) sweepFlows(memory, { services, backends })
+  if (services.size > 0 || backends.size > 0) {
+    sweepFlows(memory, { services, backends })
+    // Datagrams under way are few, and their notes do not name the service: all go.
+    new BigUint64Array(memory.buffer('fragments')).fill(0n)
+  }
   const cursors = new BigUint64Array(memory.buffer('cursors'))
   for (const id of services) cursors[id] = 0n
   clearCounts(

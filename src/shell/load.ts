@@ -35,6 +35,9 @@ const TIMEOUT_SECONDS: Partial<Record<keyof typeof FlowState, number>> = {
 /** A SYN is repeated 1, 3 and 7 s after the first (RFC 6298): the ring decides for as long after a flood. */
 const FLOOD_HOLD_SECONDS = 8
 
+/** Linux gives up reassembly after 30 s (net.ipv4.ipfrag_time): no fragment comes later and is of use. */
+const FRAGMENT_SECONDS = 30
+
 export const DEFAULT_CAPACITY: Capacity = { services: 1024, backends: 8192, flows: 2 ** 21 }
 export const DEFAULT_NEW_FLOWS = 250_000
 
@@ -111,6 +114,7 @@ const constantsOf = (
   CONSTANT_MASK_rings: elements('rings') * RingLimit.SLOTS_PER_LINE - 1,
   CONSTANT_MASK_backends: elements('backends') - 1,
   CONSTANT_MASK_flows: elements('flows') - 1,
+  CONSTANT_MASK_fragments: elements('fragments') - 1,
   CONSTANT_MASK_cpus: elements('cpus') - 1,
   CONSTANT_MASK_counters: elements('counters') - 1,
   CONSTANT_MASK_flow_changes: elements('flow_changes') - 1,
@@ -160,6 +164,7 @@ export const makeSettings = (native: Native, capacity: Capacity, newFlows: numbe
     ageShift: shift,
     jiffiesPerSecond,
     flowSeed: random64() | 1n,
+    fragmentTimeout: ages(FRAGMENT_SECONDS),
     flowBuckets: elementsFor(capacity, 1).flows,
   }
 }

@@ -48,6 +48,7 @@ export const makePlane = (capacity: Capacity = ROOMY): Plane => {
     jiffiesPerSecond: 250,
     flowSeed: 7n,
     flowBuckets: capacity.flows / 4,
+    fragmentTimeout: 30,
   })
   return made
 }

@@ -126,6 +126,10 @@ export const udpFrame = (fields: FrameFields = {}): Buffer =>
 export const icmpFrame = (fields: FrameFields = {}): Buffer =>
   datagram({ ...fields, protocol: fields.protocol ?? PROTOCOL.ICMP }, Buffer.from('0800f7ff00000000', 'hex'))
 
+/** RFC 792: an error's type and code, then what it quotes of the datagram that it is about. */
+export const icmpError = (type: number, code: number, quoted: Uint8Array): Buffer =>
+  Buffer.concat([Buffer.from([type, code, 0, 0, 0, 0, 0, 0]), quoted])
+
 /** The frame as it has to leave: the two MACs differ, no other octet. */
 export const rewritten = (frame: Uint8Array, destination: string, source: string): Buffer =>
   Buffer.concat([macBytes(destination), macBytes(source), frame.subarray(12)])

@@ -15,6 +15,8 @@ export interface Expected {
 }
 
 interface Packet {
+  /** An ICMP error about this packet's flow. */
+  error?: boolean
   source: string
   sourcePort: number
   syn: boolean
@@ -159,7 +161,20 @@ class ReferenceService {
     return this.#schedule.length === 0 ? undefined : this.#schedule[this.#turns++ % this.#schedule.length]
   }
 
+  /** Whom an ICMP error about a flow is for: nothing changes by it. */
+  #ofError(packet: Packet, place: Place): number | undefined {
+    if (!isTracked(this.want) && !place.marked) return place.now
+    const flow = this.#flows.get(`${packet.source}:${packet.sourcePort}`)
+    return flow !== undefined && this.#holds(flow, packet) ? flow.life.number : this.#oldest(place)
+  }
+
+  /** Its ring was never changed, and hashes sources alone: no port is needed to know the backend. */
+  get goesBySource(): boolean {
+    return !isTracked(this.want) && this.want.hash === 'source' && this.#versions.length === 1
+  }
+
   choose(packet: Packet): { number: number | undefined; inserted: boolean } {
+    if (packet.error === true) return { number: this.#ofError(packet, this.#place(packet)), inserted: false }
     const udp = this.want.protocol === 'udp'
     const place = this.#place(packet)
     if (!isTracked(this.want) && !place.marked) return { number: place.now, inserted: false }
@@ -187,24 +202,38 @@ class ReferenceService {
 }
 
 const word = (frame: Buffer, at: number): number => frame.readUInt16BE(at)
+const protocolOf = (number: number | undefined): 'tcp' | 'udp' | undefined =>
+  number === 6 ? 'tcp' : number === 17 ? 'udp' : undefined
 const address = (frame: Buffer, at: number): string => [...frame.subarray(at, at + 4)].join('.')
 const isTag = (type: number): boolean => type === 0x8100 || type === 0x88a8
 const just = (reason: ReasonName): Expected => ({ reason, inserted: false })
 
+/** Where the first fragment of a datagram went. */
+interface Note {
+  service: string
+  life: Life
+}
+
 export class Reference {
   readonly services = new Map<string, ReferenceService>()
+  readonly #notes = new Map<string, Note>()
 
   /** What is configured from now on. */
   follow(state: ReadonlyMap<string, Service>): void {
     for (const name of this.services.keys()) if (!state.has(name)) this.services.delete(name)
     for (const [name, want] of state) {
       const known = this.services.get(name)
+      const before = new Set(known?.lives.values())
       if (known === undefined) this.services.set(name, new ReferenceService(want))
       else known.change(want)
+      // A place that is given out anew must not be one that a note names.
+      const after = [...(this.services.get(name)?.lives.values() ?? [])]
+      if (known === undefined || after.some((life) => !before.has(life))) this.#notes.clear()
     }
   }
 
-  expect(frame: Buffer): Expected {
+  /** @returns undefined where it has no opinion: a later fragment by itself, for a ring that was changed */
+  expect(frame: Buffer): Expected | undefined {
     if (frame.subarray(0, 6).toString('hex') !== OWN_MAC.replaceAll(':', '')) return just('PASS_OTHER_MAC')
     let at = 14
     for (let tags = 0; tags < 2 && isTag(word(frame, at - 2)); tags++) {
@@ -217,20 +246,23 @@ export class Reference {
     return this.#balance(frame, frame.subarray(at), vip)
   }
 
-  #balance(frame: Buffer, ip: Buffer, vip: string): Expected {
+  #balance(frame: Buffer, ip: Buffer, vip: string): Expected | undefined {
     const first = ip[0] ?? 0
     const header = (first & 15) * 4
     const total = word(ip, 2)
     if (first >> 4 !== 4 || header < 20 || total < header || total > ip.length) return just('DROP_MALFORMED')
-    const protocol = ip[9] === 6 ? 'tcp' : ip[9] === 17 ? 'udp' : undefined
-    if (protocol === undefined) return just('PASS_NOT_BALANCED')
-    if ((word(ip, 6) & 0x3fff) !== 0) return just('DROP_FRAGMENT')
     const transport = ip.subarray(header, total)
+    if (ip[9] === 1 && (word(ip, 6) & 0x3fff) === 0) return this.#error(frame, transport, vip)
+    const protocol = protocolOf(ip[9])
+    if (protocol === undefined) return just('PASS_NOT_BALANCED')
+    const datagram = `${address(ip, 12)} ${vip} ${protocol} ${word(ip, 4)}`
+    if ((word(ip, 6) & 0x1fff) !== 0) return this.#later(frame, ip, `${protocol}://${vip}:`, datagram)
     if (transport.length < (protocol === 'tcp' ? 20 : 8)) return just('DROP_TRUNCATED')
-    const service = this.services.get(`${protocol}://${vip}:${word(transport, 2)}`)
+    const name = `${protocol}://${vip}:${word(transport, 2)}`
+    const service = this.services.get(name)
     if (service === undefined) return just('PASS_NO_SERVICE')
     const flags = protocol === 'tcp' ? (transport[13] ?? 0) : 0
-    return this.#deliver(service, {
+    const delivered = this.#deliver(service, {
       source: address(ip, 12),
       sourcePort: word(transport, 0),
       syn: (flags & 0x12) === 0x02,
@@ -238,20 +270,61 @@ export class Reference {
       rst: (flags & 0x04) !== 0,
       bytes: frame.length,
     })
+    const life = service.lives.get(delivered.backend ?? -1)
+    if ((word(ip, 6) & 0x2000) !== 0 && life !== undefined) this.#notes.set(datagram, { service: name, life })
+    return delivered
+  }
+
+  /** RFC 792: type, code, checksum, four octets more, then the IP header and eight octets of what the error is about. */
+  #error(frame: Buffer, message: Buffer, vip: string): Expected {
+    const quoted = message.subarray(8)
+    const header = ((quoted[0] ?? 0) & 15) * 4
+    const ports = quoted.subarray(header)
+    const protocol = protocolOf(quoted[9])
+    const isError = [3, 11, 12].includes(message[0] ?? 0) && (quoted[0] ?? 0) >> 4 === 4 && header >= 20
+    if (!isError || ports.length < 8 || protocol === undefined) return just('PASS_NOT_BALANCED')
+    if ((word(quoted, 6) & 0x1fff) !== 0 || address(quoted, 12) !== vip) return just('PASS_NOT_BALANCED')
+    const service = this.services.get(`${protocol}://${vip}:${word(ports, 0)}`)
+    if (service === undefined) return just('PASS_NO_SERVICE')
+    const flow = { source: address(quoted, 16), sourcePort: word(ports, 2), syn: false, fin: false, rst: false }
+    return this.#deliver(service, { ...flow, error: true, bytes: frame.length })
+  }
+
+  #later(frame: Buffer, ip: Buffer, prefix: string, datagram: string): Expected | undefined {
+    const note = this.#notes.get(datagram)
+    if (note !== undefined) {
+      const service = this.services.get(note.service)
+      return service === undefined ? just('PASS_NO_SERVICE') : this.#hand(service, note.life, frame.length, false)
+    }
+    const vip = prefix.slice(6, -1)
+    const services = [...this.services].filter(([, { want }]) => want.vip === vip)
+    const [only] = services
+    if (services.length !== 1 || only === undefined || !only[0].startsWith(prefix)) return just('DROP_FRAGMENT')
+    if (isTracked(only[1].want) || only[1].want.hash !== 'source') return just('DROP_FRAGMENT')
+    if (!only[1].goesBySource) return undefined
+    const packet = { source: address(ip, 12), sourcePort: 0, syn: false, fin: false, rst: false, bytes: frame.length }
+    return this.#deliver(only[1], packet)
   }
 
   #deliver(service: ReferenceService, packet: Packet): Expected {
     const { number, inserted } = service.choose(packet)
-    const backend = service.want.backends.find((each) => numberOf(each.address) === number)
     const life = service.lives.get(number ?? -1)
-    if (number === undefined || backend === undefined || life === undefined) {
-      return { reason: 'DROP_NO_BACKEND', inserted }
+    return life === undefined
+      ? { reason: 'DROP_NO_BACKEND', inserted }
+      : this.#hand(service, life, packet.bytes, inserted)
+  }
+
+  #hand(service: ReferenceService, life: Life, bytes: number, inserted: boolean): Expected {
+    const backend = service.want.backends.find((each) => numberOf(each.address) === life.number)
+    if (backend === undefined || service.lives.get(life.number) !== life) {
+      const records = Math.max(0, ...[...service.lives.values()].map(({ index }) => index + 1))
+      return { reason: life.index < records ? 'DROP_BACKEND_DOWN' : 'DROP_NO_BACKEND', inserted }
     }
     const { path } = backend
-    if (path.kind === 'unresolved') return { reason: 'DROP_BACKEND_DOWN', inserted }
+    if (path.kind === 'unresolved') return { reason: 'DROP_BACKEND_DOWN', inserted, backend: life.number }
     life.packets++
-    life.octets += packet.bytes
-    if (path.kind === 'local') return { reason: 'PASS_LOCAL', inserted, backend: number }
-    return { reason: path.interfaceSlot === 0 ? 'TX_FORWARDED' : 'TX_REDIRECTED', inserted, backend: number }
+    life.octets += bytes
+    const reason = path.kind === 'local' ? 'PASS_LOCAL' : path.interfaceSlot === 0 ? 'TX_FORWARDED' : 'TX_REDIRECTED'
+    return { reason, inserted, backend: life.number }
   }
 }

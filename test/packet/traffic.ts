@@ -9,7 +9,19 @@ import {
   type Scheduler,
   setService,
 } from '../../src/core/desired.ts'
-import { datagram, ETHERTYPE, type FrameFields, type Tag, TCP, tcp, udp } from './frames.ts'
+import {
+  datagram,
+  ETHERTYPE,
+  FRAGMENT,
+  type FrameFields,
+  icmpError,
+  ipv4,
+  PROTOCOL,
+  type Tag,
+  TCP,
+  tcp,
+  udp,
+} from './frames.ts'
 import { type BackendSpec, backendAddress, LOCAL, linkPath, UNRESOLVED, withBackend } from './plane.ts'
 import type { Random } from './random.ts'
 
@@ -57,6 +69,25 @@ const mutated = (random: Random, frame: Buffer): Buffer => {
   return frame
 }
 
+/** What a router on a client's way answers to what a backend has sent from the VIP. */
+const errorFrame = (random: Random, fields: FrameFields, overUdp: boolean): Buffer => {
+  const { source, sourcePort, vip, port } = fields
+  const turned = { sourcePort: port ?? 0, port: sourcePort ?? 0, flags: TCP.ACK }
+  const quotedFields: FrameFields = {
+    source: random.once(12) ? '192.0.2.200' : (vip ?? ''),
+    vip: source ?? '',
+    protocol: random.once(12) ? PROTOCOL.ICMP : overUdp ? PROTOCOL.UDP : PROTOCOL.TCP,
+    fragment: random.once(12) ? random.below(65536) : FRAGMENT.DONT,
+    ...(random.once(6) ? { options: Buffer.alloc(8, 1) } : {}),
+  }
+  const quoted = ipv4(quotedFields, overUdp ? udp(turned) : tcp(turned))
+  const header = ((quoted[0] ?? 0) & 15) * 4
+  const length = header + (random.once(6) ? random.below(20) : 8)
+  const body = icmpError(random.pick([3, 3, 3, 11, 12, 0, 5, 8]), random.below(5), quoted.subarray(0, length))
+  const outer = { ...fields, source: `172.16.0.${random.below(4)}`, protocol: PROTOCOL.ICMP }
+  return datagram({ ...outer, ...(random.once(12) ? { fragment: random.below(65536) } : {}) }, body)
+}
+
 export const randomFrame = (random: Random): Buffer => {
   const fields: FrameFields = {
     tags: tags(random),
@@ -66,12 +97,15 @@ export const randomFrame = (random: Random): Buffer => {
     port: random.once(12) ? random.below(65536) : random.pick(PORTS),
     flags: random.once(12) ? random.below(256) : random.pick(FLAGS),
     fragment: random.once(2) ? 0x4000 : 0,
+    identification: random.below(4),
     payload: Buffer.alloc(random.below(20)),
     padding: random.once(4) ? random.below(40) : 0,
     ...(random.once(10) ? { options: Buffer.alloc(4 * (1 + random.below(10)), 1) } : {}),
   }
   const overUdp = random.once(3)
   const body = overUdp ? udp(fields) : tcp(fields)
+  if (random.once(12)) return mutated(random, errorFrame(random, fields, overUdp))
+  if (random.once(10)) fields.fragment = random.pick([FRAGMENT.MORE, FRAGMENT.MORE | 100, 200])
   return mutated(random, datagram({ ...fields, protocol: overUdp ? 17 : 6, ...lies(random) }, body))
 }
 

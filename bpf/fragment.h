@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Fragments: the first one of a datagram has the ports, is balanced as any packet, and leaves a note of where it went;
+ * the later ones follow the note. XDP cannot hold a frame back, so that a later fragment that comes first is dropped by
+ * name, unless its VIP's only service hashes sources without ports.
+ */
+#ifndef XLB_FRAGMENT_H
+#define XLB_FRAGMENT_H
+
+#include "flow.h"
+
+/*
+ * A datagram's name: a bijection of source, identification and protocol, another one for each VIP, under a secret seed.
+ * Functions that take it are not inlined: the verifier proves each once, instead of on every way that leads there.
+ */
+static __always_inline __u64 fragment_key(const struct packet *packet)
+{
+	__u64 word = packet->source_be | (__u64)packet->identification_be << 32 | (__u64)packet->protocol << 48;
+
+	return hash_mix(word, CONSTANT64(FLOW_SEED) + ((__u64)packet->vip_be << 1));
+}
+
+/*
+ * Notes where a first fragment goes, for later ones: its port and backend, as they stand in a flow's value. Its own
+ * entry, a free one, or the oldest gives way; where another CPU is quicker there is no note, and later ones are
+ * dropped.
+ */
+__noinline int fragment_note(__u64 key, __u64 goes)
+{
+	const __u64 claimed = (__u64)FLOW_CLAIMED << FLOW_STATE_SHIFT;
+	struct flow_bucket *bucket = AT(fragments, key >> 32);
+	__u64 now = clock_age(), before = 0;
+	__u32 oldest = 0, victim = 0;
+	struct flow *flow;
+
+	for (int i = 0; i < FLOWS_PER_BUCKET; i++) {
+		__u64 value = READ_WORD(bucket->flow[i].value);
+		__u32 state = flow_state(value);
+		/* From 1: the older, the more readily. */
+		__u32 ready = 1 + (state == FLOW_FREE ? FLOW_AGE_MASK : flow_idle(value, now));
+
+		if (state == FLOW_CLAIMED)
+			continue;
+		if (READ_WORD(bucket->flow[i].key) == key)
+			ready = FLOW_AGE_MASK + 2;
+		if (ready > oldest) {
+			victim = i;
+			before = value;
+			oldest = ready;
+		}
+	}
+	flow = &bucket->flow[victim % FLOWS_PER_BUCKET];
+	if (!oldest || __sync_val_compare_and_swap(&flow->value, before, claimed) != before)
+		return 0;
+	WRITE_WORD(flow->key, key);
+	__sync_val_compare_and_swap(&flow->value, claimed,
+				    goes | flow_value(key << FLOW_CHECK_SHIFT, 0, FLOW_ESTABLISHED, now));
+	return 0;
+}
+
+/* Where the first fragment went, as fragment_note was told. 0: it was not seen. (A port is never 0 and a service's.) */
+__noinline __u32 fragment_follow(__u64 key)
+{
+	struct flow_bucket *bucket = AT(fragments, key >> 32);
+	__u64 now = clock_age(), value;
+
+	for (int i = 0; i < FLOWS_PER_BUCKET; i++)
+		if (flow_read(&bucket->flow[i], key, &value) && flow_state(value) == FLOW_ESTABLISHED &&
+		    !((value ^ key << FLOW_CHECK_SHIFT) >> FLOW_CHECK_SHIFT) &&
+		    flow_idle(value, now) <= settings_now()->fragment_timeout)
+			return value & ((1ULL << FLOW_STATE_SHIFT) - 1);
+	return 0;
+}
+
+/* The backend that a later fragment follows, SLOT_NONE if that is not known. The packet then has its port. */
+static __always_inline __u32 follow_first(struct packet *packet)
+{
+	__u32 goes = fragment_follow(fragment_key(packet));
+
+	if (!goes)
+		return SLOT_NONE;
+	packet->port_be = goes;
+	packet->fault = FAULT_NONE;
+	return flow_backend(goes);
+}
+
+static __always_inline void lead_later(const struct packet *packet, __u32 backend)
+{
+	fragment_note(fragment_key(packet), packet->port_be | backend << FLOW_BACKEND_SHIFT);
+}
+
+#endif
