@@ -38,6 +38,7 @@ void BpfMap::define(Napi::Env env)
 							      InstanceMethod<&BpfMap::lookup_batch>("lookupBatch"),
 							      InstanceMethod<&BpfMap::update_batch>("updateBatch"),
 							      InstanceMethod<&BpfMap::mmap>("mmap"),
+							      InstanceMethod<&BpfMap::mmap_part>("mmapPart"),
 							      InstanceMethod<&BpfMap::unmap>("unmap"),
 							      InstanceMethod<&BpfMap::pin>("pin"),
 							      InstanceMethod<&BpfMap::close>("close"),
@@ -222,13 +223,36 @@ void BpfMap::update_batch(const Napi::CallbackInfo &info)
 	}
 }
 
-Napi::Value BpfMap::mmap(const Napi::CallbackInfo &info)
+int BpfMap::mappable_fd(Napi::Env env) const
 {
-	Napi::Env env = info.Env();
 	int fd = handle_.fd(env, "mmap");
 	if (info_.type != BPF_MAP_TYPE_ARRAY || !(info_.map_flags & BPF_F_MMAPABLE))
 		fail(env, EINVAL, "mmap", handle_.name, "only an array with BPF_F_MMAPABLE can be mapped");
-	return mapping_.buffer(env, fd, round_up_8(info_.value_size) * info_.max_entries, handle_.name);
+	return fd;
+}
+
+size_t BpfMap::mapped_bytes() const
+{
+	return round_up_8(info_.value_size) * info_.max_entries;
+}
+
+Napi::Value BpfMap::mmap(const Napi::CallbackInfo &info)
+{
+	return mapping_.buffer(info.Env(), mappable_fd(info.Env()), mapped_bytes(), handle_.name);
+}
+
+/** mmapPart(offset, length) */
+Napi::Value BpfMap::mmap_part(const Napi::CallbackInfo &info)
+{
+	Napi::Env env = info.Env();
+	int fd = mappable_fd(env);
+	size_t offset = uint32_argument(info, 0, "offset");
+	size_t length = uint32_argument(info, 1, "length");
+	if (length == 0 || offset + length > mapped_bytes())
+		fail(env, EINVAL, "mmap", handle_.name,
+		     "bytes " + std::to_string(offset) + " to " + std::to_string(offset + length) + " of " +
+			 std::to_string(mapped_bytes()));
+	return mapping_.part(env, fd, offset, length, handle_.name);
 }
 
 void BpfMap::unmap(const Napi::CallbackInfo &info)

@@ -35,12 +35,17 @@ class BpfMap : public Napi::ObjectWrap<BpfMap>
 	Napi::Value lookup_batch(const Napi::CallbackInfo &info);
 	void update_batch(const Napi::CallbackInfo &info);
 	Napi::Value mmap(const Napi::CallbackInfo &info);
+	Napi::Value mmap_part(const Napi::CallbackInfo &info);
 	void unmap(const Napi::CallbackInfo &info);
 	void pin(const Napi::CallbackInfo &info);
 	void close(const Napi::CallbackInfo &info);
 
 	/** Bytes of one value as BPF_MAP_LOOKUP_ELEM writes it. */
 	size_t value_bytes(Napi::Env env) const;
+	/** Bytes of all values, as mmap() lays them out. */
+	size_t mapped_bytes() const;
+	/** The descriptor, where the map can be mapped. */
+	int mappable_fd(Napi::Env env) const;
 	void check_size(Napi::Env env, const char *call, const char *what, size_t size, size_t expected) const;
 
 	Handle handle_;

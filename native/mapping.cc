@@ -40,18 +40,13 @@ void Mapping::unmap()
 	counters_->mapped_bytes -= length_;
 }
 
-Napi::Value SharedMapping::buffer(Napi::Env env, int fd, size_t size, const std::string &name)
+SharedMapping::Region SharedMapping::map(Napi::Env env, int fd, size_t offset, size_t size, const std::string &name)
 {
-	if (!buffer_.IsEmpty()) {
-		Napi::ArrayBuffer existing = buffer_.Value();
-		if (!existing.IsEmpty() && !existing.IsDetached())
-			return existing;
-	}
 	if (size > size_limit)
 		fail(env, EFBIG, "mmap", name);
 
 	size_t length = round_up_page(size);
-	void *address = ::mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	void *address = ::mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, static_cast<off_t>(offset));
 	if (address == MAP_FAILED)
 		fail(env, errno, "mmap", name);
 	auto mapping = std::make_shared<Mapping>(address, length, State::of(env).counters);
@@ -59,19 +54,42 @@ Napi::Value SharedMapping::buffer(Napi::Env env, int fd, size_t size, const std:
 	auto *owner = new std::shared_ptr<Mapping>(mapping);
 	Napi::ArrayBuffer created = Napi::ArrayBuffer::New(
 	    env, address, size, [](Napi::BasicEnv, void *, std::shared_ptr<Mapping> *held) { delete held; }, owner);
-	mapping_ = mapping;
-	buffer_ = Napi::Reference<Napi::ArrayBuffer>::New(created, 0);
-	return created;
+	return {Napi::Reference<Napi::ArrayBuffer>::New(created, 0), mapping};
+}
+
+Napi::Value SharedMapping::buffer(Napi::Env env, int fd, size_t size, const std::string &name)
+{
+	if (!whole_.buffer.IsEmpty()) {
+		Napi::ArrayBuffer existing = whole_.buffer.Value();
+		if (!existing.IsEmpty() && !existing.IsDetached())
+			return existing;
+	}
+	whole_ = map(env, fd, 0, size, name);
+	return whole_.buffer.Value();
+}
+
+Napi::Value SharedMapping::part(Napi::Env env, int fd, size_t offset, size_t size, const std::string &name)
+{
+	parts_.push_back(map(env, fd, offset, size, name));
+	return parts_.back().buffer.Value();
 }
 
 void SharedMapping::end()
 {
-	Napi::ArrayBuffer existing = buffer_.IsEmpty() ? Napi::ArrayBuffer() : buffer_.Value();
-	buffer_.Reset();
+	whole_.end();
+	for (Region &part : parts_)
+		part.end();
+	parts_.clear();
+}
+
+void SharedMapping::Region::end()
+{
+	Napi::ArrayBuffer existing = buffer.IsEmpty() ? Napi::ArrayBuffer() : buffer.Value();
+	buffer.Reset();
 	// Unreachable, or its memory moved to another ArrayBuffer (transfer()): then the finalizer alone may unmap.
 	if (existing.IsEmpty() || existing.IsDetached())
 		return;
 	existing.Detach();
-	if (auto mapping = mapping_.lock())
-		mapping->unmap();
+	if (auto held = mapping.lock())
+		held->unmap();
 }

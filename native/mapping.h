@@ -7,6 +7,7 @@
 #include <memory>
 #include <napi.h>
 #include <string>
+#include <vector>
 
 /** One mmap()ed region. Ends exactly once: by unmap(), or by the last owner. */
 class Mapping
@@ -24,17 +25,26 @@ class Mapping
 	std::shared_ptr<Counters> counters_;
 };
 
-/** The at most one mapping that a BpfMap has. The ArrayBuffer keeps the memory alive; this knows the buffer only
- * weakly. */
+/** The mappings of a BpfMap: one of the whole at most, and any of parts. An ArrayBuffer keeps its memory alive; this
+ * knows the buffer only weakly. */
 class SharedMapping
 {
       public:
-	/** The buffer over `size` bytes of the map `fd`: the one that exists, or a new one. */
+	/** The buffer over all `size` bytes of the map `fd`: the one that exists, or a new one. */
 	Napi::Value buffer(Napi::Env env, int fd, size_t size, const std::string &name);
-	/** Detaches the buffer and unmaps its memory at once. Nothing where there is none. */
+	/** A new buffer over `size` bytes from `offset` on, which is the start of a page. */
+	Napi::Value part(Napi::Env env, int fd, size_t offset, size_t size, const std::string &name);
+	/** Detaches all buffers and unmaps their memory at once. Nothing where there is none. */
 	void end();
 
       private:
-	Napi::Reference<Napi::ArrayBuffer> buffer_;
-	std::weak_ptr<Mapping> mapping_;
+	struct Region {
+		Napi::Reference<Napi::ArrayBuffer> buffer;
+		std::weak_ptr<Mapping> mapping;
+		void end();
+	};
+	static Region map(Napi::Env env, int fd, size_t offset, size_t size, const std::string &name);
+
+	Region whole_;
+	std::vector<Region> parts_;
 };

@@ -10,7 +10,7 @@ export interface Counts {
   flows: bigint
 }
 
-type Buffers = Pick<PlaneMemory, 'buffer'>
+type Buffers = Pick<PlaneMemory, 'buffer' | 'size'>
 
 const WORDS = BackendCounters.size / 8
 

@@ -27,12 +27,18 @@ export const ownSource = (maps: ReadonlyMap<string, BpfMap>, object: BpfObject):
   clock: () => object.program('xlb_clock'),
 })
 
+/** What is a multiple of this is the start of a page, on every architecture of Linux. */
+const PAGE_MAX = 65536
+/** Whoever asks for more parts of a map than one changed service has will ask for many: then the whole is mapped. */
+const PARTS_MAX = 8
+
 /** PlaneMemory over BPF maps. Each map is opened when it is first asked for. */
 export class KernelPlane implements PlaneMemory {
   readonly #native: Native
   readonly #source: PlaneSource
   readonly #maps = new Map<string, BpfMap>()
   readonly #buffers = new Map<MappedName, ArrayBuffer>()
+  readonly #parts = new Map<MappedName, number>()
 
   /** @throws Refusal where the pins are of another contract than this xlb's. */
   constructor(native: Native, source: PlaneSource) {
@@ -65,6 +71,20 @@ export class KernelPlane implements PlaneMemory {
     return buffer
   }
 
+  size(name: MappedName): number {
+    const { valueSize, maxEntries } = this.map(name).info
+    return valueSize * maxEntries
+  }
+
+  part(name: MappedName, offset: number, length: number): Uint8Array {
+    const parts = this.#parts.get(name) ?? 0
+    // The kernel enters every page of a mapping at once: the rings of 4,000 services take 9 ms to map and to unmap.
+    if (this.#buffers.has(name) || parts === PARTS_MAX) return new Uint8Array(this.buffer(name), offset, length)
+    this.#parts.set(name, parts + 1)
+    const within = offset % PAGE_MAX
+    return new Uint8Array(this.map(name).mmapPart(offset - within, within + length), within, length)
+  }
+
   waitForPrograms(): void {
     this.#native.system.waitForPrograms()
   }
@@ -86,5 +106,6 @@ export class KernelPlane implements PlaneMemory {
     }
     this.#maps.clear()
     this.#buffers.clear()
+    this.#parts.clear()
   }
 }

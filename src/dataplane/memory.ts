@@ -45,6 +45,10 @@ export type MappedName = keyof typeof MAPPED
 export interface PlaneMemory {
   /** The map's memory; element i at i * MAPPED[name]. Shared with the kernel where it is a pinned map. */
   buffer(name: MappedName): ArrayBuffer
+  /** Octets of that memory. To ask for them maps nothing. */
+  size(name: MappedName): number
+  /** Some octets of that memory. Whoever needs little of a large map asks for that, and the rest is not mapped. */
+  part(name: MappedName, offset: number, length: number): Uint8Array
   /** Returns after every packet has left that came before the call: what was retired earlier may be written again. */
   waitForPrograms(): void
   /** The packet path's clock: units of age. */
@@ -68,14 +72,14 @@ const GENERATIONS = 2
 const RUNS = 2
 
 /** The capacity that maps were made for. */
-export const capacityOf = (memory: Pick<PlaneMemory, 'buffer'>): Capacity => ({
-  services: memory.buffer('services').byteLength / MAPPED.services / GENERATIONS,
-  backends: memory.buffer('backends').byteLength / MAPPED.backends / GENERATIONS / RUNS,
-  flows: (memory.buffer('flows').byteLength / MAPPED.flows) * FlowLimit.FLOWS_PER_BUCKET,
+export const capacityOf = (memory: Pick<PlaneMemory, 'size'>): Capacity => ({
+  services: memory.size('services') / MAPPED.services / GENERATIONS,
+  backends: memory.size('backends') / MAPPED.backends / GENERATIONS / RUNS,
+  flows: (memory.size('flows') / MAPPED.flows) * FlowLimit.FLOWS_PER_BUCKET,
 })
 
 /** Counters of one CPU: one for each backend of each service. */
-export const countersPerCpu = (memory: Pick<PlaneMemory, 'buffer'>): number => capacityOf(memory).backends * GENERATIONS
+export const countersPerCpu = (memory: Pick<PlaneMemory, 'size'>): number => capacityOf(memory).backends * GENERATIONS
 
 const powerOfTwo = (atLeast: number): number => 2 ** Math.ceil(Math.log2(atLeast))
 
@@ -127,12 +131,15 @@ export const makeMemory = (capacity: Capacity, age: () => number = () => 0): Pla
   for (const name of Object.keys(MAPPED) as MappedName[]) {
     buffers.set(name, new ArrayBuffer(elements[name] * MAPPED[name]))
   }
+  const bufferOf = (name: MappedName): ArrayBuffer => {
+    const buffer = buffers.get(name)
+    if (buffer === undefined) throw new Error(`no map ${name}`)
+    return buffer
+  }
   return {
-    buffer: (name) => {
-      const buffer = buffers.get(name)
-      if (buffer === undefined) throw new Error(`no map ${name}`)
-      return buffer
-    },
+    buffer: bufferOf,
+    size: (name) => bufferOf(name).byteLength,
+    part: (name, offset, length) => new Uint8Array(bufferOf(name), offset, length),
     waitForPrograms: () => {},
     age,
   }

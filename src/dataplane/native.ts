@@ -50,6 +50,11 @@ export interface BpfMap {
    * (length 0).
    */
   mmap(): ArrayBuffer
+  /**
+   * `length` octets of that memory from `offset` on, a multiple of the page size; mapped anew by each call, and likewise
+   * ended by unmap().
+   */
+  mmapPart(offset: number, length: number): ArrayBuffer
   unmap(): void
   pin(path: string): void
   /** Idempotent. Any later use throws EBADF. */

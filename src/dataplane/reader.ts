@@ -251,8 +251,11 @@ export const scanBackends = (memory: PlaneMemory, live: LiveState, visit: (backe
 export const linesFor = (slots: number): number => Math.ceil(slots / RingLimit.SLOTS_PER_LINE)
 
 /** The slots of a run of ring lines, as they stand in the map: a view, not a copy. */
-export const slotsAt = (memory: PlaneMemory, line: number, slots: number): Uint16Array =>
-  new Uint16Array(memory.buffer('rings'), line * RingLimit.SLOTS_PER_LINE * 2, slots)
+export const slotsAt = (memory: PlaneMemory, line: number, slots: number): Uint16Array => {
+  if (slots === 0) return new Uint16Array(0)
+  const { buffer, byteOffset } = memory.part('rings', line * RingLimit.SLOTS_PER_LINE * 2, slots * 2)
+  return new Uint16Array(buffer, byteOffset, slots)
+}
 
 /** struct target's key: VIP and port in network order as a little-endian machine loads them, and the protocol. */
 export const serviceKey = (service: Service, vip: number): bigint =>

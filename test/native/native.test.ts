@@ -196,6 +196,40 @@ test('unmap detaches the buffer, and the map can be mapped anew', (t) => {
   shared.unmap()
 })
 
+/** An array of elements of 64 octets. */
+const makeMappable = (elements: number) => {
+  const [BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE] = [2, 1024]
+  return native.createMap('parts', BPF_MAP_TYPE_ARRAY, 4, 64, elements, BPF_F_MMAPABLE)
+}
+
+test('a mapped part is the same memory as the whole, and unmap ends it too', (t) => {
+  const before = native.openHandles()
+  const map = makeMappable(4096)
+  const part = map.mmapPart(2 * 65536, 128)
+  t.is(part.byteLength, 128)
+  t.is(native.openHandles().mappedBytes - before.mappedBytes, 4096)
+  new Uint32Array(part)[17] = 5
+  const whole = map.mmap()
+  t.is(new Uint32Array(whole, 2 * 65536)[17], 5)
+  t.not(map.mmapPart(2 * 65536, 128), part)
+  map.unmap()
+  t.deepEqual([part.byteLength, whole.byteLength], [0, 0])
+  t.is(native.openHandles().mappings, before.mappings)
+  map.close()
+})
+
+test('a part that is empty, reaches beyond the map or does not start with a page is refused', (t) => {
+  const map = makeMappable(4096)
+  for (const [offset, length] of [
+    [0, 0],
+    [3 * 65536, 65537],
+    [64, 64],
+  ] as const) {
+    t.is(failureOf(t, () => map.mmapPart(offset, length)).code, 'EINVAL')
+  }
+  map.close()
+})
+
 test('mapped memory outlives the map', (t) => {
   const object = openFixture(t)
   object.load()
