@@ -77,24 +77,40 @@ const validate = (file: string, value: unknown): ConfigFile => {
 
 const UNASKED: Backend['path'] = { kind: 'unresolved', why: 'not asked' }
 
+/** A Refusal's words as a fault of a place; whatever else was thrown is thrown on. */
+const faultAt = (where: string, error: unknown): string => {
+  if (!(error instanceof Refusal)) throw error
+  return `${where}: ${error.message}; ${error.mend}`
+}
+
 /** Runs `read` and keeps a Refusal's words as a fault of that place. */
 const collect = <T>(faults: string[], where: string, read: () => T): T | undefined => {
   try {
     return read()
   } catch (error) {
-    if (!(error instanceof Refusal)) throw error
-    faults.push(`${where}: ${error.message}; ${error.mend}`)
+    faults.push(faultAt(where, error))
     return undefined
   }
+}
+
+const backendsOf = (entry: ServiceEntry, servicePort: number, where: string, faults: string[]): Backend[] => {
+  const backends: Backend[] = []
+  for (const [i, { address: text, weight, admin }] of entry.backends.entries()) {
+    // Not by collect(): a file may hold a hundred thousand backends, and a closure and a name for each take their time.
+    try {
+      const { address, port } = parseBackend(text, servicePort)
+      backends.push({ address, port, weight, admin, path: UNASKED })
+    } catch (error) {
+      faults.push(faultAt(`${where}.backends[${i}]`, error))
+    }
+  }
+  return backends
 }
 
 const serviceOf = (entry: ServiceEntry, where: string, faults: string[]): Service | undefined => {
   const address = collect(faults, where, () => parseService(entry.service))
   if (address === undefined) return undefined
-  const backends = entry.backends.flatMap((backend, i): Backend[] => {
-    const parsed = collect(faults, `${where}.backends[${i}]`, () => parseBackend(backend.address, address.port))
-    return parsed === undefined ? [] : [{ ...parsed, weight: backend.weight, admin: backend.admin, path: UNASKED }]
-  })
+  const backends = backendsOf(entry, address.port, where, faults)
   const scheduler = entry.scheduler ?? DEFAULT_SCHEDULER
   const service: Service = {
     ...address,

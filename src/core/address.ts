@@ -114,11 +114,10 @@ export const parseService = (text: string): ServiceAddress => {
  */
 export const parseBackend = (text: string, servicePort: number): BackendAddress => {
   const where = `backend '${text}'`
-  const colons = text.split(':').length - 1
-  if (colons > 1) refuseAddress(where, 'is an IPv6 address and its service is IPv4')
-  const [host = '', portText] = text.split(':')
-  const address = unicast(where, host)
-  const given = portText === undefined ? servicePort : port(where, portText)
+  const colon = text.indexOf(':')
+  if (colon !== text.lastIndexOf(':')) refuseAddress(where, 'is an IPv6 address and its service is IPv4')
+  const address = unicast(where, colon < 0 ? text : text.slice(0, colon))
+  const given = colon < 0 ? servicePort : port(where, text.slice(colon + 1))
   if (given !== servicePort) {
     throw new Refusal(
       `${where}: port ${given} differs from the service's ${servicePort}, and direct server return rewrites no port`,

@@ -11,6 +11,8 @@ export interface RingBackend {
   readonly identity: bigint
   /** Its share of slots is weight / sum of weights; a whole number, 0: it gets none. */
   readonly weight: number
+  /** What its slots hold, below `none`; its position in the array where it is left out. */
+  readonly index?: number
 }
 
 /** Ring sizes to choose from: the largest prime below each power of two, and 65,537 of the Maglev paper. */
@@ -27,13 +29,13 @@ const RING_SIZE_LIMIT = 2 ** 21
 
 /**
  * The look-up ring of a service: who takes each slot. It is a function of the set of (identity, weight), size and seed
- * alone: the order of `backends` changes the indices in it, never whom they mean. Each backend has exactly its quota of
+ * alone: order and indices of `backends` change what stands in it, never whom that means. Each backend has exactly its quota of
  * slots, its ideal share by largest remainder: less than one slot from size * weight / sum of weights.
  *
  * @param size slots; a prime below 2^21, or 1
  * @param seed secret 64 bits, equal on directors that share a VIP
  * @param none what to write where no backend has a weight: SLOT_NONE of bpf/xlb.h; above every index
- * @returns `size` indices into `backends`
+ * @returns `size` indices of `backends`
  * @throws RangeError for a size that is no such prime, too many backends, a bad weight, two equal identities
  */
 export function maglevRing(backends: readonly RingBackend[], size: number, seed: bigint, none: number): Uint16Array {
@@ -72,23 +74,22 @@ export function isPrime(candidate: number): boolean {
   return true
 }
 
-interface Taker extends RingBackend {
-  /** Position in the caller's array. */
-  readonly index: number
+interface Taker extends Required<RingBackend> {
+  readonly position: number
 }
 
 /** Those with a weight, lowest identity first: from here on nothing depends on the caller's order. */
 function takersByIdentity(backends: readonly RingBackend[]): Taker[] {
   const takers: Taker[] = []
-  for (const [index, { identity, weight }] of backends.entries()) {
-    if (weight > 0) takers.push({ index, identity: BigInt.asUintN(64, identity), weight })
+  for (const [position, { identity, weight, index = position }] of backends.entries()) {
+    if (weight > 0) takers.push({ position, identity: BigInt.asUintN(64, identity), weight, index })
   }
   takers.sort((a, b) => (a.identity < b.identity ? -1 : 1))
-  for (const [position, taker] of takers.entries()) {
-    const next = takers[position + 1]
+  for (const [i, taker] of takers.entries()) {
+    const next = takers[i + 1]
     if (next?.identity === taker.identity) {
       throw new RangeError(
-        `backends[${taker.index}] and [${next.index}]: equal identities; give each address and port once`,
+        `backends[${taker.position}] and [${next.position}]: equal identities; give each address and port once`,
       )
     }
   }
@@ -166,7 +167,7 @@ function rounds(count: number, size: number): Uint16Array {
  */
 interface Permutations {
   readonly size: number
-  /** What a slot of each taker's backend is called: its position in the caller's array. */
+  /** What a slot of each taker holds. */
   readonly indices: Uint16Array
   readonly offsets: Int32Array
   /** 1 to size - 1: coprime to a prime size. */

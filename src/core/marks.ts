@@ -101,26 +101,36 @@ const lasting = (change: RingChange, freshAtAll: boolean): Uint8Array => {
   return stay
 }
 
-/** The current ring becomes the ring before; where it has a mark within its timeout, that mark's backend stays. */
-const beforeOfSameSize = (change: RingChange, before: Uint16Array | undefined, epoch: number): Uint16Array => {
-  const moment = momentOf(change)
+/** No mark is within its timeout: the current ring becomes the ring before. */
+const beforeOfUnmarked = (change: RingChange, epoch: number): Uint16Array => {
   const { ring } = change.current
   const next = new Uint16Array(ring.length)
   for (let i = 0; i < ring.length; i++) {
-    const now = ring[i] ?? SLOT_NONE
-    const old = before?.[i] ?? SLOT_NONE
-    const marked = before !== undefined && (now & SLOT_MARKED) !== 0 && isFresh(moment, old)
-    // The oldest backend, unless an earlier change removed it: packets have gone to the present one since.
-    const keeps = marked && (old & SLOT_BACKEND_MASK) !== SLOT_NONE
-    const backend = (keeps ? old : now) & SLOT_BACKEND_MASK
-    next[i] =
-      (isGone(change, backend) ? SLOT_NONE : backend) |
-      (keeps && change.fresh.length === ring.length ? old & ~SLOT_BACKEND_MASK : epoch)
+    const backend = (ring[i] as number) & SLOT_BACKEND_MASK
+    next[i] = (isGone(change, backend) ? SLOT_NONE : backend) | epoch
   }
   return next
 }
 
-const isGone = (change: RingChange, backend: number): boolean => backend === SLOT_NONE || change.removed.has(backend)
+/** The current ring becomes the ring before; where it has a mark within its timeout, that mark's backend stays. */
+const beforeOfSameSize = (change: RingChange, before: Uint16Array, epoch: number): Uint16Array => {
+  const moment = momentOf(change)
+  const { ring } = change.current
+  const epochsStay = change.fresh.length === ring.length
+  const next = new Uint16Array(ring.length)
+  for (let i = 0; i < ring.length; i++) {
+    const now = ring[i] as number
+    const old = before[i] as number
+    // The oldest backend, unless an earlier change removed it: packets have gone to the present one since.
+    const keeps = (now & SLOT_MARKED) !== 0 && (old & SLOT_BACKEND_MASK) !== SLOT_NONE && isFresh(moment, old)
+    const backend = (keeps ? old : now) & SLOT_BACKEND_MASK
+    next[i] = (isGone(change, backend) ? SLOT_NONE : backend) | (keeps && epochsStay ? old & ~SLOT_BACKEND_MASK : epoch)
+  }
+  return next
+}
+
+const isGone = ({ removed }: RingChange, backend: number): boolean =>
+  backend === SLOT_NONE || (removed.size > 0 && removed.has(backend))
 
 /**
  * Some marks are in force and the ring before has another size: it stays, slot by slot. Where no mark overlaps a slot, its
@@ -150,7 +160,7 @@ const foreignBefore = (change: RingChange, before: Uint16Array): Uint16Array =>
 const nextBefore = (change: RingChange, freshAtAll: boolean): Uint16Array => {
   const { ring, before } = change.current
   const epoch = epochOf(change.now, change.markShift) << BEFORE_EPOCH_SHIFT
-  if (before === undefined || !freshAtAll) return beforeOfSameSize(change, undefined, epoch)
+  if (before === undefined || !freshAtAll) return beforeOfUnmarked(change, epoch)
   if (change.foreignBefore) return foreignBefore(change, before)
   return before.length === ring.length
     ? beforeOfSameSize(change, before, epoch)
@@ -160,19 +170,33 @@ const nextBefore = (change: RingChange, freshAtAll: boolean): Uint16Array => {
 /** Marks the slots of `next` (the fresh ring) that need it. @returns how many */
 const mark = (change: RingChange, stay: Uint8Array, next: Uint16Array, resized: boolean): number => {
   const { ring } = change.current
+  if (next.length === ring.length) return markSameSize(ring, stay, next, resized)
   let marks = 0
-  const sameSize = next.length === ring.length
   for (let slot = 0; slot < next.length; slot++) {
     const backend = next[slot] ?? SLOT_NONE
-    const first = sameSize ? slot : firstOverlap(slot, next.length, ring.length)
-    const last = sameSize ? slot : lastOverlap(slot, next.length, ring.length)
-    for (let old = first; old <= last; old++) {
+    const last = lastOverlap(slot, next.length, ring.length)
+    for (let old = firstOverlap(slot, next.length, ring.length); old <= last; old++) {
       const before = (ring[old] ?? SLOT_NONE) & SLOT_BACKEND_MASK
       if (stay[old] === 0 && (before === backend || (before === SLOT_NONE && !resized))) continue
       next[slot] = backend | SLOT_MARKED
       marks++
       break
     }
+  }
+  return marks
+}
+
+/** As mark, slot by slot; without branches, as nobody could predict which slots change. */
+const markSameSize = (ring: Uint16Array, stay: Uint8Array, next: Uint16Array, resized: boolean): number => {
+  const fromNobody = resized ? 1 : 0
+  let marks = 0
+  for (let slot = 0; slot < next.length; slot++) {
+    const backend = next[slot] as number
+    const before = (ring[slot] as number) & SLOT_BACKEND_MASK
+    const differs = -(before ^ backend) >>> 31
+    const marked = (stay[slot] as number) | (differs & (before === SLOT_NONE ? fromNobody : 1))
+    next[slot] = backend | (marked * SLOT_MARKED)
+    marks += marked
   }
   return marks
 }

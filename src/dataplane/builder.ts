@@ -32,19 +32,17 @@ export interface Space {
   backends: Arena
   lines: Arena
   ids: Arena
-  counters: Arena
-  /** Backends of all live services. */
-  liveBackends: number
+  /** Read from the maps when they are first asked for: a change of weights alone need not look at every backend. */
+  counters: () => Arena
 }
 
 export const freeSpace = (memory: PlaneMemory, live: LiveState): Space => {
   const space: Space = {
-    records: new Arena(memory.buffer('services').byteLength / ServiceRecord.size),
-    backends: new Arena(memory.buffer('backends').byteLength / BackendRecord.size),
-    lines: new Arena(memory.buffer('rings').byteLength / (RingLimit.SLOTS_PER_LINE * 2)),
+    records: new Arena(memory.size('services') / ServiceRecord.size),
+    backends: new Arena(memory.size('backends') / BackendRecord.size),
+    lines: new Arena(memory.size('rings') / (RingLimit.SLOTS_PER_LINE * 2)),
     ids: new Arena(65536),
-    counters: new Arena(countersPerCpu(memory)),
-    liveBackends: 0,
+    counters: once(() => freeCounters(memory, live)),
   }
   for (const { record, service } of live.services.values()) {
     space.records.use(record, 1)
@@ -54,11 +52,21 @@ export const freeSpace = (memory: PlaneMemory, live: LiveState): Space => {
     space.lines.use(service.scheduleLine, linesFor(service.scheduleSize))
     if (service.flags & ServiceFlag.SERVICE_MARKED) space.lines.use(service.beforeLine, linesFor(service.beforeSize))
   }
-  scanBackends(memory, live, ({ counter }) => {
-    space.counters.use(counter, 1)
-    space.liveBackends++
-  })
   return space
+}
+
+const freeCounters = (memory: PlaneMemory, live: LiveState): Arena => {
+  const counters = new Arena(countersPerCpu(memory))
+  scanBackends(memory, live, ({ counter }) => counters.use(counter, 1))
+  return counters
+}
+
+const once = <T>(make: () => T): (() => T) => {
+  let made: T | undefined
+  return () => {
+    made ??= make()
+    return made
+  }
 }
 
 /** What a build needs beside the service itself. */
@@ -123,7 +131,7 @@ const placeBackends = (want: Service, have: LiveService | undefined, context: Bu
         'remove backends in one step and add the new ones in the next',
       )
     }
-    const counter = take(context.space.counters, 1, 'counters', '--backends')
+    const counter = take(context.space.counters(), 1, 'counters', '--backends')
     built.newIndices.add(index)
     built.newCounters.push(counter)
     return { index, counter, want: backend, sinceMs: context.nowMs }
@@ -153,6 +161,17 @@ const addressBytes = (address: string): Uint8Array => {
   return bytes
 }
 
+/** Field by field, over zeros: the codec makes an array of each address, and a restore writes a hundred thousand. */
+const writeDetail = (view: DataView, at: number, want: Backend, admin: number, sinceMs: number): void => {
+  const { offset } = BackendDetail
+  view.setUint32(at + offset.address, parseIpv4(want.address) ?? 0)
+  view.setUint16(at + offset.port, want.port)
+  view.setUint8(at + offset.family, 2)
+  view.setUint8(at + offset.admin, admin)
+  view.setUint32(at + offset.weight, want.weight, true)
+  view.setBigUint64(at + offset.sinceMs, BigInt(sinceMs), true)
+}
+
 const writeBackends = (memory: PlaneMemory, base: number, count: number, placed: readonly Placed[]): void => {
   const records = viewOf(memory, 'backends')
   const details = viewOf(memory, 'backend_details')
@@ -160,14 +179,8 @@ const writeBackends = (memory: PlaneMemory, base: number, count: number, placed:
   new Uint8Array(memory.buffer('backend_details'), base * BackendDetail.size, count * BackendDetail.size).fill(0)
   for (const { index, counter, want, sinceMs } of placed) {
     BackendRecord.write(records, (base + index) * BackendRecord.size, { word: wordOf(want), counter })
-    BackendDetail.write(details, (base + index) * BackendDetail.size, {
-      address: addressBytes(want.address),
-      port: want.port,
-      family: 2,
-      admin: want.admin === 'drain' ? AdminState.ADMIN_DRAIN : AdminState.ADMIN_UP,
-      weight: want.weight,
-      sinceMs: BigInt(sinceMs),
-    })
+    const admin = want.admin === 'drain' ? AdminState.ADMIN_DRAIN : AdminState.ADMIN_UP
+    writeDetail(details, (base + index) * BackendDetail.size, want, admin, sinceMs)
   }
 }
 
@@ -190,18 +203,17 @@ const sameInput = (a: RingInput, b: RingInput): boolean => {
   )
 }
 
-const freshRing = (service: Service, input: RingInput): Uint16Array => {
-  const ring = maglevRing(
-    input.weights.map(({ want, weight }) => ({
+const freshRing = (service: Service, input: RingInput): Uint16Array =>
+  maglevRing(
+    input.weights.map(({ index, want, weight }) => ({
       identity: BigInt(parseIpv4(want.address) ?? 0) * 65536n + BigInt(want.port),
       weight,
+      index,
     })),
     input.size,
     service.seed,
     RingSlot.SLOT_NONE,
   )
-  return ring.map((position) => input.weights[position]?.index ?? RingSlot.SLOT_NONE)
-}
 
 /** Timeout in ages that a mark of this service has to outlive. */
 const markTimeout = (memory: PlaneMemory, service: Service): number => {

@@ -29,6 +29,7 @@ import {
   bucketsPerDirectory,
   type LiveService,
   type LiveState,
+  scanBackends,
   serviceKey,
   slotsAt,
   type TargetTable,
@@ -222,16 +223,21 @@ const servicesAdded = ({ kind }: Change): number => (kind === 'add' ? 1 : kind =
 
 const sum = (numbers: readonly number[]): number => numbers.reduce((total, number) => total + number, 0)
 
-const checkCapacity = (
-  memory: PlaneMemory,
-  live: LiveState,
-  liveBackends: number,
-  changes: readonly Change[],
-): void => {
+const countBackends = (memory: PlaneMemory, live: LiveState): number => {
+  let count = 0
+  scanBackends(memory, live, () => {
+    count++
+  })
+  return count
+}
+
+const checkCapacity = (memory: PlaneMemory, live: LiveState, changes: readonly Change[]): void => {
   const capacity = capacityOf(memory)
+  const added = sum(changes.map(backendsAdded))
   const wanted = {
     services: live.services.size + sum(changes.map(servicesAdded)),
-    backends: liveBackends + sum(changes.map(backendsAdded)),
+    // Those that were there fit: they need counting only where more come.
+    backends: added > 0 ? countBackends(memory, live) + added : 0,
   }
   for (const table of ['services', 'backends'] as const) {
     if (wanted[table] <= capacity[table]) continue
@@ -266,7 +272,7 @@ export const applyChanges = (
     nowMs: options.nowMs,
     deviating: findDeviating(memory, changed, age),
   }
-  checkCapacity(memory, live, context.space.liveBackends, changes)
+  checkCapacity(memory, live, changes)
   const built = buildAll(changes, live, context)
   forgetFlows(memory, [...built.values()])
 

@@ -85,7 +85,7 @@ export const changeState = (
   }
   const wanted = change(live.desired, resolver)
   const names = new Set([...neighbours.outdated(plane, live), ...namesToCompare(live.desired, wanted)])
-  const want = withPaths(wanted, names, (address, before) => neighbours.refreshed(address, before))
+  const want = withPaths(wanted, names, refreshedOnce(neighbours))
   const changes = plan(live.desired, want)
   applyChanges(plane, live, changes, {
     nowMs: Date.now(),
@@ -97,6 +97,18 @@ export const changeState = (
   const gone = goneAddresses(changes)
   if (gone.size > 0) neighbours.release(unusedOf(plane, readLive(plane), gone))
   return changes
+}
+
+/** Neighbours.refreshed, asked once for each address and path: a restored file names the same backends in many services. */
+const refreshedOnce = (neighbours: Neighbours): ((address: string, before: Path) => Path) => {
+  const known = new Map<string, { before: Path; after: Path }>()
+  return (address, before) => {
+    const last = known.get(address)
+    if (last?.before === before) return last.after
+    const after = neighbours.refreshed(address, before)
+    known.set(address, { before, after })
+    return after
+  }
 }
 
 /** Addresses that some service had and has no more. */

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import assert from 'node:assert/strict'
 import test from 'ava'
 import fc from 'fast-check'
 import { expandSeed, hashMix, hashSlot } from '../../src/core/hash.ts'
@@ -209,6 +210,20 @@ test('turns are taken in proportion to weight: at any moment each has had its sh
   )
   t.deepEqual([...turnOrder([1, 1, 1], 7)], [0, 1, 2, 0, 1, 2, 0])
   t.deepEqual([...turnOrder([4, 2], 6)], [0, 1, 0, 0, 1, 0])
+})
+
+test("slots hold the backends' own indices where these are given, and are otherwise the same", (t) => {
+  fc.assert(
+    fc.property(set, size, seed, (backends, slots, secret) => {
+      const indexOf = (position: number) => 3 * position + 1
+      const named = backends.map((backend, position) => ({ ...backend, index: indexOf(position) }))
+      assert.deepEqual(
+        maglevRing(named, slots, secret, NONE),
+        maglevRing(backends, slots, secret, NONE).map((position) => (position === NONE ? NONE : indexOf(position))),
+      )
+    }),
+  )
+  t.pass()
 })
 
 test('a size that is no prime below 2^21 is refused, and so are equal identities, bad weights and too many', (t) => {
