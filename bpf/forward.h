@@ -48,35 +48,67 @@ static __always_inline void count_backend(const struct backend *backend, __u64 c
 		own->flows++;
 }
 
-static __always_inline int forward(const struct interface *interface, const struct service *service,
+/* A frame's source MAC, as struct interface has one. */
+static __always_inline __u64 source_mac(const struct ethhdr *eth)
+{
+	return *(const volatile __u64 *)((const void *)eth + ETH_ALEN) << BACKEND_MAC_SHIFT;
+}
+
+struct mac_search {
+	__u64 mac_high;
+	__u32 base;
+	__u32 found;
+};
+
+static long compare_mac(__u32 index, struct mac_search *search)
+{
+	search->found = !((LOAD(AT(backends, search->base + index)->word) ^ search->mac_high) >> BACKEND_MAC_SHIFT);
+	return search->found; /* 1 ends the loop */
+}
+
+/*
+ * Was this frame sent by another director that is a backend of the service, and has chosen this one? A real server
+ * holds the VIP, and sends nothing to it. bpf_loop, because the verifier would walk a loop over 4,000 backends step by
+ * step.
+ */
+static __always_inline bool comes_from_backend(const struct service *service, const struct ethhdr *eth)
+{
+	struct mac_search search = {.mac_high = source_mac(eth), .base = service->backend_base};
+
+	bpf_loop(service->backend_count, compare_mac, &search, 0);
+	return search.found;
+}
+
+static __always_inline int forward(const struct interface *interface, const struct service *service, struct ethhdr *eth,
 				   const struct packet *packet, __u32 chosen)
 {
+	struct cpu *cpu = own_cpu(packet->cpu_number);
 	struct backend *backend;
 	__u32 slot;
 	__u64 word;
 
 	if (chosen >= service->backend_count)
-		return drop(packet->cpu, DROP_NO_BACKEND);
+		return drop(cpu, DROP_NO_BACKEND);
 	backend = AT(backends, service->backend_base + chosen);
 	word = LOAD(backend->word); /* once: MAC, interface and flags of one moment */
 	if (!(word & BACKEND_ALIVE))
-		return drop(packet->cpu, DROP_BACKEND_DOWN);
+		return drop(cpu, DROP_BACKEND_DOWN);
 	count_backend(backend, packet->cpu_number, packet->frame_bytes, packet->is_new);
 	if (word & BACKEND_LOCAL)
-		return pass(packet->cpu, PASS_LOCAL);
+		return pass(cpu, PASS_LOCAL);
 
 	slot = word >> BACKEND_INTERFACE_SHIFT & 0xff;
 	if (slot != CONSTANT(OWN_SLOT)) {
 		const struct interface *egress;
 
 		if (slot >= INTERFACES_MAX)
-			return drop(packet->cpu, DROP_BACKEND_DOWN);
+			return drop(cpu, DROP_BACKEND_DOWN);
 		egress = &root_now()->interface[slot];
-		store_macs(packet->eth, word, egress->mac_high);
-		count(packet->cpu, TX_REDIRECTED);
+		store_macs(eth, word, egress->mac_high);
+		count(cpu, TX_REDIRECTED);
 		return bpf_redirect(egress->ifindex, 0);
 	}
-	store_macs(packet->eth, word, interface->mac_high);
+	store_macs(eth, word, interface->mac_high);
 	return XDP_TX;
 }
 

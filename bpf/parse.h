@@ -42,23 +42,26 @@ enum part {
 	PART_ERROR, /* an ICMP error: source and ports are those that it quotes, turned round */
 };
 
-/* What the steps after parsing need to know: values, no pointers into the frame but the first. */
+/*
+ * What the steps after parsing need to know: values alone, no pointers, so that a function that is not inlined can be
+ * given it. Every octet has a name, because the verifier wants all of them written.
+ */
 struct packet {
-	struct ethhdr *eth;
-	struct cpu *cpu; /* the counters of whoever works on it */
 	__u64 cpu_number;
 	__u64 frame_bytes;
-	const struct target *target; /* what it is for */
+	__u64 ring_seed; /* these two: struct target's, of what it is for */
+	__u64 hash_mask;
 	__be32 source_be;
 	__be32 vip_be;
 	__be16 source_port_be;
 	__be16 port_be;
+	__be16 identification_be;
 	__u8 protocol;
 	__u8 tcp_flags; /* enum tcp_flag; 0 for UDP */
 	__u8 fault;     /* enum fault; but for FAULT_NONE, ports and flags are not known */
 	__u8 part;      /* enum part */
-	__be16 identification_be;
-	bool is_new; /* it opened a flow; known when its backend was chosen */
+	__u8 is_new;    /* it opened a flow; known when its backend was chosen */
+	__u8 reserved[5];
 };
 
 /* Whom a packet is for, as struct target's key. */

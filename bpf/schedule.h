@@ -23,16 +23,16 @@ static __always_inline __u32 line_slot(__u32 line, __u32 slot)
 }
 
 /* The slot of the ring that a source falls on, with its mark. */
-static __always_inline __u32 ring_slot(const struct service *service, const struct target *target, __u64 source)
+static __always_inline __u32 ring_slot(const struct service *service, __u64 source, __u64 hash_mask, __u64 ring_seed)
 {
-	__u64 hash = hash_mix(source & target->hash_mask, target->ring_seed);
+	__u64 hash = hash_mix(source & hash_mask, ring_seed);
 
 	return line_slot(service->ring_line, hash_slot(hash, service->ring_size));
 }
 
 static __always_inline __u32 packet_slot(const struct service *service, const struct packet *packet)
 {
-	return ring_slot(service, packet->target, packet_source(packet));
+	return ring_slot(service, packet_source(packet), packet->hash_mask, packet->ring_seed);
 }
 
 static __always_inline bool backend_is_alive(const struct service *service, __u32 backend)
@@ -155,6 +155,7 @@ static __always_inline __u32 backend_without_entry(const struct service *service
 						   enum budget left)
 {
 	bool opens = opens_connection(packet), udp = service->flags & SERVICE_UDP;
+	struct cpu *cpu = own_cpu(packet->cpu_number);
 	__u32 backend, state;
 	__u64 entry;
 
@@ -170,17 +171,14 @@ static __always_inline __u32 backend_without_entry(const struct service *service
 	if (backend == SLOT_NONE)
 		return backend;
 	entry = flow_value(place->match, backend, state, now);
-	if (flow ? !flow_replace(packet->cpu, place, flow, value, entry) : !flow_insert(packet->cpu, place, entry))
+	if (flow ? !flow_replace(cpu, place, flow, value, entry) : !flow_insert(cpu, place, entry))
 		return backend_by_ring(service, packet, now);
-	packet->cpu->budget_used++;
+	cpu->budget_used++;
 	packet->is_new = opens || udp;
 	return backend;
 }
 
-/*
- * Not inlined: two call it, and the hashed path shall keep its registers.
- */
-static __noinline __u32 backend_by_flow(const struct service *service, struct packet *packet)
+static __always_inline __u32 backend_by_flow(const struct service *service, struct packet *packet)
 {
 	enum budget left = BUDGET_LEFT;
 	struct flow_place place;
@@ -190,7 +188,7 @@ static __noinline __u32 backend_by_flow(const struct service *service, struct pa
 	packet->is_new = opens_connection(packet);
 	/* A flood of SYNs must not cost two cache misses each: beyond the bound the table is not asked. */
 	if (unlikely(opens_connection(packet))) {
-		left = budget_left(packet->cpu, now);
+		left = budget_left(own_cpu(packet->cpu_number), now);
 		if (left == BUDGET_SPENT)
 			return backend_by_ring(service, packet, now);
 	}
@@ -201,7 +199,7 @@ static __noinline __u32 backend_by_flow(const struct service *service, struct pa
 		return flow_backend(value);
 	}
 	if (!opens_connection(packet)) {
-		left = budget_left(packet->cpu, now);
+		left = budget_left(own_cpu(packet->cpu_number), now);
 		if (left == BUDGET_SPENT)
 			return backend_by_ring(service, packet, now);
 	}
@@ -237,11 +235,16 @@ static __always_inline __u32 backend_of_error(const struct service *service, con
 								 : backend_by_ring(service, packet, now);
 }
 
-/* The line that decides which backend gets a packet. SLOT_NONE: none. */
-static __always_inline __u32 choose_backend(const struct service *service, struct packet *packet)
+/*
+ * The line that decides which backend gets a packet. SLOT_NONE: none. Not inlined: the verifier proves it once, and not
+ * on every way that leads here.
+ */
+__noinline __u32 choose_backend(const struct service *service, struct packet *packet)
 {
 	__u32 slot;
 
+	if (!service || !packet)
+		return SLOT_NONE;
 	if (packet->part == PART_ERROR)
 		return backend_of_error(service, packet);
 	if (!(service->flags & SERVICE_TRACKED)) {

@@ -31,46 +31,47 @@ static __always_inline bool goes_by_source(const struct target_bucket *bucket, c
 static __always_inline int look_further(__u64 live, const struct target_bucket *bucket, const struct packet *packet,
 					const struct target **target)
 {
+	struct cpu *cpu = own_cpu(packet->cpu_number);
 	const struct target *vip = find_vip(bucket, packet->vip_be);
 
 	if (!vip)
-		return pass(packet->cpu, PASS_NOT_VIP);
+		return pass(cpu, PASS_NOT_VIP);
 	if (packet->fault == FAULT_NOT_BALANCED)
-		return pass(packet->cpu, PASS_NOT_BALANCED);
+		return pass(cpu, PASS_NOT_BALANCED);
 	if (packet->fault == FAULT_MALFORMED)
-		return drop(packet->cpu, DROP_MALFORMED);
+		return drop(cpu, DROP_MALFORMED);
 	if (packet->fault == FAULT_TRUNCATED)
-		return drop(packet->cpu, DROP_TRUNCATED);
+		return drop(cpu, DROP_TRUNCATED);
 	if (packet->fault == FAULT_FRAGMENT) {
 		/* Its service is known where there is but one, and its backend where that takes no port in. */
 		if (!goes_by_source(bucket, vip, packet->protocol))
-			return drop(packet->cpu, DROP_FRAGMENT);
+			return drop(cpu, DROP_FRAGMENT);
 		*target = vip;
 	} else if (vip->flags & TARGET_MORE)
 		*target = find_further_target(live, service_key(packet));
-	return *target ? XDP_TX : pass(packet->cpu, PASS_NO_SERVICE);
+	return *target ? XDP_TX : pass(cpu, PASS_NO_SERVICE);
 }
 
 /* Every packet's way, the rare ones' included. */
 __noinline int balance(struct xdp_md *ctx)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
-	struct packet packet = {.eth = data, .frame_bytes = end - data, .cpu_number = bpf_get_smp_processor_id()};
+	struct packet packet = {.frame_bytes = end - data, .cpu_number = bpf_get_smp_processor_id()};
 	const struct interface *interface = own_interface(root_now());
 	const struct target_bucket *bucket;
 	const struct service *service;
 	const struct target *target;
 	__u64 live = LOAD(root_now()->live);
 	__u32 chosen = SLOT_NONE;
+	struct cpu *cpu = own_cpu(packet.cpu_number);
 	int verdict;
 
-	packet.cpu = own_cpu(packet.cpu_number);
 	if (data + sizeof(struct ethhdr) > end)
 		return XDP_PASS;
 	if (!is_for_interface(interface, data))
-		return pass(packet.cpu, PASS_OTHER_MAC);
+		return pass(cpu, PASS_OTHER_MAC);
 	if (!parse_any(data, end, &packet))
-		return pass(packet.cpu, PASS_NOT_IPV4);
+		return pass(cpu, PASS_NOT_IPV4);
 
 	bucket = find_vip_bucket(live, packet.vip_be);
 	if (packet.fault == FAULT_FRAGMENT && find_vip(bucket, packet.vip_be))
@@ -82,13 +83,17 @@ __noinline int balance(struct xdp_md *ctx)
 		if (!target)
 			return verdict;
 	}
-	packet.target = target;
+	packet.ring_seed = target->ring_seed;
+	packet.hash_mask = target->hash_mask;
 	service = AT(services, target->service);
+	/* Two directors that are each other's backends would send it to and fro. */
+	if (service->flags & SERVICE_LOCAL && comes_from_backend(service, data))
+		return pass(cpu, PASS_FROM_PEER);
 	if (chosen == SLOT_NONE)
 		chosen = choose_backend(service, &packet);
 	if (packet.part == PART_FIRST && chosen != SLOT_NONE)
 		lead_later(&packet, chosen);
-	return forward(interface, service, &packet, chosen);
+	return forward(interface, service, data, &packet, chosen);
 }
 
 /* A plain frame of a tracked service. Not inlined: the hashed path shall keep its registers. */
@@ -96,12 +101,13 @@ static __noinline int balance_tracked(struct xdp_md *ctx, const struct interface
 				      const struct service *service, const struct target *target, __u64 cpu_number)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
-	struct packet packet = {.eth = data, .frame_bytes = end - data, .cpu_number = cpu_number, .target = target};
+	struct packet packet = {.frame_bytes = end - data, .cpu_number = cpu_number};
 	const struct plain_frame *frame = data;
 
-	packet.cpu = own_cpu(cpu_number);
 	if ((void *)(frame + 1) > end)
-		return drop(packet.cpu, DROP_TRUNCATED); /* never: it is plain */
+		return drop(own_cpu(cpu_number), DROP_TRUNCATED); /* never: it is plain */
+	packet.ring_seed = target->ring_seed;
+	packet.hash_mask = target->hash_mask;
 	packet.source_be = LOAD(frame->source_be);
 	packet.source_port_be = LOAD(frame->source_port_be);
 	packet.port_be = LOAD(frame->port_be);
@@ -110,7 +116,7 @@ static __noinline int balance_tracked(struct xdp_md *ctx, const struct interface
 	    send_back(interface, service, data, packet.frame_bytes, cpu_number, settled_backend(service, &packet),
 		      false))
 		return XDP_TX;
-	return forward(interface, service, &packet, backend_by_flow(service, &packet));
+	return forward(interface, service, data, &packet, choose_backend(service, &packet));
 }
 
 /*
@@ -144,9 +150,10 @@ int xlb(struct xdp_md *ctx)
 								     : pass(own_cpu(cpu_number), PASS_NOT_VIP);
 	}
 	service = AT(services, target->service);
-	if (service->flags & SERVICE_TRACKED)
-		return balance_tracked(ctx, interface, service, target, cpu_number);
-	slot = ring_slot(service, target, plain_source(frame));
+	if (service->flags & (SERVICE_TRACKED | SERVICE_LOCAL))
+		return service->flags & SERVICE_LOCAL ? balance(ctx)
+						      : balance_tracked(ctx, interface, service, target, cpu_number);
+	slot = ring_slot(service, plain_source(frame), target->hash_mask, target->ring_seed);
 	is_new = is_first(LOAD(frame->tcp_flags)) && !(service->flags & SERVICE_UDP);
 	/* A marked slot's number is no backend's. */
 	return send_back(interface, service, data, end - data, cpu_number, slot, is_new) ? XDP_TX : balance(ctx);

@@ -125,6 +125,7 @@ struct target_bucket {
 
 enum service_flag {
 	SERVICE_TRACKED = 1, /* the flow table names the backend (rr, wrr); else the ring does (mh, sh) */
+	SERVICE_LOCAL = 2,   /* this director is one of its backends */
 	SERVICE_UDP = 4,
 	SERVICE_MARKED = 8,            /* some slots of the ring are marked; the ring before them is at before_line */
 	SERVICE_BEFORE_HASH_PORT = 16, /* the hash of the ring before takes the source port in */
@@ -317,6 +318,7 @@ enum reason {
 	PASS_NO_SERVICE,   /* a VIP, but no service at this port */
 	PASS_NOT_BALANCED, /* a VIP, but neither TCP, UDP nor an error about one: ping, VRRP, ... */
 	PASS_LOCAL,        /* its backend is this director */
+	PASS_FROM_PEER,    /* another director has chosen this one as its backend */
 	TX_FORWARDED,
 	TX_REDIRECTED,     /* its backend is behind another interface */
 	DROP_MALFORMED,    /* for a VIP, with an IPv4 header that is cut off or contradicts itself */

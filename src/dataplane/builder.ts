@@ -302,7 +302,9 @@ const buildRing = (
   const input = ringInput(want, placed)
   const timeout = markTimeout(context.memory, want)
   const flags =
-    (isTracked(want) ? ServiceFlag.SERVICE_TRACKED : 0) | (want.protocol === 'udp' ? ServiceFlag.SERVICE_UDP : 0)
+    (isTracked(want) ? ServiceFlag.SERVICE_TRACKED : 0) |
+    (want.backends.some(({ path }) => path.kind === 'local') ? ServiceFlag.SERVICE_LOCAL : 0) |
+    (want.protocol === 'udp' ? ServiceFlag.SERVICE_UDP : 0)
   const same =
     have !== undefined &&
     sameInput(input, ringInput(have.want, have.backends)) &&

@@ -83,6 +83,50 @@ for (const scheduler of ['rr', 'wrr', 'mh', 'sh'] as const) {
   })
 }
 
+for (const scheduler of ['rr', 'mh'] as const) {
+  test.serial(
+    `${scheduler}: where this host is a backend, what another backend sends was chosen for this host`,
+    (t) => {
+      const balancer = open(t)
+      balancer.add(SERVICE, { scheduler }, { 1: { path: LOCAL }, 2: {}, 3: {} })
+      for (const peer of [2, 3]) {
+        for (let sourcePort = 1; sourcePort < 30; sourcePort++) {
+          const frame = tcpFrame({ sourceMac: backendMac(peer), sourcePort })
+          const sent = balancer.send(Buffer.from(frame))
+          t.deepEqual(sent.reasons, { PASS_FROM_PEER: 1 })
+          t.is(sent.verdict, VERDICT.PASS)
+          t.deepEqual(sent.frame, frame)
+        }
+      }
+      // A neighbour's MAC, one bit beside, is nobody's.
+      t.deepEqual(
+        Object.keys(balancer.send(tcpFrame({ sourceMac: backendMac(6) })).reasons).includes('PASS_FROM_PEER'),
+        false,
+      )
+      t.is(
+        balancer.counters(SERVICE, 1).packets +
+          balancer.counters(SERVICE, 2).packets +
+          balancer.counters(SERVICE, 3).packets,
+        1n,
+      )
+    },
+  )
+
+  test.serial(`${scheduler}: where it is none, a backend may be a client`, (t) => {
+    const balancer = open(t)
+    balancer.add(SERVICE, { scheduler }, 3)
+    t.is(balancer.send(tcpFrame({ sourceMac: backendMac(2) })).verdict, VERDICT.TX)
+  })
+}
+
+test.serial('a service of 4,000 backends knows the last of them as a peer', (t) => {
+  const balancer = new Balancer({ capacity: { backends: 8192 } })
+  t.teardown(() => balancer.close())
+  const all = Object.fromEntries(Array.from({ length: 4000 }, (_, i) => [i + 1, i === 0 ? { path: LOCAL } : {}]))
+  balancer.add(SERVICE, { scheduler: 'mh', ringSize: 65537 }, all)
+  t.deepEqual(balancer.send(tcpFrame({ sourceMac: backendMac(4000) })).reasons, { PASS_FROM_PEER: 1 })
+})
+
 test.serial('a change of MAC is followed with the next packet', (t) => {
   const balancer = open(t)
   balancer.add(SERVICE, { scheduler: 'rr' }, 1)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A balancer written from the rules alone (DESIGN.md "The packet's itinerary", bpf/xlb.h): it parses by itself, and keeps its
 // flows in a map of its own. No age passes, the flow table is never full and the bound on new flows never reached.
+import { formatMac } from '../../src/core/address.ts'
 import { effectiveWeight, isTracked, type Service } from '../../src/core/desired.ts'
 import { OWN_MAC } from './frames.ts'
 import type { ReasonName } from './plane.ts'
@@ -262,14 +263,18 @@ export class Reference {
     const service = this.services.get(name)
     if (service === undefined) return just('PASS_NO_SERVICE')
     const flags = protocol === 'tcp' ? (transport[13] ?? 0) : 0
-    const delivered = this.#deliver(service, {
-      source: address(ip, 12),
-      sourcePort: word(transport, 0),
-      syn: (flags & 0x12) === 0x02,
-      fin: (flags & 0x01) !== 0,
-      rst: (flags & 0x04) !== 0,
-      bytes: frame.length,
-    })
+    const delivered = this.#deliver(
+      service,
+      {
+        source: address(ip, 12),
+        sourcePort: word(transport, 0),
+        syn: (flags & 0x12) === 0x02,
+        fin: (flags & 0x01) !== 0,
+        rst: (flags & 0x04) !== 0,
+        bytes: frame.length,
+      },
+      frame,
+    )
     const life = service.lives.get(delivered.backend ?? -1)
     if ((word(ip, 6) & 0x2000) !== 0 && life !== undefined) this.#notes.set(datagram, { service: name, life })
     return delivered
@@ -287,14 +292,16 @@ export class Reference {
     const service = this.services.get(`${protocol}://${vip}:${word(ports, 0)}`)
     if (service === undefined) return just('PASS_NO_SERVICE')
     const flow = { source: address(quoted, 16), sourcePort: word(ports, 2), syn: false, fin: false, rst: false }
-    return this.#deliver(service, { ...flow, error: true, bytes: frame.length })
+    return this.#deliver(service, { ...flow, error: true, bytes: frame.length }, frame)
   }
 
   #later(frame: Buffer, ip: Buffer, prefix: string, datagram: string): Expected | undefined {
     const note = this.#notes.get(datagram)
     if (note !== undefined) {
       const service = this.services.get(note.service)
-      return service === undefined ? just('PASS_NO_SERVICE') : this.#hand(service, note.life, frame.length, false)
+      if (service === undefined) return just('PASS_NO_SERVICE')
+      if (this.#isFromPeer(service, frame)) return just('PASS_FROM_PEER')
+      return this.#hand(service, note.life, frame.length, false)
     }
     const vip = prefix.slice(6, -1)
     const services = [...this.services].filter(([, { want }]) => want.vip === vip)
@@ -303,10 +310,21 @@ export class Reference {
     if (isTracked(only[1].want) || only[1].want.hash !== 'source') return just('DROP_FRAGMENT')
     if (!only[1].goesBySource) return undefined
     const packet = { source: address(ip, 12), sourcePort: 0, syn: false, fin: false, rst: false, bytes: frame.length }
-    return this.#deliver(only[1], packet)
+    return this.#deliver(only[1], packet, frame)
   }
 
-  #deliver(service: ReferenceService, packet: Packet): Expected {
+  /** Where this host is a backend too, what comes from another one was sent here by that one, as a director. */
+  #isFromPeer({ want }: ReferenceService, frame: Buffer): boolean {
+    const source = frame.subarray(6, 12).toString('hex')
+    const paths = want.backends.map(({ path }) => path)
+    return (
+      paths.some(({ kind }) => kind === 'local') &&
+      paths.some((path) => path.kind === 'link' && formatMac(path.mac).replaceAll(':', '') === source)
+    )
+  }
+
+  #deliver(service: ReferenceService, packet: Packet, frame: Buffer): Expected {
+    if (this.#isFromPeer(service, frame)) return just('PASS_FROM_PEER')
     const { number, inserted } = service.choose(packet)
     const life = service.lives.get(number ?? -1)
     return life === undefined

@@ -22,7 +22,7 @@ import {
   tcp,
   udp,
 } from './frames.ts'
-import { type BackendSpec, backendAddress, LOCAL, linkPath, UNRESOLVED, withBackend } from './plane.ts'
+import { type BackendSpec, backendAddress, backendMac, LOCAL, linkPath, UNRESOLVED, withBackend } from './plane.ts'
 import type { Random } from './random.ts'
 
 const VIPS = ['192.0.2.10', '192.0.2.11', '198.18.7.9', '0.0.0.0', '192.0.2.12'] as const
@@ -91,6 +91,7 @@ const errorFrame = (random: Random, fields: FrameFields, overUdp: boolean): Buff
 export const randomFrame = (random: Random): Buffer => {
   const fields: FrameFields = {
     tags: tags(random),
+    ...(random.once(6) ? { sourceMac: backendMac(1 + random.below(BACKENDS)) } : {}),
     source: `10.0.${random.below(2)}.${random.below(24)}`,
     sourcePort: 1024 + random.below(24),
     vip: random.pick(random.once(6) ? VIPS : VIPS.slice(0, 3)),
