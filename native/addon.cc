@@ -39,6 +39,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports)
 	exports.Set("createMap", Napi::Function::New<BpfMap::create>(env, "createMap"));
 	exports.Set("openMap", Napi::Function::New<BpfMap::open>(env, "openMap"));
 	exports.Set("openProgram", Napi::Function::New<BpfProgram::open>(env, "openProgram"));
+	exports.Set("openProgramById", Napi::Function::New<BpfProgram::open_by_id>(env, "openProgramById"));
 	exports.Set("openLink", Napi::Function::New<BpfLink::open>(env, "openLink"));
 	exports.Set("attachXdp", Napi::Function::New<BpfLink::attach_xdp>(env, "attachXdp"));
 	exports.Set("programInfo", Napi::Function::New<BpfProgram::info_by_id>(env, "programInfo"));

@@ -37,6 +37,7 @@ Napi::Object to_object(Napi::Env env, const bpf_prog_info &info)
 	result.Set("id", info.id);
 	result.Set("name", std::string(info.name, strnlen(info.name, sizeof(info.name))));
 	result.Set("tag", tag);
+	result.Set("loadedNs", Napi::BigInt::New(env, uint64_t{info.load_time}));
 	result.Set("jitedBytes", info.jited_prog_len);
 	result.Set("runCount", Napi::BigInt::New(env, uint64_t{info.run_cnt}));
 	result.Set("runTimeNs", Napi::BigInt::New(env, uint64_t{info.run_time_ns}));
@@ -91,12 +92,14 @@ std::vector<uint8_t> bytes_of(const Napi::Object &options, const char *name)
 
 void BpfProgram::define(Napi::Env env)
 {
-	State::of(env).program = Napi::Persistent(DefineClass(env, class_name,
-							      {
-								  InstanceMethod<&BpfProgram::run>("run"),
-								  InstanceMethod<&BpfProgram::pin>("pin"),
-								  InstanceMethod<&BpfProgram::close>("close"),
-							      }));
+	State::of(env).program =
+	    Napi::Persistent(DefineClass(env, class_name,
+					 {
+					     InstanceMethod<&BpfProgram::run>("run"),
+					     InstanceMethod<&BpfProgram::instructions>("instructions"),
+					     InstanceMethod<&BpfProgram::pin>("pin"),
+					     InstanceMethod<&BpfProgram::close>("close"),
+					 }));
 	define_getter<BpfProgram, &BpfProgram::info>(State::of(env).program, "info");
 }
 
@@ -118,6 +121,15 @@ Napi::Value BpfProgram::info_by_id(const Napi::CallbackInfo &info)
 	return to_object(info.Env(), info_of(info.Env(), fd.get(), std::to_string(id)));
 }
 
+Napi::Value BpfProgram::open_by_id(const Napi::CallbackInfo &info)
+{
+	uint32_t id = uint32_argument(info, 0, "id");
+	Descriptor fd(bpf_prog_get_fd_by_id(id));
+	if (fd.get() < 0)
+		fail(info.Env(), errno, "bpf_prog_get_fd_by_id", std::to_string(id));
+	return make_handle(State::of(info.Env()).program, std::move(fd), std::to_string(id));
+}
+
 BpfProgram::BpfProgram(const Napi::CallbackInfo &info)
     : Napi::ObjectWrap<BpfProgram>(info), handle_(info, &Counters::programs)
 {
@@ -128,6 +140,24 @@ BpfProgram::BpfProgram(const Napi::CallbackInfo &info)
 Napi::Value BpfProgram::info(const Napi::CallbackInfo &info)
 {
 	return to_object(info.Env(), info_of(info.Env(), handle_.fd(info.Env(), "info"), handle_.name));
+}
+
+Napi::Value BpfProgram::instructions(const Napi::CallbackInfo &info)
+{
+	constexpr const char *call = "bpf_obj_get_info_by_fd";
+	Napi::Env env = info.Env();
+	int fd = handle_.fd(env, call);
+	std::vector<uint8_t> bytes(info_of(env, fd, handle_.name).xlated_prog_len);
+	bpf_prog_info wanted{};
+	uint32_t length = sizeof(wanted);
+	wanted.xlated_prog_insns = reinterpret_cast<uintptr_t>(bytes.data());
+	wanted.xlated_prog_len = static_cast<uint32_t>(bytes.size());
+	if (bpf_obj_get_info_by_fd(fd, &wanted, &length) < 0)
+		fail(env, errno, call, handle_.name);
+	// The kernel shows none to those who may not see them: then it has set the length, or the address, to 0.
+	if (bytes.empty() || wanted.xlated_prog_len != bytes.size() || !wanted.xlated_prog_insns)
+		fail(env, EPERM, call, handle_.name, "the kernel does not show its instructions");
+	return Napi::Buffer<uint8_t>::Copy(env, bytes.data(), bytes.size());
 }
 
 Napi::Value BpfProgram::run(const Napi::CallbackInfo &info)

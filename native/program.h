@@ -15,6 +15,8 @@ class BpfProgram : public Napi::ObjectWrap<BpfProgram>
 	static Napi::Value open(const Napi::CallbackInfo &info);
 	/** programInfo(id). */
 	static Napi::Value info_by_id(const Napi::CallbackInfo &info);
+	/** openProgramById(id). */
+	static Napi::Value open_by_id(const Napi::CallbackInfo &info);
 
 	explicit BpfProgram(const Napi::CallbackInfo &info);
 	int fd(Napi::Env env, const char *call) const
@@ -24,6 +26,7 @@ class BpfProgram : public Napi::ObjectWrap<BpfProgram>
 
       private:
 	Napi::Value info(const Napi::CallbackInfo &info);
+	Napi::Value instructions(const Napi::CallbackInfo &info);
 	Napi::Value run(const Napi::CallbackInfo &info);
 	void pin(const Napi::CallbackInfo &info);
 	void close(const Napi::CallbackInfo &info);

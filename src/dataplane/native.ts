@@ -64,8 +64,10 @@ export interface BpfMap {
 export interface ProgramInfo {
   id: number
   name: string
-  /** Hex digest of the instructions. */
+  /** Hex digest of the instructions as they were loaded, without maps and what of a map they read: see instructions(). */
   tag: string
+  /** When it was loaded, in nanoseconds since boot (CLOCK_BOOTTIME). */
+  loadedNs: bigint
   jitedBytes: number
   runCount: bigint
   runTimeNs: bigint
@@ -96,6 +98,11 @@ export interface RunResult {
 /** A loaded BPF program held by file descriptor. */
 export interface BpfProgram {
   readonly info: ProgramInfo
+  /**
+   * The instructions as the verifier left them, subprograms included. Two programs of one boot are the same where these are:
+   * they tell what tags leave out, which maps they read (by id) and where.
+   */
+  instructions(): Buffer
   /** BPF_PROG_TEST_RUN. */
   run(options: RunOptions): RunResult
   pin(path: string): void
@@ -257,6 +264,8 @@ export interface Native {
   /** BPF_MAP_CREATE. `name` has at most 15 characters; type and flags are enum bpf_map_type and BPF_F_* of linux/bpf.h. */
   createMap(name: string, type: number, keySize: number, valueSize: number, maxEntries: number, flags: number): BpfMap
   openProgram(path: string): BpfProgram
+  /** BPF_PROG_GET_FD_BY_ID. Throws ENOENT where no program has this id, EPERM without CAP_SYS_ADMIN. */
+  openProgramById(id: number): BpfProgram
   openLink(path: string): BpfLink
   /** BPF_LINK_CREATE for XDP. Throws EBUSY where another program is attached, EOPNOTSUPP where the driver has no native XDP. */
   attachXdp(program: BpfProgram, ifindex: number, mode: 'native' | 'generic'): BpfLink

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { execFileSync, spawnSync } from 'node:child_process'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { uptime } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
@@ -372,6 +373,33 @@ test('a program is found by its id, and an unknown id finds none', (t) => {
   t.regex(program.info.tag, /^[0-9a-f]{16}$/)
   t.true(program.info.jitedBytes > 0)
   t.is(native.programInfo(0x7fffffff), undefined)
+  const same = native.openProgramById(program.info.id)
+  t.teardown(() => same.close())
+  t.deepEqual(same.info, program.info)
+  t.is(failureOf(t, () => native.openProgramById(0x7fffffff)).code, 'ENOENT')
+  const ageSeconds = uptime() - Number(program.info.loadedNs) / 1e9
+  t.true(ageSeconds > -1 && ageSeconds < 60, `loaded ${ageSeconds} s ago`)
+})
+
+test('one program loaded twice has the same tag and instructions; another placeholder, or another map, is seen', (t) => {
+  const load = (small: bigint) => {
+    const object = openFixture(t)
+    object.fillPlaceholder(PLACEHOLDER.small, small)
+    object.load()
+    return object
+  }
+  const [one, same, other] = [load(7n), load(7n), load(8n)]
+  const [filled, again, changed] = [one, same, other].map((object) => object.program('placeholders'))
+  t.is((filled?.instructions().length ?? 1) % 8, 0)
+  t.deepEqual([again?.info.tag, again?.instructions()], [filled?.info.tag, filled?.instructions()])
+  t.not(changed?.info.tag, filled?.info.tag)
+  t.notDeepEqual(changed?.instructions(), filled?.instructions())
+  // Each object has made maps of its own: the tag leaves them out, the instructions name them.
+  const [answer, elsewhere] = [one.program('answer'), same.program('answer')]
+  t.is(elsewhere.info.tag, answer.info.tag)
+  t.notDeepEqual(elsewhere.instructions(), answer.instructions())
+  answer.close()
+  t.is(failureOf(t, () => answer.instructions()).code, 'EBADF')
 })
 
 for (const mode of ['native', 'generic'] as const) {
