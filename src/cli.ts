@@ -75,6 +75,12 @@ verb(program, 'detach', 'take the program off an interface; with the last one, s
     (await import('./commands/attach.ts')).runDetach(name, optionsOf(command)),
   )
 
+verb(program, 'upgrade', "replace the program of every attached interface by this build's, without a gap")
+  .option('--check', 'say what would be replaced, and change nothing')
+  .action(async (_: unknown, command: Command) =>
+    (await import('./commands/upgrade.ts')).runUpgrade(optionsOf(command)),
+  )
+
 const service = program.command('service').description('add, set or remove a service, such as tcp://192.0.2.10:80')
 serviceOptions(verb(service, 'add', 'add a service'))
   .argument('<service>')

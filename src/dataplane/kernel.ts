@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The data plane in the kernel: maps as memory.
 import { Refusal } from '../core/refusal.ts'
-import { Clock, Contract, Root } from './layout.gen.ts'
+import { MIGRATE, versionFault } from './contract.ts'
+import { Clock, Root } from './layout.gen.ts'
 import { MAPPED, type MappedName, type PlaneMemory } from './memory.ts'
 import type { BpfMap, BpfObject, BpfProgram, Native } from './native.ts'
 
@@ -45,12 +46,8 @@ export class KernelPlane implements PlaneMemory {
     this.#native = native
     this.#source = source
     const { contract } = Root.read(new DataView(this.buffer('root')), 0)
-    if (contract !== Contract.CONTRACT_VERSION) {
-      throw new Refusal(
-        `what is pinned speaks version ${contract} of the map layouts, this xlb version ${Contract.CONTRACT_VERSION}`,
-        'use the xlb that attached it to save and detach, then attach and restore with this one',
-      )
-    }
+    const fault = versionFault(contract)
+    if (fault !== undefined) throw new Refusal(fault, MIGRATE)
   }
 
   map(name: string): BpfMap {
@@ -65,7 +62,12 @@ export class KernelPlane implements PlaneMemory {
     const known = this.#buffers.get(name)
     if (known !== undefined) return known
     const map = this.map(name)
-    if (map.info.valueSize % MAPPED[name] !== 0) throw new Error(`map ${name}: value size ${map.info.valueSize}`)
+    if (map.info.valueSize % MAPPED[name] !== 0) {
+      throw new Refusal(
+        `table ${name}: has ${map.info.valueSize} octets, no whole elements of ${MAPPED[name]}`,
+        MIGRATE,
+      )
+    }
     const buffer = map.mmap()
     this.#buffers.set(name, buffer)
     return buffer

@@ -40,6 +40,8 @@ export const pathsOf = (name: string): InstancePaths => ({
 
 export const mapPin = (pins: string, map: string): string => join(pins, 'maps', map)
 export const clockPin = (pins: string): string => join(pins, 'programs', 'clock')
+/** Where another clock program waits until it takes that place. */
+export const nextClockPin = (pins: string): string => `${clockPin(pins)}~next`
 /** bpffs refuses dots in names and interfaces have them: links are named by ifindex. */
 export const linkPin = (pins: string, ifindex: number): string => join(pins, 'links', String(ifindex))
 

@@ -2,6 +2,7 @@
 // Loading: fresh maps for a capacity, and a copy of the program over them, with its constants.
 import { fileURLToPath } from 'node:url'
 import { Refusal } from '../core/refusal.ts'
+import { BPF_F_MMAPABLE, BPF_MAP_TYPE_ARRAY } from '../dataplane/contract.ts'
 import {
   BackendFlag,
   BackendWord,
@@ -77,9 +78,6 @@ export const checkCapacity = (capacity: Capacity, cpus: number): Capacity => {
   }
   return capacity
 }
-
-const BPF_MAP_TYPE_ARRAY = 2
-const BPF_F_MMAPABLE = 1024
 
 /** Fresh maps for a capacity: each table is the one value of an ARRAY (bpf/maps.h says why). */
 export const makeMaps = (native: Native, capacity: Capacity): Map<MappedName, BpfMap> => {

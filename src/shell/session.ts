@@ -29,7 +29,7 @@ export interface Session {
   live: LiveState
 }
 
-const notAttached = (paths: InstancePaths): Refusal => {
+export const notAttached = (paths: InstancePaths): Refusal => {
   const others = attachedInstances()
   const instance = paths.name === 'default' ? '' : ` (instance ${paths.name})`
   return new Refusal(

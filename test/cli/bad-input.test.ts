@@ -205,7 +205,15 @@ for (const wrong of BAD_FILES) {
 }
 
 labTest('every verb of an instance that is not attached fails with 1, and names those that are', async (t) => {
-  const verbs = [['list'], ['save'], ['clear'], ['service', 'add', WEB], ['backend', 'rm', WEB, '10.89.0.21']]
+  const verbs = [
+    ['list'],
+    ['save'],
+    ['clear'],
+    ['upgrade'],
+    ['upgrade', '--check'],
+    ['service', 'add', WEB],
+    ['backend', 'rm', WEB, '10.89.0.21'],
+  ]
   for (const verb of verbs) {
     const argv = [process.execPath, CLI, '--instance', `${lab.prefix}-none`, ...verb]
     const { code, stdout, stderr } = await lab.run('director', argv)
@@ -238,7 +246,14 @@ labTest('without root every verb fails with 1 and says so', async (t) => {
   // Nobody, but one who may read xlb's own files wherever this tree lies.
   const reads = ['--inh-caps=+dac_read_search', '--ambient-caps=+dac_read_search']
   const user = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', ...reads]
-  for (const verb of [['list'], ['attach', 'eth0'], ['clear'], ['detach', '--all'], ['service', 'rm', WEB]]) {
+  for (const verb of [
+    ['list'],
+    ['attach', 'eth0'],
+    ['clear'],
+    ['detach', '--all'],
+    ['service', 'rm', WEB],
+    ['upgrade'],
+  ]) {
     const argv = [...user, process.execPath, CLI, '--instance', lab.prefix, ...verb]
     const { code, stdout, stderr } = await lab.run('director', argv)
     t.is(code, 1, verb.join(' '))
@@ -256,12 +271,19 @@ labTest('pins of another contract version fail with 1, both versions named, and 
   t.teardown(() => plane.close())
   try {
     root.setUint32(Root.offset.contract, ours + 41, true)
-    for (const verb of [['list'], ['clear'], ['service', 'rm', WEB], ['attach', 'eth0'], ['detach', '--all']]) {
+    for (const verb of [
+      ['list'],
+      ['clear'],
+      ['service', 'rm', WEB],
+      ['attach', 'eth0'],
+      ['detach', '--all'],
+      ['upgrade'],
+    ]) {
       const { code, stdout, stderr } = await lab.xlb(verb)
       t.is(code, 1, verb.join(' '))
       t.is(stdout, '')
       t.regex(stderr, new RegExp(`version ${ours + 41} of the map layouts, this xlb version ${ours}\\n`))
-      t.regex(stderr, /use the xlb that attached it/)
+      t.regex(stderr, /with the xlb that attached it: xlb save -o FILE/)
     }
   } finally {
     root.setUint32(Root.offset.contract, ours, true)

@@ -110,6 +110,8 @@ export const BAD_WORDS: readonly Wrong[] = [
     "--flows 'many'",
     'is not a whole number',
   ),
+  wrongUse('upgrade with an interface', ['upgrade', 'eth0'], 'too many arguments'),
+  wrongUse('upgrade with an unknown option', ['upgrade', '--force'], "unknown option '--force'", 'xlb --help'),
   wrongUse('list of a bad service', ['list', 'tcp://10.89.0.100'], 'has no port'),
   wrongUse('list with --stats and --rate', ['list', '--stats', '--rate'], '--stats and --rate exclude each other'),
   wrongUse('an instance with a slash', ['list', '--instance', 'a/b'], "instance 'a/b'", '1 to 64'),
