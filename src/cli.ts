@@ -3,6 +3,7 @@
 // The command line. Each verb's code is loaded when the verb is called: most of a command's time is Node's own start.
 import { Command, CommanderError } from 'commander'
 import { type GlobalOptions, oneOf, reportError, seedNumber, wholeNumber } from './commands/context.ts'
+import { CONNECTION_STATES } from './core/connection-states.ts'
 import { FORWARDS, HASH_INPUTS, SCHEDULERS } from './core/desired.ts'
 import { Refusal } from './core/refusal.ts'
 
@@ -126,6 +127,26 @@ verb(program, 'list', 'show interfaces, services and backends')
   .option('--rate', 'the same, per second')
   .action(async (text: string | undefined, _: unknown, command: Command) =>
     (await import('./commands/list.ts')).runList(text, optionsOf(command)),
+  )
+
+verb(program, 'connections', 'list the flow table: connections of tracked services')
+  .argument('[service]')
+  .option('--backend <address>', 'of this backend alone')
+  .option('--source <address[/prefix][:port]>', 'of these clients alone')
+  .option('--state <state>', CONNECTION_STATES.join(', '), oneOf('--state', CONNECTION_STATES))
+  .option('--format <format>', 'ipvsadm: as ipvsadm -Lcn prints it', oneOf('--format', ['ipvsadm']))
+  .action(async (text: string | undefined, _: unknown, command: Command) =>
+    (await import('./commands/connections.ts')).runConnections(text, optionsOf(command)),
+  )
+
+verb(program, 'trace', 'explain what would become of a packet, and change nothing')
+  .argument('<protocol>', 'tcp or udp')
+  .argument('<source:port>', 'where it comes from, such as 198.51.100.7:40000')
+  .argument('<vip:port>', 'where it goes to, such as 192.0.2.10:80')
+  .option('--syn', 'TCP: it opens a connection (default: it belongs to one)')
+  .option('--interface <name>', 'where it comes in (default: the first that is attached)')
+  .action(async (protocol: string, source: string, destination: string, _: unknown, command: Command) =>
+    (await import('./commands/trace.ts')).runTrace(protocol, source, destination, optionsOf(command)),
   )
 
 verb(program, 'save', 'write services and backends as a file that restore reads')

@@ -5,7 +5,8 @@
 export const grouped = (value: number | bigint): string => value.toString().replace(/\B(?=(\d{3})+(?!\d))/g, ',')
 
 /** `1 service`, `2 services`. */
-export const plural = (count: number, noun: string): string => `${grouped(count)} ${noun}${count === 1 ? '' : 's'}`
+export const plural = (count: number, noun: string, nouns = `${noun}s`): string =>
+  `${grouped(count)} ${count === 1 ? noun : nouns}`
 
 /** Seconds as the largest unit that says enough: 12 s, 3 min, 5 h, 2 d. */
 export const duration = (seconds: number): string => {

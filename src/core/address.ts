@@ -128,6 +128,56 @@ export const parseBackend = (text: string, servicePort: number): BackendAddress 
   return { address, port: given }
 }
 
+/** A place that packets come from or go to. `address` is a 32-bit number, most significant octet first. */
+export interface Endpoint {
+  address: number
+  port: number
+}
+
+/** `198.51.100.7:40000`: of any IPv4 address. @throws Refusal with what is wrong; `where` names the place. */
+export const parseEndpoint = (where: string, text: string): Endpoint => {
+  const parts = /^([^:]*):([^:]*)$/.exec(text)
+  const address = parseIpv4(parts?.[1] ?? '')
+  if (parts === null || address === undefined) {
+    throw new Refusal(`${where} '${text}': is not of the form ADDRESS:PORT`, 'write 198.51.100.7:40000', usage)
+  }
+  return { address, port: port(`${where} '${text}'`, parts[2] ?? '') }
+}
+
+export const formatEndpoint = ({ address, port }: Endpoint): string => `${formatIpv4(address)}:${port}`
+
+/** Sources that are alike in some bits. `address` and `mask` are 32-bit numbers, most significant octet first. */
+export interface SourceRange {
+  address: number
+  mask: number
+  /** Undefined: any. */
+  port: number | undefined
+}
+
+/** `198.51.100.7`, `198.51.100.0/24`, `198.51.100.7:40000`, `198.51.100.0/24:40000`. @throws Refusal with what is wrong. */
+export const parseSource = (text: string): SourceRange => {
+  const where = `source '${text}'`
+  const parts = /^([^/:]*)(?:\/([^/:]*))?(?::([^:]*))?$/.exec(text)
+  const address = parseIpv4(parts?.[1] ?? '')
+  if (parts === null || address === undefined) {
+    throw new Refusal(
+      `${where}: is not of the form ADDRESS[/PREFIX][:PORT]`,
+      'write 198.51.100.7, 198.51.100.0/24 or 198.51.100.7:40000',
+      usage,
+    )
+  }
+  const bits = parts[2] ?? '32'
+  if (!/^[0-9]{1,2}$/.test(bits) || Number(bits) > 32) {
+    throw new Refusal(`${where}: '${bits}' is no prefix length`, 'choose 0 to 32', usage)
+  }
+  const mask = Number(bits) === 0 ? 0 : (-1 << (32 - Number(bits))) >>> 0
+  return {
+    address: (address & mask) >>> 0,
+    mask,
+    port: parts[3] === undefined ? undefined : port(where, parts[3]),
+  }
+}
+
 export const formatService = (service: ServiceAddress): string => `${service.protocol}://${service.vip}:${service.port}`
 
 /** `02:00:00:00:00:01` as a 48-bit number whose lowest octet is the first one, as struct backend holds it. */

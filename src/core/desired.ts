@@ -78,7 +78,7 @@ const checked = (state: DesiredState, service: Service): DesiredState => {
   return withService(state, service)
 }
 
-const existing = (state: DesiredState, address: ServiceAddress): Service => {
+export const existing = (state: DesiredState, address: ServiceAddress): Service => {
   const service = state.get(formatService(address))
   if (service === undefined) {
     throw new Refusal(
@@ -223,7 +223,7 @@ export const setBackend = (
   return checked(state, { ...service, backends })
 }
 
-const existingBackend = (service: Service, address: BackendAddress): Backend => {
+export const existingBackend = (service: Service, address: BackendAddress): Backend => {
   const backend = service.backends.find((each) => each.address === address.address)
   if (backend === undefined) {
     throw new Refusal(

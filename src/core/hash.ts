@@ -62,6 +62,19 @@ export function hashMixHigh(low: number, high: number, seedLow: number, seedHigh
 }
 
 /**
+ * The lower 32 bits of hashMix, likewise: flow entries have the lowest 20 as their check.
+ *
+ * @returns unsigned 32 bits
+ */
+export function hashMixLow(low: number, high: number, seedLow: number, seedHigh: number): number {
+  const sumLow = (low >>> 0) + (seedLow >>> 0)
+  const carry = sumLow >= TWO_TO_32 ? 1 : 0
+  const sumHigh = (high + (seedHigh | 0) + carry) | 0
+  const firstHigh = multiplyHigh(sumLow | 0, sumHigh, seedLow, seedHigh)
+  return Math.imul(Math.imul(sumLow | 0, seedLow) ^ firstHigh, MULTIPLIER_LOW) >>> 0
+}
+
+/**
  * hashSlot for a hash of which only the upper half is known.
  *
  * @param high32 unsigned 32 bits

@@ -86,6 +86,30 @@ const BAD_WORLD: readonly Wrong[] = [
     says: [`${UNKNOWN} does not exist`, 'xlb list'],
   },
   {
+    what: 'connections of an unknown service',
+    argv: ['connections', UNKNOWN],
+    code: 1,
+    says: [`${UNKNOWN} does not exist`, 'xlb list'],
+  },
+  {
+    what: "connections of a backend that is another service's",
+    argv: ['connections', WEB, '--backend', '10.89.0.22'],
+    code: 1,
+    says: [`backend 10.89.0.22 of ${WEB} does not exist`, '10.89.0.21'],
+  },
+  {
+    what: 'connections of a backend that no service has',
+    argv: ['connections', '--backend', '10.89.0.99'],
+    code: 1,
+    says: ['backend 10.89.0.99 does not exist in any service', 'xlb list'],
+  },
+  {
+    what: 'trace at an interface that is not attached',
+    argv: ['trace', 'tcp', '10.89.0.1:40000', '10.89.0.100:80', '--interface', 'eth9'],
+    code: 1,
+    says: ['not attached to eth9', 'eth0'],
+  },
+  {
     what: 'a VIP as a backend',
     argv: ['backend', 'set', WEB, '10.89.0.100'],
     code: 1,

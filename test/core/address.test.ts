@@ -3,13 +3,16 @@ import assert from 'node:assert/strict'
 import test from 'ava'
 import fc from 'fast-check'
 import {
+  formatEndpoint,
   formatIpv4,
   formatMac,
   formatService,
   parseBackend,
+  parseEndpoint,
   parseIpv4,
   parseMac,
   parseService,
+  parseSource,
   swap16,
   swap32,
 } from '../../src/core/address.ts'
@@ -150,6 +153,62 @@ for (const [text, what, mend] of BAD_BACKENDS) {
     t.regex(refused?.message ?? '', what)
     t.true(refused?.message.startsWith(`backend '${text}'`), 'names where')
     t.regex(refused?.mend ?? '', mend)
+    t.true(refused?.usage)
+  })
+}
+
+test('an endpoint is read back from what was written of it', (t) => {
+  fc.assert(
+    fc.property(word, port, (address, number) => {
+      const endpoint = { address, port: number }
+      assert.deepEqual(parseEndpoint('source', formatEndpoint(endpoint)), endpoint)
+    }),
+  )
+  t.pass()
+})
+
+for (const [text, what] of [
+  ['', /is not of the form ADDRESS:PORT/],
+  ['198.51.100.7', /is not of the form ADDRESS:PORT/],
+  ['198.51.100.300:80', /is not of the form ADDRESS:PORT/],
+  ['198.51.100.7:80:80', /is not of the form ADDRESS:PORT/],
+  ['198.51.100.7:0', /port 0 is reserved/],
+  ['198.51.100.7:65536', /port 65536 exceeds 65535/],
+  ['198.51.100.7:http', /'http' is not a port number/],
+] as const) {
+  test(`endpoint '${text}' is refused`, (t) => {
+    const refused = refusal(() => parseEndpoint('source', text))
+    t.regex(refused?.message ?? '', what)
+    t.true(refused?.message.startsWith(`source '${text}'`), 'names where')
+    t.true(refused?.usage)
+  })
+}
+
+test('a range of sources is an address, the bits of it that count, and perhaps a port', (t) => {
+  const any = undefined
+  t.deepEqual(parseSource('198.51.100.7'), { address: 0xc6336407, mask: 0xffffffff, port: any })
+  t.deepEqual(parseSource('198.51.100.7/24'), { address: 0xc6336400, mask: 0xffffff00, port: any })
+  t.deepEqual(parseSource('198.51.100.7/1'), { address: 0x80000000, mask: 0x80000000, port: any })
+  t.deepEqual(parseSource('198.51.100.7/0'), { address: 0, mask: 0, port: any })
+  t.deepEqual(parseSource('198.51.100.7/32:40000'), { address: 0xc6336407, mask: 0xffffffff, port: 40000 })
+  t.deepEqual(parseSource('198.51.100.7:40000'), { address: 0xc6336407, mask: 0xffffffff, port: 40000 })
+})
+
+for (const [text, what] of [
+  ['', /is not of the form ADDRESS\[\/PREFIX\]\[:PORT\]/],
+  ['client', /is not of the form/],
+  ['198.51.100/24', /is not of the form/],
+  ['2001:db8::1', /is not of the form/],
+  ['198.51.100.0/33', /'33' is no prefix length/],
+  ['198.51.100.0/', /'' is no prefix length/],
+  ['198.51.100.0/-1', /'-1' is no prefix length/],
+  ['198.51.100.7:', /'' is not a port number/],
+  ['198.51.100.7:70000', /port 70000 exceeds 65535/],
+] as const) {
+  test(`source '${text}' is refused`, (t) => {
+    const refused = refusal(() => parseSource(text))
+    t.regex(refused?.message ?? '', what)
+    t.true(refused?.message.startsWith(`source '${text}'`), 'names where')
     t.true(refused?.usage)
   })
 }

@@ -1,7 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 import test from 'ava'
 import fc from 'fast-check'
-import { expandSeed, hashMix, hashMixHigh, hashSlot, multiplyHigh, slotOfHigh } from '../../src/core/hash.ts'
+import {
+  expandSeed,
+  hashMix,
+  hashMixHigh,
+  hashMixLow,
+  hashSlot,
+  multiplyHigh,
+  slotOfHigh,
+} from '../../src/core/hash.ts'
 
 const word = fc.bigInt({ min: 0n, max: 2n ** 64n - 1n })
 const low = (value: bigint) => Number(BigInt.asUintN(32, value))
@@ -35,6 +43,18 @@ test('hashMixHigh is the upper half of hashMix for every word and seed', (t) => 
   )
   for (const [value, seed, mixed] of VECTORS) {
     t.is(hashMixHigh(low(value), high(value), low(seed), high(seed)), high(mixed))
+  }
+})
+
+test('hashMixLow is the lower half of hashMix for every word and seed', (t) => {
+  fc.assert(
+    fc.property(word, word, (value, seed) => {
+      return hashMixLow(low(value), high(value), low(seed), high(seed)) === low(hashMix(value, seed))
+    }),
+    { numRuns: 5000 },
+  )
+  for (const [value, seed, mixed] of VECTORS) {
+    t.is(hashMixLow(low(value) | 0, high(value) | 0, low(seed) | 0, high(seed) | 0), low(mixed))
   }
 })
 

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+import {
+  formatService,
+  parseBackend,
+  parseIpv4,
+  parseService,
+  parseSource,
+  type ServiceAddress,
+} from '../core/address.ts'
+import { type ConnectionState, IPVS_STATES } from '../core/connection-states.ts'
+import { existing, existingBackend } from '../core/desired.ts'
+import { Refusal } from '../core/refusal.ts'
+import { type Connection, Connections, type Wanted } from '../dataplane/connections.ts'
+import { ServiceFlag } from '../dataplane/layout.gen.ts'
+import { scanBackends } from '../dataplane/reader.ts'
+import { type Session, withSession } from '../shell/session.ts'
+import { type Context, type GlobalOptions, makeContext } from './context.ts'
+import { printAll } from './output.ts'
+import { plural } from './text.ts'
+
+export interface ConnectionsOptions extends GlobalOptions {
+  backend?: string
+  source?: string
+  state?: ConnectionState
+  format?: 'ipvsadm'
+}
+
+/** Minutes and seconds, as ipvsadm has it: 14:59. */
+const expiry = (seconds: number): string => {
+  const minutes = Math.floor(seconds / 60)
+  const rest = Math.floor(seconds) % 60
+  return `${minutes < 10 ? '0' : ''}${minutes}:${rest < 10 ? '0' : ''}${rest}`
+}
+
+const SPACES = Array.from({ length: 32 }, (_, count) => ' '.repeat(count))
+
+/** String.padEnd, at a fraction of its cost: there may be millions of rows. */
+const padded = (text: string, width: number): string => text + (SPACES[width - text.length] ?? '')
+
+/** One line; addresses are padded to a width. */
+const row = (
+  [protocol, expire, state, source, virtual, destination]: readonly [string, string, string, string, string, string],
+  addressWidth: number,
+): string => {
+  const start = `${padded(protocol, 3)} ${padded(expire, 6)} ${padded(state, 11)} `
+  return `${start}${padded(source, addressWidth)} ${padded(virtual, addressWidth)} ${destination}\n`
+}
+
+/** As wide as the longest: 255.255.255.255:65535. */
+const ADDRESS_WIDTH = 21
+const HEADINGS = ['pro', 'expire', 'state', 'source', 'virtual', 'destination'] as const
+
+function* forPeople(connections: Iterable<Connection>): Generator<string> {
+  yield row(HEADINGS, ADDRESS_WIDTH)
+  for (const { protocol, secondsLeft, state, source, virtual, destination } of connections) {
+    yield row([protocol, expiry(secondsLeft), state, source, virtual, destination], ADDRESS_WIDTH)
+  }
+}
+
+/** ipvsadm.c, list_conn and print_conn: "%-3s %-6s %-11s %-18s %-18s %s". */
+function* asIpvsadm(connections: Iterable<Connection>): Generator<string> {
+  yield 'IPVS connection entries\npro expire state       source             virtual            destination\n'
+  for (const { protocol, secondsLeft, state, source, virtual, destination } of connections) {
+    yield row([protocol.toUpperCase(), expiry(secondsLeft), IPVS_STATES[state], source, virtual, destination], 18)
+  }
+}
+
+/** One document, a connection a line. */
+function* asJson(instance: string, connections: Connections): Generator<string> {
+  yield `{\n  "instance": ${JSON.stringify(instance)},\n  "connections": [`
+  let separator = '\n'
+  for (const { protocol, secondsLeft, state, source, virtual, destination } of connections) {
+    const expires = Math.round(secondsLeft * 1000) / 1000
+    // Texts of known characters: nothing needs escaping, and JSON.stringify would take most of the command's time.
+    yield `${separator}    {"protocol":"${protocol}","expiresInSeconds":${expires},"state":"${state}","source":"${source}","virtual":"${virtual}","destination":"${destination}"}`
+    separator = ',\n'
+  }
+  yield `${connections.count > 0 ? '\n  ' : ''}],\n  "leftOver": ${connections.leftOver}\n}\n`
+}
+
+/** What the words ask for, before anything is looked up. @throws Refusal for words that are wrong */
+const wantedOf = (service: ServiceAddress | undefined, options: ConnectionsOptions): Wanted => {
+  const { backend, source, state, format, json } = options
+  if (json === true && format !== undefined) {
+    throw new Refusal('connections: --json and --format exclude each other', 'choose one', { usage: true })
+  }
+  if (backend?.includes(':') === true && service === undefined) {
+    throw new Refusal(
+      `backend '${backend}': its port is its service's, and no service is named`,
+      'leave the port out, or name the service: xlb connections SERVICE --backend ADDRESS',
+      { usage: true },
+    )
+  }
+  return {
+    ...(service === undefined ? {} : { service: formatService(service) }),
+    ...(backend === undefined ? {} : { backend: parseBackend(backend, service?.port ?? 0).address }),
+    ...(source === undefined ? {} : { source: parseSource(source) }),
+    ...(state === undefined ? {} : { state }),
+  }
+}
+
+/** @throws Refusal for a service that does not exist, or a backend that it, or no service at all, has */
+const demandNamed = ({ plane, live }: Session, service: ServiceAddress | undefined, { backend }: Wanted): void => {
+  const named = service === undefined ? undefined : existing(live.desired, service)
+  if (backend === undefined) return
+  if (named !== undefined) {
+    existingBackend(named, { address: backend, port: named.port })
+    return
+  }
+  const address = parseIpv4(backend)
+  let found = false
+  scanBackends(plane, live, (scan) => {
+    found ||= scan.address === address
+  })
+  if (!found) {
+    throw new Refusal(`backend ${backend} does not exist in any service`, '`xlb list` shows the backends that do')
+  }
+}
+
+/** What a person may miss in the list, and why it is not there. */
+const noteMissing = (context: Context, { leftOver }: Connections, hashed: string | undefined): void => {
+  if (context.json) return
+  if (hashed !== undefined) {
+    context.note(`${hashed} keeps no flows, but for those that a change of its ring would have moved`)
+  }
+  if (leftOver > 0) {
+    context.note(`not listed: ${plural(leftOver, 'entry', 'entries')} whose service or backend was removed`)
+  }
+}
+
+export const runConnections = async (serviceText: string | undefined, options: ConnectionsOptions): Promise<void> => {
+  const service = serviceText === undefined ? undefined : parseService(serviceText)
+  const wanted = wantedOf(service, options)
+  const context = makeContext(options)
+  const { connections, hashed } = withSession(context.native, context.paths, (session) => {
+    demandNamed(session, service, wanted)
+    const named = session.live.services.get(wanted.service ?? '')
+    const tracked = named === undefined || (named.service.flags & ServiceFlag.SERVICE_TRACKED) !== 0
+    return {
+      connections: new Connections(session.plane, session.live.services.values(), wanted),
+      hashed: tracked ? undefined : named.name,
+    }
+  })
+  const texts =
+    options.format === 'ipvsadm'
+      ? asIpvsadm(connections)
+      : context.json
+        ? asJson(context.paths.name, connections)
+        : forPeople(connections)
+  await printAll(texts)
+  noteMissing(context, connections, hashed)
+}

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+// A trace as people read it: one subject a line, in the order in which a packet meets them.
+
+import { duration } from './text.ts'
+import type { Trace } from './trace.ts'
+
+const LABEL_WIDTH = 12
+
+const CHOOSERS = {
+  entry: "by the flow's entry",
+  schedule: 'by the next turn of the scheduler',
+  ring: 'by the ring',
+  'ring-before': 'by the ring before its last change',
+}
+
+const LAPSES = {
+  ended: 'does not hold: its connection has ended, and this packet opens a new one',
+  expired: 'does not hold: it has expired',
+  'backend-down': 'does not hold: its backend was removed, or has no MAC',
+}
+
+const RECORDED: Record<string, string> = {
+  flow_inserted: 'in the flow table',
+  flow_refused_full: 'not: both buckets are full of established flows',
+  flow_refused_budget: 'not: this CPU is over its bound on new flows',
+}
+
+const backend = (address: string | null): string => address ?? 'none'
+
+const packetText = ({ packet }: Trace): string => {
+  const kind = packet.protocol === 'udp' ? '' : packet.syn ? ', a SYN' : ', no SYN'
+  return `${packet.protocol} ${packet.source} -> ${packet.destination}${kind}, in by ${packet.interface}`
+}
+
+const serviceText = ({ service }: Trace): string => {
+  if (service === null) return 'none at this port'
+  const way = service.tracked ? 'tracked: the flow table comes first' : 'hashed: the ring comes first'
+  return `${service.service}, ${service.scheduler}, ${way}`
+}
+
+const flowLines = ({ flow, service, packet }: Trace): string[] => {
+  if (flow === null) {
+    return service?.tracked === true
+      ? ['not asked: this CPU is over its bound on new flows']
+      : ['not asked: the slot of the ring is not marked']
+  }
+  const buckets = `buckets ${flow.buckets.join(' and ')}`
+  if (flow.entry === null) return [`${buckets}: no entry of this flow`]
+  const { bucket, place, state, idleSeconds, expiresInSeconds, lapse } = flow.entry
+  const expiry =
+    expiresInSeconds >= 0
+      ? `expires in ${duration(expiresInSeconds)}`
+      : `expired ${duration(-expiresInSeconds)} ago${lapse === null && packet.protocol === 'tcp' ? ', and nobody took its place' : ''}`
+  return [
+    `${buckets}; in ${bucket}, place ${place}: ${state}, ${flow.entry.backend ?? 'a removed backend'}`,
+    `idle ${duration(idleSeconds)}, ${expiry}`,
+    lapse === null ? 'holds' : LAPSES[lapse],
+  ]
+}
+
+const ringLines = ({ ring }: Trace): string[] => {
+  if (ring === null) return []
+  const slot = `slot ${ring.slot} of ${ring.size}: ${backend(ring.backend)}`
+  if (ring.before === null) return [`${slot}, not marked`]
+  const { before } = ring
+  if (before.backend === null) return [`${slot}, marked`, 'before: no backend, or one that was removed since']
+  const use = !before.counts
+    ? 'so long ago that it counts no more'
+    : before.alive
+      ? 'where packets without an entry go, if they open no connection'
+      : 'which takes no packets'
+  return [`${slot}, marked`, `before: slot ${before.slot} of ${before.size}: ${before.backend}, ${use}`]
+}
+
+const backendLines = ({ backend: found, choice }: Trace): string[] => {
+  if (choice === null) return []
+  const how = CHOOSERS[choice.by]
+  if (found === null) return [`none: no backend takes it, ${how}`]
+  const address = `${found.address ?? 'a removed one'}, ${how}`
+  if (!found.alive) return [address, 'not alive: it was removed, or has no MAC']
+  if (found.local) return [address, 'alive, this host itself']
+  return [address, `alive, MAC ${found.mac}, behind ${found.interface ?? 'an interface that is not attached'}`]
+}
+
+const elsewhereLines = ({ elsewhere }: Trace): string[] =>
+  elsewhere.map(({ cpus, by, backend: address }) => {
+    const how = by === null ? '' : `, ${CHOOSERS[by]}`
+    return `CPU ${cpus.join(', ')}, over the bound on new flows: ${backend(address)}${how}`
+  })
+
+const vipText = ({ vip, packet }: Trace): string => {
+  const address = packet.destination.slice(0, packet.destination.lastIndexOf(':'))
+  return vip ? `${address} is one` : `${address} is none`
+}
+
+/** Lines under one label, the label before the first. */
+const section = (label: string, lines: readonly string[]): string[] =>
+  lines.map((line, i) => `${(i === 0 ? label : '').padEnd(LABEL_WIDTH)}${line}`)
+
+export const renderTrace = (trace: Trace): string =>
+  [
+    ...section('packet', [packetText(trace)]),
+    ...section('VIP', [vipText(trace)]),
+    ...section('service', trace.vip ? [serviceText(trace)] : []),
+    ...section('flow table', trace.service === null ? [] : flowLines(trace)),
+    ...section('ring', ringLines(trace)),
+    ...section(
+      'schedule',
+      trace.schedule === null
+        ? []
+        : [`turn ${trace.schedule.turn + 1} of ${trace.schedule.of} is next: ${backend(trace.schedule.backend)}`],
+    ),
+    ...section('backend', backendLines(trace)),
+    ...section('recorded', trace.recorded === null ? [] : [RECORDED[trace.recorded] ?? trace.recorded]),
+    ...section('verdict', [`${trace.verdict}, ${trace.reason}`]),
+    ...section('but on', elsewhereLines(trace)),
+  ].join('\n')

@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0
+import {
+  type Endpoint,
+  formatEndpoint,
+  formatIpv4,
+  formatMac,
+  formatService,
+  type Protocol,
+  parseEndpoint,
+} from '../core/address.ts'
+import { type ConnectionState, STATE_NAMES } from '../core/connection-states.ts'
+import { Refusal } from '../core/refusal.ts'
+import { secondsOfAges } from '../dataplane/connections.ts'
+import {
+  budgetOf,
+  type Explanation,
+  explain,
+  type FlowLook,
+  type Lapse,
+  type ServiceLook,
+} from '../dataplane/explain.ts'
+import { Cpu, Settings } from '../dataplane/layout.gen.ts'
+import { viewOf } from '../dataplane/reader.ts'
+import type { Budget, TracedPacket } from '../dataplane/way.ts'
+import type { AttachedInterface } from '../shell/interfaces.ts'
+import { type Session, withSession } from '../shell/session.ts'
+import { type GlobalOptions, makeContext, oneOf } from './context.ts'
+import { renderTrace } from './trace-text.ts'
+
+export interface TraceOptions extends GlobalOptions {
+  syn?: boolean
+  interface?: string
+}
+
+/** What `--json` prints. Backends are addresses; null is one that was removed, or none. */
+export interface Trace {
+  packet: { protocol: Protocol; source: string; destination: string; syn: boolean; interface: string }
+  vip: boolean
+  service: { service: string; scheduler: string; tracked: boolean } | null
+  flow: {
+    buckets: readonly [number, number]
+    entry: {
+      bucket: number
+      place: number
+      state: ConnectionState
+      backend: string | null
+      idleSeconds: number
+      /** Negative: so long ago. */
+      expiresInSeconds: number
+      holds: boolean
+      lapse: Lapse | null
+    } | null
+  } | null
+  schedule: { turn: number; of: number; backend: string | null } | null
+  ring: {
+    slot: number
+    size: number
+    backend: string | null
+    before: { slot: number; size: number; backend: string | null; alive: boolean; counts: boolean } | null
+  } | null
+  choice: { by: ServiceLook['choice']['by']; backend: string | null } | null
+  backend: { address: string | null; alive: boolean; local: boolean; mac: string; interface: string | null } | null
+  recorded: string | null
+  verdict: Explanation['verdict']
+  reason: string
+  /** CPUs that are over the bound on new flows, where that makes a difference. */
+  elsewhere: {
+    cpus: number[]
+    budget: Budget
+    by: ServiceLook['choice']['by'] | null
+    backend: string | null
+    recorded: string | null
+  }[]
+}
+
+/** Rounded to milliseconds. */
+const seconds = (ages: number, settings: Settings): number => Math.round(secondsOfAges(ages, settings) * 1000) / 1000
+
+/** How what is numbered in the maps is called. */
+interface Names {
+  backend: (index: number | undefined) => string | null
+  interface: (slot: number) => string | null
+  settings: Settings
+}
+
+const namesOf = ({ plane, live, interfaces }: Session, service: string): Names => {
+  const backends = new Map(live.services.get(service)?.backends.map(({ index, want }) => [index, want.address]))
+  return {
+    backend: (index) => (index === undefined ? null : (backends.get(index) ?? null)),
+    interface: (slot) => interfaces.find((each) => each.slot === slot)?.name ?? null,
+    settings: Settings.read(viewOf(plane, 'settings'), 0),
+  }
+}
+
+const flowOf = ({ buckets, entry, lapse }: FlowLook, names: Names): NonNullable<Trace['flow']> => {
+  const state = STATE_NAMES[entry?.state ?? 0]
+  if (entry === undefined || state === undefined) return { buckets, entry: null }
+  return {
+    buckets,
+    entry: {
+      bucket: entry.bucket,
+      place: entry.place,
+      state,
+      backend: names.backend(entry.backend),
+      idleSeconds: seconds(entry.idle, names.settings),
+      expiresInSeconds: seconds(entry.timeout - entry.idle, names.settings),
+      holds: lapse === undefined,
+      lapse: lapse ?? null,
+    },
+  }
+}
+
+const choiceOf = (look: ServiceLook | undefined, names: Names) => ({
+  by: look?.choice.by ?? null,
+  backend: names.backend(look?.choice.backend),
+  recorded: look?.recorded?.toLowerCase() ?? null,
+})
+
+const lookOf = (look: ServiceLook, names: Names) => ({
+  flow: look.flow === undefined ? null : flowOf(look.flow, names),
+  schedule:
+    look.turn === undefined
+      ? null
+      : { turn: look.turn.next, of: look.turn.of, backend: names.backend(look.turn.backend) },
+  ring: {
+    ...look.ring,
+    backend: names.backend(look.ring.backend),
+    before: look.before === undefined ? null : { ...look.before, backend: names.backend(look.before.backend) },
+  },
+  choice: { by: look.choice.by, backend: names.backend(look.choice.backend) },
+  backend:
+    look.backend === undefined
+      ? null
+      : {
+          address: names.backend(look.backend.index),
+          alive: look.backend.alive,
+          local: look.backend.local,
+          mac: formatMac(look.backend.mac),
+          interface: look.backend.local ? null : names.interface(look.backend.interfaceSlot),
+        },
+})
+
+const NOTHING = { flow: null, schedule: null, ring: null, choice: null, backend: null }
+
+/** What CPUs answer that are over their bound on new flows, where it is not what the others answer. */
+const elsewhereOf = (
+  { plane }: Session,
+  packet: TracedPacket,
+  at: { now: number; interfaceSlot: number },
+  names: Names,
+  usual: ServiceLook | undefined,
+): Trace['elsewhere'] => {
+  const cpus = Array.from({ length: plane.buffer('cpus').byteLength / Cpu.size }, (_, cpu) => cpu)
+  return (['flooded', 'spent'] as const).flatMap((budget) => {
+    const over = cpus.filter((cpu) => budgetOf(plane, cpu, at.now) === budget)
+    const { look } = explain(plane, packet, { ...at, budget })
+    const same = look?.choice.backend === usual?.choice.backend && look?.recorded === usual?.recorded
+    return over.length === 0 || same ? [] : [{ cpus: over, budget, ...choiceOf(look, names) }]
+  })
+}
+
+/** Everything about one packet, as it is at one moment of the packet path's clock. */
+const trace = (session: Session, packet: TracedPacket, by: AttachedInterface): Trace => {
+  const { plane, live } = session
+  const name = formatService({ protocol: packet.protocol, vip: formatIpv4(packet.vip), port: packet.port })
+  const names = namesOf(session, name)
+  for (;;) {
+    const at = { now: plane.age(), interfaceSlot: by.slot }
+    const said = explain(plane, packet, { ...at, budget: 'left' })
+    const elsewhere = elsewhereOf(session, packet, at, names, said.look)
+    if (plane.age() !== at.now) continue
+    const { look } = said
+    const source = formatEndpoint({ address: packet.source, port: packet.sourcePort })
+    const destination = formatEndpoint({ address: packet.vip, port: packet.port })
+    return {
+      packet: { protocol: packet.protocol, source, destination, syn: packet.opens, interface: by.name },
+      vip: said.isVip,
+      service:
+        look === undefined
+          ? null
+          : { service: name, scheduler: live.services.get(name)?.want.scheduler ?? '', tracked: look.tracked },
+      ...(look === undefined ? NOTHING : lookOf(look, names)),
+      recorded: look?.recorded?.toLowerCase() ?? null,
+      verdict: said.verdict,
+      reason: said.reason.toLowerCase(),
+      elsewhere,
+    }
+  }
+}
+
+/** @throws Refusal where xlb is not attached to it */
+const interfaceOf = ({ interfaces }: Session, name: string | undefined): AttachedInterface => {
+  const found = name === undefined ? interfaces[0] : interfaces.find((each) => each.name === name)
+  if (found === undefined) {
+    throw new Refusal(
+      `xlb is not attached to ${name ?? 'any interface'}`,
+      `it is attached to: ${interfaces.map((each) => each.name).join(', ')}`,
+    )
+  }
+  return found
+}
+
+const packetOf = (protocol: Protocol, source: Endpoint, destination: Endpoint, syn: boolean): TracedPacket => ({
+  protocol,
+  source: source.address,
+  sourcePort: source.port,
+  vip: destination.address,
+  port: destination.port,
+  opens: syn,
+})
+
+export const runTrace = (
+  protocolText: string,
+  sourceText: string,
+  destinationText: string,
+  options: TraceOptions,
+): void => {
+  const protocol = oneOf('protocol', ['tcp', 'udp'])(protocolText)
+  const source = parseEndpoint('source', sourceText)
+  const destination = parseEndpoint('destination', destinationText)
+  const syn = options.syn === true
+  if (syn && protocol === 'udp') {
+    throw new Refusal('trace: --syn with udp: UDP opens no connections', 'leave --syn out', { usage: true })
+  }
+  const { native, paths, answer, note } = makeContext(options)
+  const { traced, by } = withSession(native, paths, (session) => {
+    const by = interfaceOf(session, options.interface)
+    return { by, traced: trace(session, packetOf(protocol, source, destination, syn), by) }
+  })
+  if (!by.attached) note(`warning: ${by.name} is NOT ATTACHED: ${by.fault}; no packet reaches xlb there`)
+  answer(traced, renderTrace(traced))
+}

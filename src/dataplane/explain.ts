@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+// What would become of a packet, and why: its way through bpf/xlb.bpf.c, schedule.h and forward.h, walked from the maps alone.
+// Nothing is written: no turn is taken, no entry refreshed. test/packet/explain.test.ts holds it against the program.
+import { swap16, swap32 } from '../core/address.ts'
+import { findTarget } from './find.ts'
+import { entriesOf, type FlowEntry, hasRoom } from './flow-entry.ts'
+import { Cpu, FlowState, InterfaceLimit, type Reason, type Service as ServiceRecord, Settings } from './layout.gen.ts'
+import type { PlaneMemory } from './memory.ts'
+import { viewOf } from './reader.ts'
+import {
+  type BackendLook,
+  type BeforeLook,
+  type Budget,
+  type Circumstances,
+  type RingLook,
+  type TracedPacket,
+  type TurnLook,
+  Way,
+} from './way.ts'
+
+/** Why an entry does not speak for the packet. */
+export type Lapse = 'ended' | 'expired' | 'backend-down'
+
+export interface FlowLook {
+  /** The two candidate buckets. */
+  buckets: readonly [number, number]
+  /** Undefined: the flow has none. */
+  entry: FlowEntry | undefined
+  /** Undefined: the entry holds, or there is none. */
+  lapse: Lapse | undefined
+}
+
+/** Who names the backend: the ring's slot, the slot of the ring before, the flow's entry, or the next turn of rr or wrr. */
+export type Chooser = 'ring' | 'ring-before' | 'entry' | 'schedule'
+
+export interface Choice {
+  by: Chooser
+  /** Index within the service; undefined: none takes it. */
+  backend: number | undefined
+}
+
+type ReasonName = keyof typeof Reason
+
+/** What is known of a packet that is for a service. */
+export interface ServiceLook {
+  /** Index into `services`. */
+  record: number
+  service: ServiceRecord
+  tracked: boolean
+  ring: RingLook
+  /** Undefined: the slot is not marked. */
+  before: BeforeLook | undefined
+  /** Undefined: the flow table is not asked. */
+  flow: FlowLook | undefined
+  /** Undefined for a hashed service, and where no backend takes turns. */
+  turn: TurnLook | undefined
+  choice: Choice
+  /** Counted beside the verdict's reason: whether the flow is recorded, or why not. Undefined: it is not to be. */
+  recorded: 'FLOW_INSERTED' | 'FLOW_REFUSED_FULL' | 'FLOW_REFUSED_BUDGET' | undefined
+  /** Undefined: there is no such backend. */
+  backend: BackendLook | undefined
+}
+
+export interface Explanation {
+  isVip: boolean
+  look: ServiceLook | undefined
+  verdict: 'XDP_PASS' | 'XDP_DROP' | 'XDP_TX' | 'XDP_REDIRECT'
+  reason: ReasonName
+}
+
+/** budget_left, counting nothing. */
+export const budgetOf = (memory: PlaneMemory, cpu: number, now: number): Budget => {
+  const { newFlows, floodHold } = Settings.read(viewOf(memory, 'settings'), 0)
+  const { budgetAge, budgetUsed, floodAge, flooded } = Cpu.read(viewOf(memory, 'cpus'), cpu * Cpu.size)
+  if ((budgetAge === now >>> 0 ? budgetUsed : 0) >= newFlows) return 'spent'
+  return flooded !== 0 && (now - floodAge) >>> 0 <= floodHold ? 'flooded' : 'left'
+}
+
+/** backend_by_ring: where packets go that have no entry. */
+const byRing = (way: Way): Choice => {
+  const before = way.isMarked ? way.before : undefined
+  if (before?.alive === true && before.counts) return { by: 'ring-before', backend: before.backend }
+  return { by: 'ring', backend: way.ring.backend }
+}
+
+/** entry_holds, the other way round. */
+const lapseOf = (way: Way, entry: FlowEntry): Lapse | undefined => {
+  const { opens } = way.packet
+  const ended = entry.state === FlowState.FLOW_CLOSING || entry.state === FlowState.FLOW_CLOSED
+  if (opens && ended) return 'ended'
+  const staysPastTimeout = way.is('SERVICE_TRACKED') && !way.is('SERVICE_UDP') && !opens
+  if (!staysPastTimeout && entry.expired) return 'expired'
+  return way.backend(entry.backend)?.alive === true ? undefined : 'backend-down'
+}
+
+/** The entry that speaks for the packet, of those that the flow has. */
+const flowLook = (way: Way): FlowLook => {
+  const { place, service, packet, at } = way
+  const entries = entriesOf(way.memory, way.settings, place, at.now)
+  // settled_backend looks for a fresh settled entry in both buckets before any other, and only for what leaves where it came in.
+  const settled = entries.find(({ state, idle, backend }) => {
+    if (packet.opens || !way.is('SERVICE_TRACKED') || state !== service.settled || idle !== 0) return false
+    const found = way.backend(backend)
+    return found?.alive === true && !found.local && found.interfaceSlot === at.interfaceSlot
+  })
+  const entry = settled ?? entries[0]
+  return { buckets: place.buckets, entry, lapse: entry === undefined ? undefined : lapseOf(way, entry) }
+}
+
+type Chosen = Pick<ServiceLook, 'flow' | 'choice' | 'recorded'>
+
+/** backend_without_entry: a packet without an entry that holds. */
+const chooseAnew = (way: Way, flow: FlowLook): Chosen => {
+  const isNew = way.packet.opens || way.is('SERVICE_UDP')
+  const scheduled = isNew && way.is('SERVICE_TRACKED') && way.at.budget === 'left'
+  const fresh: Choice = scheduled
+    ? { by: 'schedule', backend: way.turn?.backend }
+    : { by: 'ring', backend: way.ring.backend }
+  const choice = isNew ? fresh : byRing(way)
+  if (choice.backend === undefined) return { flow, choice, recorded: undefined }
+  if (flow.entry !== undefined || hasRoom(way.memory, way.settings, way.place, way.at.now)) {
+    return { flow, choice, recorded: 'FLOW_INSERTED' }
+  }
+  return { flow, choice: byRing(way), recorded: 'FLOW_REFUSED_FULL' }
+}
+
+/** choose_backend. */
+const choose = (way: Way): Chosen => {
+  const tracked = way.is('SERVICE_TRACKED')
+  if (!tracked && !way.isMarked) return { flow: undefined, choice: byRing(way), recorded: undefined }
+  const isSpent = way.at.budget === 'spent'
+  const hashedUdp = !tracked && way.is('SERVICE_UDP')
+  // A flood of SYNs does not reach the table.
+  if (way.packet.opens && isSpent) return { flow: undefined, choice: byRing(way), recorded: 'FLOW_REFUSED_BUDGET' }
+  const flow = flowLook(way)
+  if (flow.entry !== undefined && flow.lapse === undefined) {
+    return { flow, choice: { by: 'entry', backend: flow.entry.backend }, recorded: undefined }
+  }
+  if (hashedUdp) return { flow, choice: byRing(way), recorded: undefined }
+  if (isSpent) return { flow, choice: byRing(way), recorded: 'FLOW_REFUSED_BUDGET' }
+  return chooseAnew(way, flow)
+}
+
+/** forward: the verdict for what was chosen. */
+const verdictOf = (
+  backend: BackendLook | undefined,
+  interfaceSlot: number,
+): Pick<Explanation, 'verdict' | 'reason'> => {
+  if (backend === undefined) return { verdict: 'XDP_DROP', reason: 'DROP_NO_BACKEND' }
+  if (!backend.alive) return { verdict: 'XDP_DROP', reason: 'DROP_BACKEND_DOWN' }
+  if (backend.local) return { verdict: 'XDP_PASS', reason: 'PASS_LOCAL' }
+  if (backend.interfaceSlot === interfaceSlot) return { verdict: 'XDP_TX', reason: 'TX_FORWARDED' }
+  if (backend.interfaceSlot >= InterfaceLimit.INTERFACES_MAX)
+    return { verdict: 'XDP_DROP', reason: 'DROP_BACKEND_DOWN' }
+  return { verdict: 'XDP_REDIRECT', reason: 'TX_REDIRECTED' }
+}
+
+const keyOf = ({ vip, port, protocol }: TracedPacket): bigint =>
+  BigInt(swap32(vip)) | (BigInt(swap16(port)) << 32n) | (BigInt(protocol === 'tcp' ? 6 : 17) << 48n)
+
+/** Every decision that a packet would meet now. */
+export const explain = (memory: PlaneMemory, packet: TracedPacket, at: Circumstances): Explanation => {
+  const { isVip, target } = findTarget(memory, keyOf(packet))
+  if (target === undefined) {
+    return { isVip, look: undefined, verdict: 'XDP_PASS', reason: isVip ? 'PASS_NO_SERVICE' : 'PASS_NOT_VIP' }
+  }
+  const way = new Way(memory, packet, at, target)
+  const chosen = choose(way)
+  const backend = way.backend(chosen.choice.backend)
+  const look: ServiceLook = {
+    record: target.service,
+    service: way.service,
+    tracked: way.is('SERVICE_TRACKED'),
+    ring: way.ring,
+    before: way.isMarked ? way.before : undefined,
+    turn: way.turn,
+    ...chosen,
+    backend,
+  }
+  return { isVip, look, ...verdictOf(backend, at.interfaceSlot) }
+}

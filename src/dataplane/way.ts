@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+// What one packet finds in the maps: its service, slots, turn, place in the flow table, backends. explain.ts decides by it.
+import { type Protocol, swap16, swap32 } from '../core/address.ts'
+import { hashMix, hashSlot } from '../core/hash.ts'
+import { type FlowPlace, locateFlow } from './flow-entry.ts'
+import {
+  BackendFlag,
+  Backend as BackendRecord,
+  BackendWord,
+  BeforeSlot,
+  HashedBits,
+  RingSlot,
+  ServiceFlag,
+  Service as ServiceRecord,
+  Settings,
+  type Target,
+} from './layout.gen.ts'
+import type { PlaneMemory } from './memory.ts'
+import { slotsAt, viewOf } from './reader.ts'
+
+/**
+ * A whole, unfragmented IPv4 packet for the MAC of the interface that it comes in by. Addresses are 32-bit numbers, most
+ * significant octet first.
+ */
+export interface TracedPacket {
+  protocol: Protocol
+  source: number
+  sourcePort: number
+  vip: number
+  port: number
+  /** TCP: a SYN without ACK, a client's first segment. */
+  opens: boolean
+}
+
+/** What a CPU may still record of new flows (enum budget of bpf/schedule.h). */
+export type Budget = 'left' | 'flooded' | 'spent'
+
+export interface Circumstances {
+  /** The packet path's clock. */
+  now: number
+  /** The record in root of the interface that it comes in by. */
+  interfaceSlot: number
+  /** Of the CPU that it comes in on. */
+  budget: Budget
+}
+
+/** A slot of a ring, and the index of its backend within the service. Undefined: no backend takes it. */
+export interface RingLook {
+  slot: number
+  size: number
+  backend: number | undefined
+}
+
+/** What a marked slot remembers. */
+export interface BeforeLook extends RingLook {
+  /** May packets be sent to its backend? */
+  alive: boolean
+  /** False: the UDP timeout has passed since the mark was made, and it means nothing any more. */
+  counts: boolean
+}
+
+export interface BackendLook {
+  index: number
+  alive: boolean
+  local: boolean
+  /** As struct backend holds it: the first octet lowest. */
+  mac: bigint
+  interfaceSlot: number
+}
+
+/** The turn that the next new flow takes. */
+export interface TurnLook {
+  next: number
+  of: number
+  backend: number | undefined
+}
+
+/** An index, unless it is SLOT_NONE. */
+const backendOf = (slot: number): number | undefined => {
+  const backend = slot & RingSlot.SLOT_BACKEND_MASK
+  return backend === RingSlot.SLOT_NONE ? undefined : backend
+}
+
+/** What all steps look at. */
+export class Way {
+  readonly memory: PlaneMemory
+  readonly packet: TracedPacket
+  readonly at: Circumstances
+  readonly settings: Settings
+  readonly target: Target
+  readonly service: ServiceRecord
+  /** packet_source: address in bits 0-31, port in 32-47, in network order as a little-endian machine loads them. */
+  readonly source: bigint
+  readonly #slot: number
+  readonly #ringSlot: number
+
+  constructor(memory: PlaneMemory, packet: TracedPacket, at: Circumstances, target: Target) {
+    this.memory = memory
+    this.packet = packet
+    this.at = at
+    this.target = target
+    this.settings = Settings.read(viewOf(memory, 'settings'), 0)
+    this.service = ServiceRecord.read(viewOf(memory, 'services'), target.service * ServiceRecord.size)
+    this.source =
+      BigInt(swap32(packet.source)) | (BigInt(swap16(packet.sourcePort)) << BigInt(HashedBits.HASHED_SOURCE))
+    this.#slot = hashSlot(hashMix(this.source & target.hashMask, target.ringSeed), this.service.ringSize)
+    this.#ringSlot = this.#slotAt(this.service.ringLine, this.service.ringSize, this.#slot)
+  }
+
+  is(flag: keyof typeof ServiceFlag): boolean {
+    return (this.service.flags & ServiceFlag[flag]) !== 0
+  }
+
+  get ring(): RingLook {
+    return { slot: this.#slot, size: this.service.ringSize, backend: backendOf(this.#ringSlot) }
+  }
+
+  get isMarked(): boolean {
+    return (this.#ringSlot & RingSlot.SLOT_MARKED) !== 0
+  }
+
+  /** What a marked slot had before: the first half of backend_before. */
+  get before(): BeforeLook {
+    const { beforeLine, beforeSize, beforeSeed, marksEnd, markShift } = this.service
+    const bits = this.is('SERVICE_BEFORE_HASH_PORT') ? HashedBits.HASHED_SOURCE_PORT : HashedBits.HASHED_SOURCE
+    const slot = hashSlot(hashMix(BigInt.asUintN(bits, this.source), beforeSeed), beforeSize)
+    const entry = this.#slotAt(beforeLine, beforeSize, slot)
+    const backend = backendOf(entry)
+    const epoch = Math.floor(this.at.now / 2 ** (markShift & 31))
+    const epochs = (epoch - (entry >> BeforeSlot.BEFORE_EPOCH_SHIFT)) & BeforeSlot.BEFORE_EPOCH_MASK
+    const past = ((marksEnd - this.at.now) | 0) < 0 || epochs > BeforeSlot.MARK_EPOCHS
+    return {
+      slot,
+      size: beforeSize,
+      backend,
+      alive: this.backend(backend)?.alive === true,
+      counts: !(this.is('SERVICE_UDP') && past),
+    }
+  }
+
+  /** A backend of the service, those that were removed included. */
+  backend(index: number | undefined): BackendLook | undefined {
+    if (index === undefined || index >= this.service.backendCount) return undefined
+    const at = (this.service.backendBase + index) * BackendRecord.size
+    const { word } = BackendRecord.read(viewOf(this.memory, 'backends'), at)
+    const flags = Number(word & BigInt(BackendWord.BACKEND_FLAGS_MASK))
+    return {
+      index,
+      alive: (flags & BackendFlag.BACKEND_ALIVE) !== 0,
+      local: (flags & BackendFlag.BACKEND_LOCAL) !== 0,
+      mac: word >> BigInt(BackendWord.BACKEND_MAC_SHIFT),
+      interfaceSlot: Number((word >> BigInt(BackendWord.BACKEND_INTERFACE_SHIFT)) & 0xffn),
+    }
+  }
+
+  /** next_in_schedule, without taking the turn. */
+  get turn(): TurnLook | undefined {
+    const { scheduleLine, scheduleSize, id } = this.service
+    if (!this.is('SERVICE_TRACKED') || scheduleSize === 0) return undefined
+    const cursor = Atomics.load(new BigUint64Array(this.memory.buffer('cursors')), id)
+    const next = Number(cursor % BigInt(scheduleSize))
+    return { next, of: scheduleSize, backend: backendOf(this.#slotAt(scheduleLine, scheduleSize, next)) }
+  }
+
+  get place(): FlowPlace {
+    const { id } = this.service
+    return locateFlow(this.memory, this.settings, {
+      source: this.source,
+      portBe: swap16(this.packet.port),
+      service: id,
+    })
+  }
+
+  #slotAt(line: number, size: number, slot: number): number {
+    return slotsAt(this.memory, line, size)[slot] ?? RingSlot.SLOT_NONE
+  }
+}
