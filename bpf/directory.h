@@ -16,7 +16,7 @@ static __always_inline struct root *root_now(void)
 }
 
 /* The bucket in which an address stands if it is a VIP. `live` was read once: it tells half, multiplier and shift. */
-static __always_inline const struct target_bucket *find_vip_bucket(__u64 live, __be32 address_be)
+static __always_inline struct target_bucket *find_vip_bucket(__u64 live, __be32 address_be)
 {
 	__u64 place = address_be * live;
 
@@ -57,15 +57,91 @@ static __always_inline bool is_only_target(const struct target_bucket *bucket, c
 	return targets == 1 && !(vip->flags & TARGET_MORE);
 }
 
-/* A service of a VIP that has more services than its bucket has room for, or NULL. */
-static __always_inline const struct target *find_further_target(__u64 live, __u64 key)
+/* ---- what is for a VIP, and for no port in its bucket ---- */
+
+/* The target of a key, in the second table of the directory that `vip` belongs to, or NULL. */
+static __always_inline const struct target *find_in_second(const struct target *vip, __u64 key)
 {
-	const struct directory *directory = &root_now()->directory[live & CONSTANT(DIRECTORY_BUCKETS) ? 1 : 0];
+	const struct directory *directory = &root_now()->directory[vip->flags & TARGET_DIRECTORY_1 ? 1 : 0];
 	const struct target_bucket *bucket;
 
 	bucket = AT(service_buckets,
 		    directory->service_base + (key * directory->service_multiplier >> directory->service_shift));
 	return find_target(bucket, key);
+}
+
+/* The target of a key, wherever it stands, or NULL. */
+static __always_inline const struct target *find_anywhere(const struct target_bucket *bucket, const struct target *vip,
+							  __u64 key)
+{
+	const struct target *target = find_target(bucket, key);
+
+	return target || !(vip->flags & TARGET_MORE) ? target : find_in_second(vip, key);
+}
+
+/*
+ * The range that a port (host order) lies in, or NULL. It can be but the first that does not end before the port, found
+ * by halving the run. Whether a step is taken is computed, not branched on: the processor could not foresee it.
+ */
+static __always_inline const struct target *find_range(const struct run *run, __u64 port)
+{
+	__u64 first = run->first, count = run->count, passed = 0;
+	const struct target *range;
+
+#pragma unroll
+	for (__u64 step = RANGES_PER_RUN_MAX / 2; step; step /= 2) {
+		__u64 next = passed + step, taken;
+
+		if (step >= count)
+			continue;
+		range = AT(range_targets, first + next - 1);
+		taken = (range->last_port - port) & (next - count); /* negative: both are */
+		taken = (__s64)taken >> 63;
+		OPAQUE(taken);
+		passed += taken & step;
+	}
+	range = AT(range_targets, first + passed);
+	return port >= bpf_ntohs(range->key >> KEY_PORT_SHIFT) && port <= range->last_port ? range : NULL;
+}
+
+/* In the second table, or of a range, or of every port, in this order. `vip` is any target of the VIP in its bucket. */
+static __always_inline const struct target *further_target(const struct target_bucket *bucket, const struct target *vip,
+							   __u64 key)
+{
+	const __u64 port_mask = 0xffffULL << KEY_PORT_SHIFT;
+	const struct target *target = NULL;
+
+	if (vip->flags & TARGET_MORE)
+		target = find_in_second(vip, key);
+	if (!target && vip->flags & TARGET_RANGES) {
+		target = find_anywhere(bucket, vip, (key & ~port_mask) | 1ULL << KEY_RUN_SHIFT);
+		if (target)
+			target = find_range((const struct run *)target, bpf_ntohs(key >> KEY_PORT_SHIFT));
+	}
+	if (!target && vip->flags & TARGET_EVERY_PORT)
+		target = find_anywhere(bucket, vip, key & ~port_mask);
+	return target;
+}
+
+/*
+ * Finds the target of a packet for a VIP that its bucket has no target of. False: no service has this port. Not static:
+ * the verifier then proves it once, where it would else follow what comes after for each table that a target may be in.
+ * So it answers a copy: the service, and what is hashed.
+ */
+__noinline int find_further_target(struct target_bucket *bucket, __u64 key, struct target *found)
+{
+	const struct target *vip, *target;
+
+	if (!bucket || !found)
+		return false;
+	vip = find_vip(bucket, key);
+	target = vip ? further_target(bucket, vip, key) : NULL;
+	if (!target)
+		return false;
+	found->ring_seed = target->ring_seed;
+	found->hash_mask = target->hash_mask;
+	found->service = LOAD(target->service);
+	return true;
 }
 
 #endif

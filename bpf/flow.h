@@ -250,7 +250,7 @@ static __always_inline bool flow_insert(struct cpu *cpu, const struct flow_place
 	const __u64 claimed = (__u64)FLOW_CLAIMED << FLOW_STATE_SHIFT;
 	__u32 now = value >> FLOW_AGE_SHIFT & FLOW_AGE_MASK;
 	__u32 bucket = place->index[0];
-	struct victim victim, other;
+	struct victim victim = {}, other = {};
 	struct flow_bucket *found;
 	struct flow *flow;
 

@@ -21,6 +21,7 @@ TABLE(struct root, root);
 TABLE(struct settings, settings);
 TABLE(struct target_bucket, vip_buckets);
 TABLE(struct target_bucket, service_buckets);
+TABLE(struct target, range_targets);
 TABLE(struct service, services);
 TABLE(__u16, rings); /* slots */
 TABLE(struct backend, backends);

@@ -4,7 +4,8 @@
  *
  * - by the ring (mh, sh): hash -> slot -> backend, without any state;
  * - by the flow table (rr, wrr): the entry names the backend; a new flow runs the scheduler and is recorded; what
- * cannot be recorded, and what has no entry, goes by the service's ring.
+ * cannot be recorded, and what has no entry, goes by the service's ring. With one-packet scheduling (--ops, UDP) every
+ * datagram runs the scheduler, and none is recorded.
  *
  * A ring changes under living flows. A slot that then got another backend is *marked*, and remembers the backend
  * before. On a marked slot the flow table is asked first, whatever the scheduler; a new TCP flow gets the new backend
@@ -228,7 +229,7 @@ static __always_inline __u32 backend_of_error(const struct service *service, con
 	__u32 slot = packet_slot(service, packet);
 	__u64 now = clock_age(), value;
 
-	if (!(service->flags & SERVICE_TRACKED) && !(slot & SLOT_MARKED))
+	if (service->flags & SERVICE_OPS || (!(service->flags & SERVICE_TRACKED) && !(slot & SLOT_MARKED)))
 		return slot & SLOT_BACKEND_MASK;
 	value = flow_value_of(packet_source(packet), packet->port_be, service->id);
 	return value && entry_holds(service, packet, value, now) ? flow_backend(value)
@@ -255,6 +256,8 @@ __noinline __u32 choose_backend(const struct service *service, struct packet *pa
 		if (service->flags & SERVICE_UDP)
 			return backend_of_marked_udp(service, packet, slot & SLOT_BACKEND_MASK);
 	}
+	if (service->flags & SERVICE_OPS)
+		return next_in_schedule(service);
 	return backend_by_flow(service, packet);
 }
 

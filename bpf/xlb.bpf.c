@@ -25,11 +25,11 @@ static __always_inline bool goes_by_source(const struct target_bucket *bucket, c
 }
 
 /*
- * What is for no service of its VIP's bucket: not for a VIP at all, or faulty, or for a VIP with many services. Answers
- * a verdict, unless it finds the service after all.
+ * What is for no service of its VIP's bucket: not for a VIP at all, or faulty, or for a VIP with many services, or for
+ * a service of several ports. Answers a verdict, unless it finds the service after all: then XDP_TX, and `further`.
  */
-static __always_inline int look_further(__u64 live, const struct target_bucket *bucket, const struct packet *packet,
-					const struct target **target)
+static __always_inline int look_further(struct target_bucket *bucket, const struct packet *packet,
+					struct target *further)
 {
 	struct cpu *cpu = own_cpu(packet->cpu_number);
 	const struct target *vip = find_vip(bucket, packet->vip_be);
@@ -46,10 +46,12 @@ static __always_inline int look_further(__u64 live, const struct target_bucket *
 		/* Its service is known where there is but one, and its backend where that takes no port in. */
 		if (!goes_by_source(bucket, vip, packet->protocol))
 			return drop(cpu, DROP_FRAGMENT);
-		*target = vip;
-	} else if (vip->flags & TARGET_MORE)
-		*target = find_further_target(live, service_key(packet));
-	return *target ? XDP_TX : pass(cpu, PASS_NO_SERVICE);
+		*further = *vip;
+		return XDP_TX;
+	}
+	if (!find_further_target(bucket, service_key(packet), further))
+		return pass(cpu, PASS_NO_SERVICE);
+	return XDP_TX;
 }
 
 /* Every packet's way, the rare ones' included. */
@@ -58,10 +60,10 @@ __noinline int balance(struct xdp_md *ctx)
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	struct packet packet = {.frame_bytes = end - data, .cpu_number = bpf_get_smp_processor_id()};
 	const struct interface *interface = own_interface(root_now());
-	const struct target_bucket *bucket;
 	const struct service *service;
 	const struct target *target;
-	__u64 live = LOAD(root_now()->live);
+	struct target_bucket *bucket;
+	struct target further = {};
 	__u32 chosen = SLOT_NONE;
 	struct cpu *cpu = own_cpu(packet.cpu_number);
 	int verdict;
@@ -73,15 +75,16 @@ __noinline int balance(struct xdp_md *ctx)
 	if (!parse_any(data, end, &packet))
 		return pass(cpu, PASS_NOT_IPV4);
 
-	bucket = find_vip_bucket(live, packet.vip_be);
+	bucket = find_vip_bucket(LOAD(root_now()->live), packet.vip_be);
 	if (packet.fault == FAULT_FRAGMENT && find_vip(bucket, packet.vip_be))
 		chosen = follow_first(&packet);
 	/* A faulty packet's port and protocol are no service's: it has none. */
 	target = packet.fault ? NULL : find_target(bucket, service_key(&packet));
 	if (!target) {
-		verdict = look_further(live, bucket, &packet, &target);
-		if (!target)
+		verdict = look_further(bucket, &packet, &further);
+		if (verdict != XDP_TX)
 			return verdict;
+		target = &further;
 	}
 	packet.ring_seed = target->ring_seed;
 	packet.hash_mask = target->hash_mask;
@@ -111,12 +114,47 @@ static __noinline int balance_tracked(struct xdp_md *ctx, const struct interface
 	packet.source_be = LOAD(frame->source_be);
 	packet.source_port_be = LOAD(frame->source_port_be);
 	packet.port_be = LOAD(frame->port_be);
-	packet.tcp_flags = service->flags & SERVICE_UDP ? 0 : LOAD(frame->tcp_flags);
+	if (service->flags & SERVICE_UDP) {
+		packet.tcp_flags = 0;
+		if (service->flags & SERVICE_OPS)
+			return forward(interface, service, data, &packet, next_in_schedule(service));
+	} else {
+		packet.tcp_flags = LOAD(frame->tcp_flags);
+	}
 	if (!(packet.tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST)) &&
 	    send_back(interface, service, data, packet.frame_bytes, cpu_number, settled_backend(service, &packet),
 		      false))
 		return XDP_TX;
 	return forward(interface, service, data, &packet, choose_backend(service, &packet));
+}
+
+/*
+ * A plain frame for a VIP whose bucket has no target of its port: a service of several ports, or of a VIP with many.
+ * Parsed already, so that only what is rare after this goes by balance().
+ */
+static __noinline int balance_further(struct xdp_md *ctx, struct target_bucket *bucket)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	const struct interface *interface = own_interface(root_now());
+	__u64 cpu_number = bpf_get_smp_processor_id();
+	const struct plain_frame *frame = data;
+	const struct service *service;
+	struct target target = {};
+	bool is_new;
+	__u32 slot;
+
+	if ((void *)(frame + 1) > end)
+		return drop(own_cpu(cpu_number), DROP_TRUNCATED); /* never: it is plain */
+	if (!find_further_target(bucket, plain_key(frame), &target))
+		return pass(own_cpu(cpu_number), PASS_NO_SERVICE);
+	service = AT(services, target.service);
+	if (service->flags & SERVICE_LOCAL)
+		return balance(ctx);
+	if (service->flags & SERVICE_TRACKED)
+		return balance_tracked(ctx, interface, service, &target, cpu_number);
+	slot = ring_slot(service, plain_source(frame), target.hash_mask, target.ring_seed);
+	is_new = is_first(LOAD(frame->tcp_flags)) && !(service->flags & SERVICE_UDP);
+	return send_back(interface, service, data, end - data, cpu_number, slot, is_new) ? XDP_TX : balance(ctx);
 }
 
 /*
@@ -134,9 +172,9 @@ int xlb(struct xdp_md *ctx)
 	const struct root *root = root_now();
 	const struct interface *interface = own_interface(root);
 	const struct plain_frame *frame = data;
-	const struct target_bucket *bucket;
 	const struct service *service;
 	const struct target *target;
+	struct target_bucket *bucket;
 	bool is_new;
 	__u32 slot;
 
@@ -146,7 +184,7 @@ int xlb(struct xdp_md *ctx)
 	target = find_target(bucket, key);
 	if (!target) {
 		OPAQUE(bucket); /* or clang would keep what it has read of it for here */
-		return find_vip(bucket, LOAD(frame->destination_be)) ? balance(ctx)
+		return find_vip(bucket, LOAD(frame->destination_be)) ? balance_further(ctx, bucket)
 								     : pass(own_cpu(cpu_number), PASS_NOT_VIP);
 	}
 	service = AT(services, target->service);

@@ -19,7 +19,7 @@
 
 /* Raised whenever a layout below changes its meaning: programs and pinned maps of different versions are never mixed.
  */
-enum contract { CONTRACT_VERSION = 3 };
+enum contract { CONTRACT_VERSION = 4 };
 
 /* ---- constants: known when a program is loaded, never changed after; bpf/config.h says how they get into it ---- */
 
@@ -35,6 +35,7 @@ enum constant {
 	/* Elements of each table of bpf/maps.h, by its name, less one: a power of two less one. Of rings: slots. */
 	CONSTANT_MASK_vip_buckets,
 	CONSTANT_MASK_service_buckets,
+	CONSTANT_MASK_range_targets,
 	CONSTANT_MASK_services,
 	CONSTANT_MASK_rings,
 	CONSTANT_MASK_backends,
@@ -69,6 +70,11 @@ struct interface {
  * least one target there: so one look says whether an address is a VIP, and, for most, which service a port is.
  * - service_buckets holds what found no place in its VIP's bucket, at service_base + (key * service_multiplier >>
  * shift).
+ *
+ * A packet looks for its port first. If that is no service, it looks for the ranges of its VIP and protocol, whose key
+ * (enum service_key) leads to a run of range_targets, sorted by port; and then for the service of every port. Each of
+ * the three stands in its VIP's bucket, or in service_buckets; the flags of the VIP's targets say what there is to be
+ * found. Half of each table belongs to either directory.
  */
 struct directory {
 	__u64 service_multiplier;
@@ -94,13 +100,18 @@ struct root {
 
 /*
  * A service's key is one word: VIP (network order) in bits 0-31, port (network order) in 32-47, IP protocol in 48-55.
- * 0 is a free place.
+ * Port 0 is the service of every port. With bit 56, which no packet's key has, and port 0, it is the key of the run of
+ * a VIP's ranges. 0 is a free place.
  */
-enum service_key { KEY_PORT_SHIFT = 32, KEY_PROTOCOL_SHIFT = 48 };
+enum service_key { KEY_PORT_SHIFT = 32, KEY_PROTOCOL_SHIFT = 48, KEY_RUN_SHIFT = 56 };
 
+/* On each target of a VIP in the first table: what is to be looked for beyond the port's own target there. */
 enum target_flag {
-	TARGET_MORE = 1
-}; /* this VIP has services in the second table too; on each of its targets in the first */
+	TARGET_MORE = 1,        /* this VIP has keys in the second table too */
+	TARGET_RANGES = 2,      /* there are services of a range of its ports */
+	TARGET_EVERY_PORT = 4,  /* there is a service of every port */
+	TARGET_DIRECTORY_1 = 8, /* it belongs to directory[1]: what is live may have changed since a packet came here */
+};
 
 struct target {
 	__u64 key;
@@ -108,8 +119,24 @@ struct target {
 	__u64 ring_seed;
 	__u64 hash_mask; /* what of a packet's source is hashed: the lowest bits, as many as enum hashed_bits says */
 	__u32 service;   /* index into services; writing it commits a change of one service */
-	__u32 flags;
+	__u16 flags;     /* enum target_flag */
+	__u16 last_port; /* host order; of a service of one port that one, of every port 65535 */
 };
+
+/*
+ * Takes a target's place where the key has bit 56: the ranges of a VIP and protocol are range_targets[first] to [first
+ * + count - 1], in ascending order of ports; no two of them have a port in common. The key of each has its first port.
+ */
+struct run {
+	__u64 key;
+	__u64 count; /* 1 to RANGES_PER_RUN_MAX */
+	__u64 reserved;
+	__u32 first;
+	__u16 flags; /* as a target's */
+	__u16 reserved_tail;
+};
+
+enum run_limit { RANGES_PER_RUN_MAX = 256 };
 
 /* A packet's source is one word: the address in bits 0-31, the port in 32-47. */
 enum hashed_bits { HASHED_SOURCE = 32, HASHED_SOURCE_PORT = 48 };
@@ -129,6 +156,7 @@ enum service_flag {
 	SERVICE_UDP = 4,
 	SERVICE_MARKED = 8,            /* some slots of the ring are marked; the ring before them is at before_line */
 	SERVICE_BEFORE_HASH_PORT = 16, /* the hash of the ring before takes the source port in */
+	SERVICE_OPS = 32, /* UDP: each datagram is scheduled by itself, nothing is recorded; its ring is never marked */
 };
 
 struct service {
@@ -158,15 +186,16 @@ enum hash_input { HASH_SOURCE, HASH_SOURCE_PORT };
 
 struct service_detail {
 	__u8 vip_be[16]; /* IPv4 in the first four */
-	__be16 port_be;
-	__u8 family;   /* AF_INET 2, AF_INET6 10 */
-	__u8 protocol; /* IPPROTO_TCP 6, IPPROTO_UDP 17 */
+	__be16 port_be;  /* the first one; 0: every port */
+	__u8 family;     /* AF_INET 2, AF_INET6 10 */
+	__u8 protocol;   /* IPPROTO_TCP 6, IPPROTO_UDP 17 */
 	__u8 scheduler;
 	__u8 forward;
 	__u8 hash_input;
-	__u8 reserved_byte;
+	__u8 ops;        /* 1: one-packet scheduling */
 	__u32 ring_size; /* as configured; 0: from the number of backends */
-	__u32 reserved;
+	__be16 last_port_be;
+	__u16 reserved;
 	__u64 seed;       /* configured or drawn at random */
 	__u64 changed_ms; /* Unix time, milliseconds */
 	__u64 reserved_tail[2];
@@ -222,7 +251,7 @@ enum admin_state { ADMIN_REMOVED, ADMIN_UP, ADMIN_DRAIN };
 /* What a person said and the kernel's neighbour table answered, beside backends[i]: packets do not need it. */
 struct backend_detail {
 	__u8 address_be[16]; /* IPv4 in the first four */
-	__be16 port_be;
+	__be16 port_be;      /* 0: its service has several, and the packet's is kept */
 	__u8 family;
 	__u8 admin;     /* enum admin_state */
 	__u32 weight;   /* as configured, 0-65535 */
@@ -361,10 +390,14 @@ struct clock {
 	__u64 jiffies;
 };
 
+_Static_assert(__builtin_offsetof(struct run, flags) == __builtin_offsetof(struct target, flags), "flags");
+
 #define XLB_LAYOUT(type, size) _Static_assert(sizeof(type) == (size), #type " changed its size")
 XLB_LAYOUT(struct interface, 32);
 XLB_LAYOUT(struct directory, 16);
 XLB_LAYOUT(struct root, 64 + 32 * INTERFACES_MAX);
+XLB_LAYOUT(struct target, 32);
+XLB_LAYOUT(struct run, sizeof(struct target));
 XLB_LAYOUT(struct target_bucket, 128);
 XLB_LAYOUT(struct service, 64);
 XLB_LAYOUT(struct service_detail, 64);

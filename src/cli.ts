@@ -36,6 +36,8 @@ const serviceOptions = (command: Command): Command =>
       wholeNumber('--ring-size'),
     )
     .option('--seed <number>', "the ring's secret seed, 64 bits; equal on directors that share a VIP", seedNumber)
+    .option('--ops', 'one-packet scheduling: each datagram by itself, no flow is recorded (UDP)')
+    .option('--no-ops', 'datagrams of one flow go to one backend (default)')
 
 const program = withGlobals(new Command('xlb'))
   .description('layer-4 load balancer: direct server return in XDP')
@@ -82,7 +84,9 @@ verb(program, 'upgrade', "replace the program of every attached interface by thi
     (await import('./commands/upgrade.ts')).runUpgrade(optionsOf(command)),
   )
 
-const service = program.command('service').description('add, set or remove a service, such as tcp://192.0.2.10:80')
+const service = program
+  .command('service')
+  .description('add, set or remove a service: tcp://192.0.2.10:80, of a range :8000-8099, of every port :*')
 serviceOptions(verb(service, 'add', 'add a service'))
   .argument('<service>')
   .action(async (text: string, _: unknown, command: Command) =>

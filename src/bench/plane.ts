@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The program under test with maps of its own: pinned nowhere, attached to nothing, so that a bench beside a working
 // director disturbs neither its maps nor its packets.
-import { formatIpv4, parseMac } from '../core/address.ts'
+import { backendPort, formatIpv4, formatService, type Ports, parseMac } from '../core/address.ts'
 import type { Backend, DesiredState, Scheduler, Service } from '../core/desired.ts'
 import { defaultHash } from '../core/desired.ts'
 import { plan } from '../core/plan.ts'
@@ -24,6 +24,8 @@ export interface PlaneOptions {
   /** New tracked flows a second; absent: without bound. */
   newFlows?: number
   flows?: number
+  /** What has the port that packets are for: a service of it alone (as if absent), one of 64 ranges, or one of every port. */
+  ports?: 'one' | 'ranges' | 'every'
 }
 
 export interface BenchPlane {
@@ -34,40 +36,54 @@ export interface BenchPlane {
 
 const WITHOUT_BOUND = 2 ** 30
 
+const RANGES = 64
+
+/** The ports of each VIP's services. */
+const portsOf = (ports: PlaneOptions['ports']): Ports[] => {
+  if (ports === 'every') return [{ port: 0, lastPort: 65535 }]
+  if (ports !== 'ranges') return [{ port: SERVICE_PORT, lastPort: SERVICE_PORT }]
+  // Of two ports each; the one in the middle has SERVICE_PORT.
+  return Array.from({ length: RANGES }, (_, i) => {
+    const port = SERVICE_PORT + 2 * (i - RANGES / 2)
+    return { port, lastPort: port + 1 }
+  })
+}
+
 const servicesOf = (options: PlaneOptions): DesiredState => {
-  const backends = Array.from(
+  const first = options.firstService ?? 0
+  const services = Array.from({ length: options.services }, (_, i) => formatIpv4(vipOfService(first + i))).flatMap(
+    (vip) => portsOf(options.ports).map((ports): Service => serviceOf(vip, ports, options)),
+  )
+  return new Map(services.map((service) => [formatService(service), service]))
+}
+
+const serviceOf = (vip: string, ports: Ports, options: PlaneOptions): Service => ({
+  protocol: 'tcp',
+  vip,
+  ...ports,
+  scheduler: options.scheduler,
+  forward: 'dsr',
+  hash: defaultHash(options.scheduler),
+  ringSize: 0,
+  seed: random64(),
+  ops: false,
+  backends: Array.from(
     { length: options.backends },
     (_, i): Backend => ({
       address: formatIpv4(0x0a_ff_00_01 + i),
-      port: SERVICE_PORT,
+      port: backendPort(ports),
       weight: 1,
       admin: 'up',
       path: { kind: 'link', mac: parseMac(DEFAULT_MACS.backend), interfaceSlot: 0 },
     }),
-  )
-  const first = options.firstService ?? 0
-  const services = Array.from(
-    { length: options.services },
-    (_, i): Service => ({
-      protocol: 'tcp',
-      vip: formatIpv4(vipOfService(first + i)),
-      port: SERVICE_PORT,
-      scheduler: options.scheduler,
-      forward: 'dsr',
-      hash: defaultHash(options.scheduler),
-      ringSize: 0,
-      seed: random64(),
-      backends,
-    }),
-  )
-  return new Map(services.map((service) => [`tcp://${service.vip}:${service.port}`, service]))
-}
+  ),
+})
 
 /** A plane with these services, ready to be run. */
 export const makePlane = (native: Native, options: PlaneOptions): BenchPlane => {
   const capacity: Capacity = {
-    services: options.services + 16,
-    backends: options.services * options.backends + 64,
+    services: options.services * portsOf(options.ports).length + 16,
+    backends: options.services * portsOf(options.ports).length * options.backends + 64,
     flows: options.flows ?? 2 ** 21,
   }
   const settings = makeSettings(native, capacity, options.newFlows ?? WITHOUT_BOUND)

@@ -19,7 +19,7 @@ export const runBackendSet = (
 ): void => {
   const { native, paths, note } = makeContext(options)
   const service = parseService(serviceText)
-  const backend = parseBackend(backendText, service.port)
+  const backend = parseBackend(backendText, service)
   const weight = options.weight === undefined ? {} : { weight: options.weight }
   let path: Path = { kind: 'unresolved', why: 'not asked' }
   const changes = withSession(native, paths, (session) =>
@@ -44,7 +44,7 @@ export const runBackendSet = (
 export const runBackendDrain = (serviceText: string, backendText: string, options: GlobalOptions): void => {
   const { native, paths } = makeContext(options)
   const service = parseService(serviceText)
-  const backend = parseBackend(backendText, service.port)
+  const backend = parseBackend(backendText, service)
   const changes = withSession(native, paths, (session) =>
     changeState(session, (state) => drainBackend(state, service, backend)),
   )
@@ -58,7 +58,7 @@ export const runBackendDrain = (serviceText: string, backendText: string, option
 export const runBackendRemove = (serviceText: string, backendText: string, options: GlobalOptions): void => {
   const { native, paths } = makeContext(options)
   const service = parseService(serviceText)
-  const backend = parseBackend(backendText, service.port)
+  const backend = parseBackend(backendText, service)
   const changes = withSession(native, paths, (session) =>
     changeState(session, (state) => removeBackend(state, service, backend)),
   )

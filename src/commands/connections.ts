@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import {
+  backendPort,
+  EVERY_PORT,
   formatService,
   parseBackend,
   parseIpv4,
@@ -93,7 +95,7 @@ const wantedOf = (service: ServiceAddress | undefined, options: ConnectionsOptio
   }
   return {
     ...(service === undefined ? {} : { service: formatService(service) }),
-    ...(backend === undefined ? {} : { backend: parseBackend(backend, service?.port ?? 0).address }),
+    ...(backend === undefined ? {} : { backend: parseBackend(backend, service ?? EVERY_PORT).address }),
     ...(source === undefined ? {} : { source: parseSource(source) }),
     ...(state === undefined ? {} : { state }),
   }
@@ -104,7 +106,7 @@ const demandNamed = ({ plane, live }: Session, service: ServiceAddress | undefin
   const named = service === undefined ? undefined : existing(live.desired, service)
   if (backend === undefined) return
   if (named !== undefined) {
-    existingBackend(named, { address: backend, port: named.port })
+    existingBackend(named, { address: backend, port: backendPort(named) })
     return
   }
   const address = parseIpv4(backend)

@@ -4,7 +4,7 @@ import { effectiveWeight } from '../core/desired.ts'
 import { Refusal } from '../core/refusal.ts'
 import { type Counts, readCounts, readReasons } from '../dataplane/counters.ts'
 import { countFlows } from '../dataplane/flows.ts'
-import { Reason } from '../dataplane/layout.gen.ts'
+import { Reason, ServiceFlag } from '../dataplane/layout.gen.ts'
 import type { LiveBackend, LiveService } from '../dataplane/reader.ts'
 import { Neighbours } from '../shell/neighbours.ts'
 import { type Session, withSession } from '../shell/session.ts'
@@ -36,6 +36,7 @@ interface ServiceRow {
   hash: string
   ringSize: number
   seed: string
+  ops: boolean
   changed: string
   backends: BackendRow[]
 }
@@ -71,7 +72,8 @@ const listing = (session: Session, only: string | undefined, nowMs: number): Lis
   const slotNames = new Map(interfaces.map(({ slot, name }) => [slot, name]))
   const backendRow = (service: LiveService, backend: LiveBackend): BackendRow => {
     const { path } = backend.want
-    const tracked = (service.service.flags & 1) !== 0
+    const { SERVICE_TRACKED, SERVICE_OPS } = ServiceFlag
+    const tracked = (service.service.flags & (SERVICE_TRACKED | SERVICE_OPS)) === SERVICE_TRACKED
     const count = flows.of(service.service.id, backend.index)
     return {
       address: backend.want.address,
@@ -81,7 +83,7 @@ const listing = (session: Session, only: string | undefined, nowMs: number): Lis
       since: new Date(backend.sinceMs).toISOString(),
       mac: path.kind === 'link' ? formatMac(path.mac) : null,
       interface: path.kind === 'link' ? (slotNames.get(path.interfaceSlot) ?? null) : null,
-      // A hashed service keeps no flows, but for those that a change of its ring would have moved.
+      // A hashed service, and one of one-packet scheduling, keeps no flows, but for those that a change of its ring would have moved.
       active: tracked ? count.active : null,
       inactive: tracked ? count.inactive : null,
       counts: readCounts(plane, backend.counter),
@@ -102,6 +104,7 @@ const listing = (session: Session, only: string | undefined, nowMs: number): Lis
         hash: service.want.hash,
         ringSize: service.service.ringSize,
         seed: formatSeed(service.want.seed),
+        ops: service.want.ops,
         changed: new Date(service.changedMs).toISOString(),
         backends: service.backends.map((backend) => backendRow(service, backend)),
       }))
@@ -148,7 +151,7 @@ const render = (list: Listing, options: ListOptions): string => {
   const rows = [['SERVICE', 'BACKEND', 'WEIGHT', 'STATE', ...columns.names]]
   for (const service of list.services) {
     rows.push([
-      `${service.service} ${service.scheduler} ${service.forward}`,
+      `${service.service} ${service.scheduler} ${service.forward}${service.ops ? ' ops' : ''}`,
       '',
       '',
       '',

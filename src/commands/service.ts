@@ -14,13 +14,14 @@ const change = (options: GlobalOptions, done: string, apply: (state: DesiredStat
 }
 
 const chosen = (options: ServiceOptions): ServiceOptions => {
-  const { scheduler, forward, hash, ringSize, seed } = options
+  const { scheduler, forward, hash, ringSize, seed, ops } = options
   return {
     ...(scheduler === undefined ? {} : { scheduler }),
     ...(forward === undefined ? {} : { forward }),
     ...(hash === undefined ? {} : { hash }),
     ...(ringSize === undefined ? {} : { ringSize }),
     ...(seed === undefined ? {} : { seed }),
+    ...(ops === undefined ? {} : { ops }),
   }
 }
 

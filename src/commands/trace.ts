@@ -1,13 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import {
-  type Endpoint,
-  formatEndpoint,
-  formatIpv4,
-  formatMac,
-  formatService,
-  type Protocol,
-  parseEndpoint,
-} from '../core/address.ts'
+import { type Endpoint, formatEndpoint, formatMac, type Protocol, parseEndpoint } from '../core/address.ts'
 import { type ConnectionState, STATE_NAMES } from '../core/connection-states.ts'
 import { Refusal } from '../core/refusal.ts'
 import { secondsOfAges } from '../dataplane/connections.ts'
@@ -20,7 +12,7 @@ import {
   type ServiceLook,
 } from '../dataplane/explain.ts'
 import { Cpu, Settings } from '../dataplane/layout.gen.ts'
-import { viewOf } from '../dataplane/reader.ts'
+import { type LiveService, viewOf } from '../dataplane/reader.ts'
 import type { Budget, TracedPacket } from '../dataplane/way.ts'
 import type { AttachedInterface } from '../shell/interfaces.ts'
 import { type Session, withSession } from '../shell/session.ts'
@@ -83,8 +75,8 @@ interface Names {
   settings: Settings
 }
 
-const namesOf = ({ plane, live, interfaces }: Session, service: string): Names => {
-  const backends = new Map(live.services.get(service)?.backends.map(({ index, want }) => [index, want.address]))
+const namesOf = ({ plane, interfaces }: Session, service: LiveService | undefined): Names => {
+  const backends = new Map(service?.backends.map(({ index, want }) => [index, want.address]))
   return {
     backend: (index) => (index === undefined ? null : (backends.get(index) ?? null)),
     interface: (slot) => interfaces.find((each) => each.slot === slot)?.name ?? null,
@@ -162,11 +154,11 @@ const elsewhereOf = (
 /** Everything about one packet, as it is at one moment of the packet path's clock. */
 const trace = (session: Session, packet: TracedPacket, by: AttachedInterface): Trace => {
   const { plane, live } = session
-  const name = formatService({ protocol: packet.protocol, vip: formatIpv4(packet.vip), port: packet.port })
-  const names = namesOf(session, name)
   for (;;) {
     const at = { now: plane.age(), interfaceSlot: by.slot }
     const said = explain(plane, packet, { ...at, budget: 'left' })
+    const service = [...live.services.values()].find(({ record }) => record === said.look?.record)
+    const names = namesOf(session, service)
     const elsewhere = elsewhereOf(session, packet, at, names, said.look)
     if (plane.age() !== at.now) continue
     const { look } = said
@@ -176,9 +168,9 @@ const trace = (session: Session, packet: TracedPacket, by: AttachedInterface): T
       packet: { protocol: packet.protocol, source, destination, syn: packet.opens, interface: by.name },
       vip: said.isVip,
       service:
-        look === undefined
+        look === undefined || service === undefined
           ? null
-          : { service: name, scheduler: live.services.get(name)?.want.scheduler ?? '', tracked: look.tracked },
+          : { service: service.name, scheduler: service.want.scheduler, tracked: look.tracked },
       ...(look === undefined ? NOTHING : lookOf(look, names)),
       recorded: look?.recorded?.toLowerCase() ?? null,
       verdict: said.verdict,

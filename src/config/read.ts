@@ -2,7 +2,7 @@
 // File -> what it wants. Every fault of the file is reported, not the first alone.
 import { readFileSync } from 'node:fs'
 import { load } from 'js-yaml'
-import { formatService, parseBackend, parseService } from '../core/address.ts'
+import { formatService, parseBackend, parseService, type ServiceAddress } from '../core/address.ts'
 import {
   type Backend,
   checkCircles,
@@ -12,6 +12,7 @@ import {
   type Service,
   serviceFaults,
 } from '../core/desired.ts'
+import { rangeFaults } from '../core/ranges.ts'
 import { Refusal } from '../core/refusal.ts'
 import type { Capacity } from '../dataplane/memory.ts'
 import { type ConfigFile, configSchema, type ServiceEntry } from './schema.ts'
@@ -93,12 +94,12 @@ const collect = <T>(faults: string[], where: string, read: () => T): T | undefin
   }
 }
 
-const backendsOf = (entry: ServiceEntry, servicePort: number, where: string, faults: string[]): Backend[] => {
+const backendsOf = (entry: ServiceEntry, service: ServiceAddress, where: string, faults: string[]): Backend[] => {
   const backends: Backend[] = []
   for (const [i, { address: text, weight, admin }] of entry.backends.entries()) {
     // Not by collect(): a file may hold a hundred thousand backends, and a closure and a name for each take their time.
     try {
-      const { address, port } = parseBackend(text, servicePort)
+      const { address, port } = parseBackend(text, service)
       backends.push({ address, port, weight, admin, path: UNASKED })
     } catch (error) {
       faults.push(faultAt(`${where}.backends[${i}]`, error))
@@ -110,7 +111,7 @@ const backendsOf = (entry: ServiceEntry, servicePort: number, where: string, fau
 const serviceOf = (entry: ServiceEntry, where: string, faults: string[]): Service | undefined => {
   const address = collect(faults, where, () => parseService(entry.service))
   if (address === undefined) return undefined
-  const backends = backendsOf(entry, address.port, where, faults)
+  const backends = backendsOf(entry, address, where, faults)
   const scheduler = entry.scheduler ?? DEFAULT_SCHEDULER
   const service: Service = {
     ...address,
@@ -119,6 +120,7 @@ const serviceOf = (entry: ServiceEntry, where: string, faults: string[]): Servic
     hash: entry.hash ?? defaultHash(scheduler),
     ringSize: entry['ring-size'] ?? 0,
     seed: entry.seed === undefined ? 0n : BigInt(entry.seed),
+    ops: entry.ops ?? false,
     backends,
   }
   for (const fault of serviceFaults(service)) faults.push(`${where}: ${fault.message}; ${fault.mend}`)
@@ -140,6 +142,7 @@ export const readConfig = (file: string): Config => {
     services.set(name, service)
     if (entry.seed !== undefined) seeded.add(name)
   })
+  for (const fault of rangeFaults(services.keys())) faults.push(`services: ${fault.message}; ${fault.mend}`)
   collect(faults, 'services', () => checkCircles(services))
   if (faults.length > 0) refuse(file, faults, 'mend these places and restore again')
   const { limits } = config

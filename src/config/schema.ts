@@ -14,6 +14,7 @@ const service = z.strictObject({
   scheduler: z.enum(SCHEDULERS).optional(),
   forward: z.enum(FORWARDS).optional(),
   hash: z.enum(HASH_INPUTS).optional(),
+  ops: z.boolean().optional(),
   'ring-size': z.int().min(0).optional(),
   seed: z
     .string()

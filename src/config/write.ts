@@ -17,6 +17,7 @@ const entryOf = (service: Service) => ({
   scheduler: service.scheduler,
   forward: service.forward,
   hash: service.hash,
+  ...(service.ops ? { ops: true } : {}),
   ...(service.ringSize === 0 ? {} : { 'ring-size': service.ringSize }),
   // Written also where it was drawn: only with the same seed do the same packets go to the same backends again.
   seed: `0x${service.seed.toString(16).padStart(16, '0')}`,

@@ -4,18 +4,37 @@ import { Refusal } from './refusal.ts'
 
 export type Protocol = 'tcp' | 'udp'
 
-/** `tcp://192.0.2.10:80`. `vip` is dotted decimal. */
-export interface ServiceAddress {
-  protocol: Protocol
-  vip: string
+/** First and last of a service's ports: the same twice where it has one, 0 to 65535 where it has every port (`*`). */
+export interface Ports {
   port: number
+  lastPort: number
 }
 
-/** `192.0.2.21` or `192.0.2.21:80`; without a port it is the service's. */
+/** `tcp://192.0.2.10:80`, `tcp://192.0.2.10:8000-8099` or `tcp://192.0.2.10:*`. `vip` is dotted decimal. */
+export interface ServiceAddress extends Ports {
+  protocol: Protocol
+  vip: string
+}
+
+/**
+ * `192.0.2.21` or `192.0.2.21:80`. The port is the service's, as direct server return rewrites none: 0 where the service has
+ * several, and the packet's own is kept.
+ */
 export interface BackendAddress {
   address: string
   port: number
 }
+
+export const EVERY_PORT: Ports = { port: 0, lastPort: 65535 }
+
+/** `*`. A packet for port 0, which nobody has, is for it too. */
+export const isEveryPort = ({ port }: Pick<Ports, 'port'>): boolean => port === EVERY_PORT.port
+
+/** `8000-8099`. */
+export const isRange = ({ port, lastPort }: Ports): boolean => port !== lastPort && port !== EVERY_PORT.port
+
+/** The port that a service's backends have: its own, or 0. */
+export const backendPort = ({ port, lastPort }: Ports): number => (port === lastPort ? port : 0)
 
 const usage = { usage: true }
 
@@ -85,6 +104,27 @@ const port = (where: string, text: string): number => {
   return number
 }
 
+/** `8000-8099`. @param written the service without its ports, to show how they are to be written */
+const range = (where: string, written: string, text: string): Ports => {
+  const dash = text.indexOf('-')
+  const first = port(where, text.slice(0, dash))
+  const last = port(where, text.slice(dash + 1))
+  if (first === last) {
+    throw new Refusal(`${where}: the range ${text} is of one port`, `write ${written}:${first}`, usage)
+  }
+  if (first > last) {
+    throw new Refusal(`${where}: the range ${text} runs backwards`, `write ${written}:${last}-${first}`, usage)
+  }
+  return { port: first, lastPort: last }
+}
+
+const ports = (where: string, written: string, text: string): Ports => {
+  if (text === '*') return EVERY_PORT
+  if (text.includes('-')) return range(where, written, text)
+  const only = port(where, text)
+  return { port: only, lastPort: only }
+}
+
 /** @throws Refusal with what is wrong. */
 export const parseService = (text: string): ServiceAddress => {
   const parts = /^([A-Za-z0-9]+):\/\/(\[.*\]|[^:/]*)(?::([^/]*))?$/.exec(text)
@@ -101,27 +141,37 @@ export const parseService = (text: string): ServiceAddress => {
   if (portText === undefined || portText === '') {
     throw new Refusal(`${where}: has no port`, `write ${protocol}://${vip}:80`, usage)
   }
-  if (portText === '*' || portText.includes('-')) {
-    throw new Refusal(`${where}: a service of several ports is not supported`, 'add a service for each port', usage)
-  }
-  return { protocol, vip, port: port(where, portText) }
+  return { protocol, vip, ...ports(where, `${protocol}://${vip}`, portText) }
 }
 
 /**
- * @param servicePort the port where none is written; with direct server return a backend has no other, as the packet is
- * not rewritten.
+ * @param service whose backend it is. Where no port is written it is the service's; with direct server return a backend has no
+ * other, as the packet is not rewritten.
  * @throws Refusal with what is wrong.
  */
-export const parseBackend = (text: string, servicePort: number): BackendAddress => {
+export const parseBackend = (text: string, service: Ports): BackendAddress => {
   const where = `backend '${text}'`
-  const colon = text.indexOf(':')
-  if (colon !== text.lastIndexOf(':')) refuseAddress(where, 'is an IPv6 address and its service is IPv4')
-  const address = unicast(where, colon < 0 ? text : text.slice(0, colon))
-  const given = colon < 0 ? servicePort : port(where, text.slice(colon + 1))
-  if (given !== servicePort) {
+  const colons = text.split(':').length - 1
+  if (colons > 1) refuseAddress(where, 'is an IPv6 address and its service is IPv4')
+  const [host = '', portText] = text.split(':')
+  const address = unicast(where, host)
+  const own = backendPort(service)
+  if (portText === undefined) return { address, port: own }
+  if (portText === '*') {
+    throw new Refusal(`${where}: '*' is no backend's port`, `leave the port out: ${address}`, usage)
+  }
+  const given = port(where, portText)
+  if (own === 0) {
     throw new Refusal(
-      `${where}: port ${given} differs from the service's ${servicePort}, and direct server return rewrites no port`,
-      `leave the port out, or let the real server listen on ${servicePort}`,
+      `${where}: the service has ports ${formatPorts(service)}, and direct server return keeps the packet's port`,
+      `leave the port out: ${address}`,
+      usage,
+    )
+  }
+  if (given !== own) {
+    throw new Refusal(
+      `${where}: port ${given} differs from the service's ${own}, and direct server return rewrites no port`,
+      `leave the port out, or let the real server listen on ${own}`,
       usage,
     )
   }
@@ -178,7 +228,15 @@ export const parseSource = (text: string): SourceRange => {
   }
 }
 
-export const formatService = (service: ServiceAddress): string => `${service.protocol}://${service.vip}:${service.port}`
+/** `80`, `8000-8099` or `*`. */
+export const formatPorts = (ports: Ports): string => {
+  if (isEveryPort(ports)) return '*'
+  return isRange(ports) ? `${ports.port}-${ports.lastPort}` : `${ports.port}`
+}
+
+/** The one text form of a service, which parseService reads. */
+export const formatService = (service: ServiceAddress): string =>
+  `${service.protocol}://${service.vip}:${formatPorts(service)}`
 
 /** `02:00:00:00:00:01` as a 48-bit number whose lowest octet is the first one, as struct backend holds it. */
 export const parseMac = (text: string): bigint =>

@@ -3,6 +3,7 @@
 // they throw a Refusal and leave the old one where they cannot.
 import { type BackendAddress, formatService, type ServiceAddress } from './address.ts'
 import { isPrime } from './maglev.ts'
+import { checkRanges } from './ranges.ts'
 import { Refusal } from './refusal.ts'
 import { ChangedState } from './state-map.ts'
 
@@ -43,6 +44,8 @@ export interface Service extends ServiceAddress {
   ringSize: number
   /** The ring's secret seed, 64 bits. Directors that share a VIP need the same. */
   seed: bigint
+  /** One-packet scheduling, for UDP: each datagram is scheduled by itself, and no flow is recorded. */
+  ops: boolean
   backends: readonly Backend[]
 }
 
@@ -68,6 +71,7 @@ export interface ServiceOptions {
   hash?: HashInput
   ringSize?: number
   seed?: bigint
+  ops?: boolean
 }
 
 const withService = (state: DesiredState, service: Service): DesiredState =>
@@ -126,8 +130,18 @@ function* backendFaults(service: Service): Generator<Refusal> {
   }
 }
 
+function* opsFaults(service: Service): Generator<Refusal> {
+  if (!service.ops || service.protocol === 'udp') return
+  yield new Refusal(
+    `service ${formatService(service)}: one-packet scheduling would spread the segments of one TCP connection over backends`,
+    'leave ops out, or choose a udp:// service',
+    { usage: true },
+  )
+}
+
 /** Whatever is wrong with one service by itself. */
 export function* serviceFaults(service: Service): Generator<Refusal> {
+  yield* opsFaults(service)
   yield* ringSizeFaults(service)
   yield* backendFaults(service)
 }
@@ -177,9 +191,11 @@ export const addService = (
     hash: options.hash ?? defaultHash(scheduler),
     ringSize: options.ringSize ?? 0,
     seed: options.seed ?? drawnSeed,
+    ops: options.ops ?? false,
     backends: [],
   }
   const next = checked(state, service)
+  checkRanges(next.keys())
   checkCircles(next)
   return next
 }
@@ -195,6 +211,7 @@ export const setService = (state: DesiredState, address: ServiceAddress, options
     hash: options.hash ?? (scheduler === service.scheduler ? service.hash : defaultHash(scheduler)),
     ringSize: options.ringSize ?? service.ringSize,
     seed: options.seed ?? service.seed,
+    ops: options.ops ?? service.ops,
   }
   return checked(state, next)
 }

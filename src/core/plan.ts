@@ -31,6 +31,7 @@ export const sameService = (a: Service, b: Service): boolean =>
     a.hash === b.hash &&
     a.ringSize === b.ringSize &&
     a.seed === b.seed &&
+    a.ops === b.ops &&
     a.backends.length === b.backends.length &&
     sameBackends(a.backends, b.backends))
 

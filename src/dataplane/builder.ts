@@ -304,20 +304,24 @@ const buildRing = (
   const flags =
     (isTracked(want) ? ServiceFlag.SERVICE_TRACKED : 0) |
     (want.backends.some(({ path }) => path.kind === 'local') ? ServiceFlag.SERVICE_LOCAL : 0) |
-    (want.protocol === 'udp' ? ServiceFlag.SERVICE_UDP : 0)
+    (want.protocol === 'udp' ? ServiceFlag.SERVICE_UDP : 0) |
+    (want.ops ? ServiceFlag.SERVICE_OPS : 0)
   const same =
     have !== undefined &&
     sameInput(input, ringInput(have.want, have.backends)) &&
     have.want.seed === want.seed &&
     have.want.hash === want.hash &&
     isTracked(have.want) === isTracked(want) &&
+    have.want.ops === want.ops &&
     have.backends.every(({ index }) => placed.some((backend) => backend.index === index))
   if (same) {
     const kept = ServiceFlag.SERVICE_MARKED | ServiceFlag.SERVICE_BEFORE_HASH_PORT
     return { ...ringFieldsOf(have.service), flags: flags | (have.service.flags & kept) }
   }
   const fresh = freshRing(want, input)
-  const next = have === undefined ? { ring: fresh, beforeStays: false } : nextRing(want, have, fresh, placed, context)
+  // Marks keep flows where they were; of one-packet scheduling there are none.
+  const next =
+    have === undefined || want.ops ? { ring: fresh, beforeStays: false } : nextRing(want, have, fresh, placed, context)
   return {
     ringLine: writeSlots(context, next.ring),
     ringSize: next.ring.length,
@@ -368,11 +372,13 @@ export const buildService = (want: Service, have: LiveService | undefined, conte
   ServiceDetail.write(viewOf(memory, 'service_details'), record * ServiceDetail.size, {
     vip: addressBytes(want.vip),
     port: want.port,
+    lastPort: want.lastPort,
     family: 2,
     protocol: want.protocol === 'tcp' ? 6 : 17,
     scheduler: SCHEDULERS.indexOf(want.scheduler),
     forward: 0,
     hashInput: want.hash === 'source' ? 0 : 1,
+    ops: want.ops ? 1 : 0,
     ringSize: want.ringSize,
     seed: want.seed,
     changedMs: BigInt(context.nowMs),

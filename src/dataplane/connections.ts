@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The flow table's unexpired entries, as connections of live services. Packets go on meanwhile: each entry is told as it was when
 // it was read.
-import { formatEndpoint, type Protocol, parseIpv4, type SourceRange, swap16, swap32 } from '../core/address.ts'
+import { formatEndpoint, type Ports, type Protocol, type SourceRange, swap16, swap32 } from '../core/address.ts'
 import { type ConnectionState, STATE_NAMES } from '../core/connection-states.ts'
 import { hashMixLow } from '../core/hash.ts'
 import { readEntry } from './flow-entry.ts'
@@ -36,14 +36,10 @@ export interface Connection {
 /** What is needed of a service to tell its entries. */
 interface Owner {
   protocol: Protocol
-  virtual: string
-  /** By index of the backend; undefined: removed. */
-  destinations: (string | undefined)[]
-  /** Destination port in network order, as a value has it. */
-  portBe: number
-  /** flow_locate's seed for it. */
-  seedLow: number
-  seedHigh: number
+  vip: string
+  ports: Ports
+  /** Addresses by index of the backend; undefined: removed. */
+  backends: (string | undefined)[]
 }
 
 const CHUNK_ENTRIES = 65536
@@ -65,11 +61,15 @@ export class Connections {
   readonly #chunks: BigUint64Array[] = []
   readonly #owners: (Owner | undefined)[] = new Array(65536)
   readonly #settings: Settings
+  readonly #seedLow: number
+  readonly #seedHigh: number
   readonly #now: number
   readonly #wanted: Wanted
 
   constructor(memory: PlaneMemory, services: Iterable<LiveService>, wanted: Wanted = {}) {
     this.#settings = Settings.read(viewOf(memory, 'settings'), 0)
+    this.#seedLow = Number(this.#settings.flowSeed & 0xffffffffn)
+    this.#seedHigh = Number(this.#settings.flowSeed >> 32n)
     this.#wanted = wanted
     this.#now = memory.age()
     this.#scan(memory, services)
@@ -90,15 +90,17 @@ export class Connections {
     const low = words[at + 2] ?? 0
     const owner = this.#owners[portAndId >>> 16]
     const state = STATE_NAMES[stateOf(low)]
-    const destination = owner?.destinations[backendOf(low)]
-    if (owner === undefined || state === undefined || destination === undefined) throw new Error('unreachable: scanned')
+    const backend = owner?.backends[backendOf(low)]
+    if (owner === undefined || state === undefined || backend === undefined) throw new Error('unreachable: scanned')
+    // Direct server return keeps the packet's port.
+    const port = portOf(low)
     return {
       protocol: owner.protocol,
       secondsLeft: secondsOfAges(this.#agesLeft(words, at), this.#settings),
       state,
       source: formatEndpoint({ address: swap32(words[at] ?? 0), port: swap16(portAndId & 0xffff) }),
-      virtual: owner.virtual,
-      destination,
+      virtual: `${owner.vip}:${port}`,
+      destination: `${backend}:${port}`,
     }
   }
 
@@ -139,12 +141,24 @@ export class Connections {
       if (wanted.backend === undefined) this.leftOver++
       return false
     }
-    this.#owners[id] ??= ownerOf(service, this.#settings)
+    this.#owners[id] ??= ownerOf(service)
     const owner = this.#owners[id]
-    if (!isOwn(words, owner)) return false
-    const destination = owner.destinations[backendOf(words[2] ?? 0)]
-    if (destination === undefined && wanted.backend === undefined) this.leftOver++
-    return destination !== undefined && (wanted.backend === undefined || destination.startsWith(`${wanted.backend}:`))
+    if (!this.#isOwn(words, owner)) return false
+    const backend = owner.backends[backendOf(words[2] ?? 0)]
+    if (backend === undefined && wanted.backend === undefined) this.leftOver++
+    return backend !== undefined && (wanted.backend === undefined || backend === wanted.backend)
+  }
+
+  /** Port and check bits are those of a flow of this service that the key names: else the value was another's. */
+  #isOwn(words: Uint32Array, { ports }: Owner): boolean {
+    const low = words[2] ?? 0
+    const port = portOf(low)
+    if (port < ports.port || port > ports.lastPort) return false
+    // flow_locate's seed for the port.
+    const seedLow = this.#seedLow + 2 * (low & 0xffff)
+    const seedHigh = this.#seedHigh + (seedLow >= 2 ** 32 ? 1 : 0)
+    const hash = hashMixLow(words[0] ?? 0, words[1] ?? 0, seedLow >>> 0, seedHigh >>> 0)
+    return hash << (FlowValue.FLOW_CHECK_SHIFT - 32) === ((words[3] ?? 0) & ~FlowValue.FLOW_AGE_MASK)
   }
 
   #keep(entry: BigUint64Array): void {
@@ -157,12 +171,8 @@ export class Connections {
 const stateOf = (low: number): number => (low >>> FlowValue.FLOW_STATE_SHIFT) & FlowValue.FLOW_STATE_MASK
 const backendOf = (low: number): number => (low >>> FlowValue.FLOW_BACKEND_SHIFT) & FlowValue.FLOW_BACKEND_MASK
 
-/** Port and check bits are those of the flow that the key names: else the value was another's. */
-const isOwn = (words: Uint32Array, { portBe, seedLow, seedHigh }: Owner): boolean => {
-  if (((words[2] ?? 0) & 0xffff) !== portBe) return false
-  const hash = hashMixLow(words[0] ?? 0, words[1] ?? 0, seedLow, seedHigh)
-  return hash << (FlowValue.FLOW_CHECK_SHIFT - 32) === ((words[3] ?? 0) & ~FlowValue.FLOW_AGE_MASK)
-}
+/** The destination port; a value has it in network order. */
+const portOf = (low: number): number => swap16(low & 0xffff)
 
 /** What can be told of an entry by itself, without its service. */
 const matcher = ({ source, state }: Wanted): ((words: Uint32Array, at: number) => boolean) => {
@@ -178,19 +188,8 @@ const matcher = ({ source, state }: Wanted): ((words: Uint32Array, at: number) =
   }
 }
 
-const ownerOf = ({ want, backends }: LiveService, settings: Settings): Owner => {
-  const portBe = swap16(want.port)
-  const seed = BigInt.asUintN(64, settings.flowSeed + (BigInt(portBe) << 1n))
-  const destinations: (string | undefined)[] = []
-  for (const { index, want: backend } of backends) {
-    destinations[index] = formatEndpoint({ address: parseIpv4(backend.address) ?? 0, port: backend.port })
-  }
-  return {
-    protocol: want.protocol,
-    virtual: formatEndpoint({ address: parseIpv4(want.vip) ?? 0, port: want.port }),
-    destinations,
-    portBe,
-    seedLow: Number(seed & 0xffffffffn),
-    seedHigh: Number(seed >> 32n),
-  }
+const ownerOf = ({ want, backends }: LiveService): Owner => {
+  const addresses: (string | undefined)[] = []
+  for (const { index, want: backend } of backends) addresses[index] = backend.address
+  return { protocol: want.protocol, vip: want.vip, ports: want, backends: addresses }
 }

@@ -128,6 +128,9 @@ const chooseAnew = (way: Way, flow: FlowLook): Chosen => {
 const choose = (way: Way): Chosen => {
   const tracked = way.is('SERVICE_TRACKED')
   if (!tracked && !way.isMarked) return { flow: undefined, choice: byRing(way), recorded: undefined }
+  if (way.is('SERVICE_OPS')) {
+    return { flow: undefined, choice: { by: 'schedule', backend: way.turn?.backend }, recorded: undefined }
+  }
   const isSpent = way.at.budget === 'spent'
   const hashedUdp = !tracked && way.is('SERVICE_UDP')
   // A flood of SYNs does not reach the table.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // How one packet finds its service: bpf/directory.h, for the controller. reader.ts reads the same tables as a whole.
-import { Directory, Live, Root, Target, TargetBucket, TargetFlag } from './layout.gen.ts'
+
+import { swap16 } from '../core/address.ts'
+import { Directory, Live, Root, Run, ServiceKey, Target, TargetBucket, TargetFlag } from './layout.gen.ts'
 import type { PlaneMemory } from './memory.ts'
 import { liveVips, type TargetTable, viewOf } from './reader.ts'
 
@@ -14,15 +16,37 @@ export interface Found {
 const shifted = (product: bigint, shift: bigint | number): number =>
   Number(BigInt.asUintN(64, product) >> BigInt(shift))
 
-function* targetsOf(memory: PlaneMemory, table: TargetTable, bucket: number): Generator<Target> {
+interface Placed {
+  at: number
+  table: TargetTable
+  target: Target
+}
+
+const bucketOf = (memory: PlaneMemory, table: TargetTable, bucket: number): Placed[] => {
   const view = viewOf(memory, table)
+  const placed: Placed[] = []
   for (let at = bucket * TargetBucket.size; at < (bucket + 1) * TargetBucket.size; at += Target.size) {
-    yield Target.read(view, at)
+    placed.push({ at, table, target: Target.read(view, at) })
   }
+  return placed
+}
+
+const PORT_MASK = 0xffffn << BigInt(ServiceKey.KEY_PORT_SHIFT)
+
+/** The range of a run that a port lies in: no two have a port in common. */
+const inRun = (memory: PlaneMemory, { table, at }: Placed, port: number): Target | undefined => {
+  const run = Run.read(viewOf(memory, table), at)
+  const ranges = viewOf(memory, 'range_targets')
+  for (let i = 0; i < Number(run.count); i++) {
+    const range = Target.read(ranges, (run.first + i) * Target.size)
+    const first = swap16(Number((range.key >> BigInt(ServiceKey.KEY_PORT_SHIFT)) & 0xffffn))
+    if (first <= port && port <= range.lastPort) return range
+  }
+  return undefined
 }
 
 /**
- * What a packet finds in the directory that is live.
+ * What a packet finds in the directory that is live: the service of its port, or of a range, or of every port.
  *
  * @param key struct target's: address and port in network order as a little-endian machine loads them, and the protocol
  */
@@ -32,16 +56,22 @@ export const findTarget = (memory: PlaneMemory, key: bigint): Found => {
   const { live, base } = liveVips(memory, word)
   const address = BigInt.asUintN(32, key)
   const vipBucket = base + shifted(address * word, word & BigInt(Live.LIVE_SHIFT_MASK))
-  const inVipBucket = [...targetsOf(memory, 'vip_buckets', vipBucket)]
-  const target = inVipBucket.find((each) => each.key === key)
-  if (target !== undefined) return { isVip: true, target }
-
-  const vip = inVipBucket.find((each) => BigInt.asUintN(32, each.key) === address)
+  const inVipBucket = bucketOf(memory, 'vip_buckets', vipBucket)
+  const vip = inVipBucket.find(({ target }) => BigInt.asUintN(32, target.key) === address)?.target
   // 0.0.0.0 is the address of a free place too.
   if (vip === undefined || vip.key === 0n) return { isVip: false, target: undefined }
-  if ((vip.flags & TargetFlag.TARGET_MORE) === 0) return { isVip: true, target: undefined }
-  const further = Directory.read(root, Root.offset.directory + live * Directory.size)
-  const bucket = further.serviceBase + shifted(key * further.serviceMultiplier, further.serviceShift)
-  const found = [...targetsOf(memory, 'service_buckets', bucket)].find((each) => each.key === key)
-  return { isVip: true, target: found }
+
+  const find = (wanted: bigint): Placed | undefined => {
+    const first = inVipBucket.find(({ target }) => target.key === wanted)
+    if (first !== undefined || (vip.flags & TargetFlag.TARGET_MORE) === 0) return first
+    const further = Directory.read(root, Root.offset.directory + live * Directory.size)
+    const bucket = further.serviceBase + shifted(wanted * further.serviceMultiplier, further.serviceShift)
+    return bucketOf(memory, 'service_buckets', bucket).find(({ target }) => target.key === wanted)
+  }
+  const everyPort = key & ~PORT_MASK
+  const run = find(everyPort | (1n << BigInt(ServiceKey.KEY_RUN_SHIFT)))
+  const port = swap16(Number((key & PORT_MASK) >> BigInt(ServiceKey.KEY_PORT_SHIFT)))
+  const target =
+    find(key)?.target ?? (run === undefined ? undefined : inRun(memory, run, port)) ?? find(everyPort)?.target
+  return { isVip: true, target }
 }

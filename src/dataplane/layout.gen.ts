@@ -19,7 +19,7 @@ const writeText = (view: DataView, at: number, length: number, value: string): v
 
 /** enum contract */
 export const Contract = {
-  CONTRACT_VERSION: 3,
+  CONTRACT_VERSION: 4,
 } as const
 
 /** enum constant */
@@ -34,16 +34,17 @@ export const Constant = {
   CONSTANT_FLOW_SEED: 2020368902,
   CONSTANT_MASK_vip_buckets: 2020368903,
   CONSTANT_MASK_service_buckets: 2020368904,
-  CONSTANT_MASK_services: 2020368905,
-  CONSTANT_MASK_rings: 2020368906,
-  CONSTANT_MASK_backends: 2020368907,
-  CONSTANT_MASK_flows: 2020368908,
-  CONSTANT_MASK_fragments: 2020368909,
-  CONSTANT_MASK_cpus: 2020368910,
-  CONSTANT_MASK_counters: 2020368911,
-  CONSTANT_MASK_flow_changes: 2020368912,
-  CONSTANT_MASK_cursors: 2020368913,
-  CONSTANT_END: 2020368914,
+  CONSTANT_MASK_range_targets: 2020368905,
+  CONSTANT_MASK_services: 2020368906,
+  CONSTANT_MASK_rings: 2020368907,
+  CONSTANT_MASK_backends: 2020368908,
+  CONSTANT_MASK_flows: 2020368909,
+  CONSTANT_MASK_fragments: 2020368910,
+  CONSTANT_MASK_cpus: 2020368911,
+  CONSTANT_MASK_counters: 2020368912,
+  CONSTANT_MASK_flow_changes: 2020368913,
+  CONSTANT_MASK_cursors: 2020368914,
+  CONSTANT_END: 2020368915,
 } as const
 
 /** enum interface_limit */
@@ -136,11 +137,15 @@ export const Root = {
 export const ServiceKey = {
   KEY_PORT_SHIFT: 32,
   KEY_PROTOCOL_SHIFT: 48,
+  KEY_RUN_SHIFT: 56,
 } as const
 
 /** enum target_flag */
 export const TargetFlag = {
   TARGET_MORE: 1,
+  TARGET_RANGES: 2,
+  TARGET_EVERY_PORT: 4,
+  TARGET_DIRECTORY_1: 8,
 } as const
 
 /** struct target, 32 octets. */
@@ -150,24 +155,56 @@ export interface Target {
   hashMask: bigint
   service: number
   flags: number
+  lastPort: number
 }
 export const Target = {
   size: 32,
-  offset: { key: 0, ringSeed: 8, hashMask: 16, service: 24, flags: 28 },
+  offset: { key: 0, ringSeed: 8, hashMask: 16, service: 24, flags: 28, lastPort: 30 },
   read: (view: DataView, at: number): Target => ({
     key: view.getBigUint64(at + 0, true),
     ringSeed: view.getBigUint64(at + 8, true),
     hashMask: view.getBigUint64(at + 16, true),
     service: view.getUint32(at + 24, true),
-    flags: view.getUint32(at + 28, true),
+    flags: view.getUint16(at + 28, true),
+    lastPort: view.getUint16(at + 30, true),
   }),
   write: (view: DataView, at: number, value: Target): void => {
     view.setBigUint64(at + 0, value.key, true)
     view.setBigUint64(at + 8, value.ringSeed, true)
     view.setBigUint64(at + 16, value.hashMask, true)
     view.setUint32(at + 24, value.service, true)
-    view.setUint32(at + 28, value.flags, true)
+    view.setUint16(at + 28, value.flags, true)
+    view.setUint16(at + 30, value.lastPort, true)
   },
+} as const
+
+/** struct run, 32 octets. */
+export interface Run {
+  key: bigint
+  count: bigint
+  first: number
+  flags: number
+}
+export const Run = {
+  size: 32,
+  offset: { key: 0, count: 8, first: 24, flags: 28 },
+  read: (view: DataView, at: number): Run => ({
+    key: view.getBigUint64(at + 0, true),
+    count: view.getBigUint64(at + 8, true),
+    first: view.getUint32(at + 24, true),
+    flags: view.getUint16(at + 28, true),
+  }),
+  write: (view: DataView, at: number, value: Run): void => {
+    view.setBigUint64(at + 0, value.key, true)
+    view.setBigUint64(at + 8, value.count, true)
+    view.setUint32(at + 24, value.first, true)
+    view.setUint16(at + 28, value.flags, true)
+  },
+} as const
+
+/** enum run_limit */
+export const RunLimit = {
+  RANGES_PER_RUN_MAX: 256,
 } as const
 
 /** enum hashed_bits */
@@ -203,6 +240,7 @@ export const ServiceFlag = {
   SERVICE_UDP: 4,
   SERVICE_MARKED: 8,
   SERVICE_BEFORE_HASH_PORT: 16,
+  SERVICE_OPS: 32,
 } as const
 
 /** struct service, 64 octets. */
@@ -290,13 +328,15 @@ export interface ServiceDetail {
   scheduler: number
   forward: number
   hashInput: number
+  ops: number
   ringSize: number
+  lastPort: number
   seed: bigint
   changedMs: bigint
 }
 export const ServiceDetail = {
   size: 64,
-  offset: { vip: 0, port: 16, family: 18, protocol: 19, scheduler: 20, forward: 21, hashInput: 22, ringSize: 24, seed: 32, changedMs: 40 },
+  offset: { vip: 0, port: 16, family: 18, protocol: 19, scheduler: 20, forward: 21, hashInput: 22, ops: 23, ringSize: 24, lastPort: 28, seed: 32, changedMs: 40 },
   read: (view: DataView, at: number): ServiceDetail => ({
     vip: readBytes(view, at + 0, 16),
     port: view.getUint16(at + 16, false),
@@ -305,7 +345,9 @@ export const ServiceDetail = {
     scheduler: view.getUint8(at + 20),
     forward: view.getUint8(at + 21),
     hashInput: view.getUint8(at + 22),
+    ops: view.getUint8(at + 23),
     ringSize: view.getUint32(at + 24, true),
+    lastPort: view.getUint16(at + 28, false),
     seed: view.getBigUint64(at + 32, true),
     changedMs: view.getBigUint64(at + 40, true),
   }),
@@ -317,7 +359,9 @@ export const ServiceDetail = {
     view.setUint8(at + 20, value.scheduler)
     view.setUint8(at + 21, value.forward)
     view.setUint8(at + 22, value.hashInput)
+    view.setUint8(at + 23, value.ops)
     view.setUint32(at + 24, value.ringSize, true)
+    view.setUint16(at + 28, value.lastPort, false)
     view.setBigUint64(at + 32, value.seed, true)
     view.setBigUint64(at + 40, value.changedMs, true)
   },

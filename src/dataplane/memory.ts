@@ -15,6 +15,7 @@ import {
   Service,
   ServiceDetail,
   Settings,
+  Target,
   TargetBucket,
 } from './layout.gen.ts'
 
@@ -24,6 +25,7 @@ export const MAPPED = {
   settings: Settings.size,
   vip_buckets: TargetBucket.size,
   service_buckets: TargetBucket.size,
+  range_targets: Target.size,
   services: Service.size,
   service_details: ServiceDetail.size,
   rings: RingLimit.SLOTS_PER_LINE * 2,
@@ -92,6 +94,7 @@ export const elementsFor = (capacity: Capacity, cpus: number): Record<MappedName
     settings: 1,
     vip_buckets: 2 * directoryBuckets(services),
     service_buckets: 2 * directoryBuckets(services),
+    range_targets: 2 * services,
     services: GENERATIONS * services,
     service_details: GENERATIONS * services,
     rings: powerOfTwo(ringLines({ ...capacity, services, backends })),

@@ -14,7 +14,9 @@ import {
   Live,
   RingLimit,
   Root,
+  Run,
   ServiceDetail,
+  ServiceKey,
   Service as ServiceRecord,
   Target,
   TargetBucket,
@@ -42,8 +44,8 @@ export interface LiveService {
   readonly backends: LiveBackend[]
 }
 
-/** The two tables of a directory (struct directory in bpf/xlb.h). */
-export type TargetTable = 'vip_buckets' | 'service_buckets'
+/** The tables in which a directory has targets (struct directory in bpf/xlb.h). */
+export type TargetTable = 'vip_buckets' | 'service_buckets' | 'range_targets'
 
 export interface LiveState {
   /** Which of the two directories packets use. */
@@ -97,11 +99,13 @@ const wantOf = (detail: ServiceDetail, backends: readonly LiveBackend[]): Servic
   protocol: detail.protocol === 6 ? 'tcp' : 'udp',
   vip: formatIpv4(new DataView(detail.vip.buffer, detail.vip.byteOffset).getUint32(0)),
   port: detail.port,
+  lastPort: detail.lastPort,
   scheduler: SCHEDULER_NAMES[detail.scheduler] ?? 'wrr',
   forward: 'dsr',
   hash: HASH_NAMES[detail.hashInput] ?? 'source-port',
   ringSize: detail.ringSize,
   seed: detail.seed,
+  ops: detail.ops !== 0,
   backends: backends.map((backend) => backend.want),
 })
 
@@ -119,12 +123,41 @@ export const liveVips = (memory: PlaneMemory, word: bigint): { live: 0 | 1; base
   return { live, base: live * half, buckets: bucketsOf(Number(word & BigInt(Live.LIVE_SHIFT_MASK))) }
 }
 
+/** A key that leads to a run of ranges, told by the upper half of it. */
+const RUN_BIT = 1 << (ServiceKey.KEY_RUN_SHIFT - 32)
+
+interface FoundTarget {
+  target: LiveService['target']
+  key: { low: number; high: number }
+  record: number
+  lastPort: number
+}
+
+/** The targets of a run of ranges. @param at octet of its struct run */
+function* runTargets(memory: PlaneMemory, view: DataView, at: number): Generator<FoundTarget> {
+  const { first, count } = Run.read(view, at)
+  const ranges = viewOf(memory, 'range_targets')
+  for (let place = first; place < first + Number(count); place++) {
+    yield foundTarget(ranges, 'range_targets', place * Target.size)
+  }
+}
+
+const foundTarget = (view: DataView, table: TargetTable, at: number): FoundTarget => ({
+  target: { table, at },
+  key: {
+    low: view.getUint32(at + Target.offset.key, true),
+    high: view.getUint32(at + Target.offset.key + 4, true),
+  },
+  record: view.getUint32(at + Target.offset.service, true),
+  lastPort: view.getUint16(at + Target.offset.lastPort, true),
+})
+
 /** Every target of the live directory, and the service record that it leads to. */
 function* liveTargets(
   memory: PlaneMemory,
   vips: { base: number; buckets: number },
   directory: Directory,
-): Generator<{ target: LiveService['target']; key: { low: number; high: number }; record: number }> {
+): Generator<FoundTarget> {
   const tables = [
     { table: 'vip_buckets', base: vips.base, buckets: vips.buckets },
     { table: 'service_buckets', base: directory.serviceBase, buckets: bucketsOf(directory.serviceShift) },
@@ -136,8 +169,8 @@ function* liveTargets(
       // A key has its protocol in the upper half, so that this word tells a free place.
       const high = view.getUint32(at + Target.offset.key + 4, true)
       if (high === 0) continue
-      const key = { low: view.getUint32(at + Target.offset.key, true), high }
-      yield { target: { table, at }, key, record: view.getUint32(at + Target.offset.service, true) }
+      if ((high & RUN_BIT) !== 0) yield* runTargets(memory, view, at)
+      else yield foundTarget(view, table, at)
     }
   }
 }
@@ -154,8 +187,8 @@ export const readLive = (memory: PlaneMemory): LiveState => {
     details: viewOf(memory, 'backend_details'),
   }
   const services = new Map<string, LiveService>()
-  for (const { target, key, record } of liveTargets(memory, vips, directory)) {
-    const name = nameOf(key)
+  for (const { target, key, record, lastPort } of liveTargets(memory, vips, directory)) {
+    const name = nameOf(key, lastPort)
     services.set(name, new ReadService(views, name, target, record))
   }
   return { live, neighboursMs: Number(root.neighboursMs), services, desired: new LazyState(services) }
@@ -205,9 +238,9 @@ class ReadService implements LiveService {
 }
 
 /** formatService of a target's key, given as its two halves. */
-const nameOf = ({ low, high }: { low: number; high: number }): string => {
+const nameOf = ({ low, high }: FoundTarget['key'], lastPort: number): string => {
   const protocol = high >>> 16 === 6 ? 'tcp' : 'udp'
-  return formatService({ protocol, vip: formatIpv4(swap32(low)), port: swap16(high & 0xffff) })
+  return formatService({ protocol, vip: formatIpv4(swap32(low)), port: swap16(high & 0xffff), lastPort })
 }
 
 /** What packets go by of every backend, without making an object of each. */
@@ -257,7 +290,7 @@ export const slotsAt = (memory: PlaneMemory, line: number, slots: number): Uint1
   return new Uint16Array(buffer, byteOffset, slots)
 }
 
-/** struct target's key: VIP and port in network order as a little-endian machine loads them, and the protocol. */
+/** struct target's key: VIP and first port in network order as a little-endian machine loads them, and the protocol. */
 export const serviceKey = (service: Service, vip: number): bigint =>
   BigInt(swap32(vip)) | (BigInt(swap16(service.port)) << 32n) | (BigInt(service.protocol === 'tcp' ? 6 : 17) << 48n)
 

@@ -2,27 +2,24 @@
 // Applies a plan: writes everything new where no packet looks, then commits by one aligned store. Killed before that store
 // a command has changed nothing; after it, everything. What it leaves behind is free again for the next one, because free is
 // whatever the live state does not use.
-import { parseIpv4, swap32 } from '../core/address.ts'
+import { parseIpv4, swap16, swap32 } from '../core/address.ts'
 import { isTracked, type Service } from '../core/desired.ts'
-import { planDirectory, planVips } from '../core/directory.ts'
 import { expandSeed } from '../core/hash.ts'
 import type { Change } from '../core/plan.ts'
 import { Refusal } from '../core/refusal.ts'
 import { type BuildContext, type Built, buildService, freeSpace } from './builder.ts'
 import { clearCounts } from './counters.ts'
+import { type Entry, liveWord, writeDirectory } from './directory.ts'
 import { deviatingSlots, sweepFlows } from './flows.ts'
 import {
-  BucketLimit,
-  Directory,
+  type Directory,
   HashedBits,
   type Interface,
   InterfaceLimit,
-  Live,
   Root,
   ServiceFlag,
+  ServiceKey,
   Target,
-  TargetBucket,
-  TargetFlag,
 } from './layout.gen.ts'
 import { capacityOf, type PlaneMemory } from './memory.ts'
 import {
@@ -32,7 +29,6 @@ import {
   scanBackends,
   serviceKey,
   slotsAt,
-  type TargetTable,
   viewOf,
 } from './reader.ts'
 
@@ -43,118 +39,6 @@ export interface ApplyOptions {
   random: () => bigint
   /** Called just before the one write that commits: a test stops here. */
   beforeCommit?: () => void
-}
-
-interface Entry {
-  key: bigint
-  vip: number
-  record: number
-  seed: bigint
-  mask: bigint
-}
-
-interface Placed {
-  entry: Entry
-  bucket: number
-}
-
-/**
- * Who stands in its VIP's bucket, and who in the second table: each VIP has one target in the first at least, and further ones
- * while there is room.
- */
-const shareOut = (entries: readonly Entry[], buckets: number, bucketOf: (vip: number) => number) => {
-  const filled = new Uint8Array(buckets)
-  const first: Placed[] = []
-  const others: Entry[] = []
-  const seen = new Set<number>()
-  for (const entry of entries) {
-    if (seen.has(entry.vip)) {
-      others.push(entry)
-      continue
-    }
-    seen.add(entry.vip)
-    const bucket = bucketOf(entry.vip)
-    filled[bucket] = (filled[bucket] ?? 0) + 1
-    first.push({ entry, bucket })
-  }
-  const second: Entry[] = []
-  for (const entry of others) {
-    const bucket = bucketOf(entry.vip)
-    const places = filled[bucket] ?? 0
-    if (places < BucketLimit.TARGETS_PER_BUCKET) {
-      filled[bucket] = places + 1
-      first.push({ entry, bucket })
-    } else second.push(entry)
-  }
-  return { first, second }
-}
-
-/** Writes one table: `placed` into buckets from `base` on, everything else free. */
-const writeTable = (
-  memory: PlaneMemory,
-  table: TargetTable,
-  base: number,
-  buckets: number,
-  placed: readonly Placed[],
-  flagsOf: (entry: Entry) => number,
-): void => {
-  new Uint8Array(memory.buffer(table), base * TargetBucket.size, buckets * TargetBucket.size).fill(0)
-  const view = viewOf(memory, table)
-  const filled = new Uint8Array(buckets)
-  for (const { entry, bucket } of placed) {
-    const place = filled[bucket] ?? 0
-    filled[bucket] = place + 1
-    Target.write(view, (base + bucket) * TargetBucket.size + place * Target.size, {
-      key: entry.key,
-      ringSeed: entry.seed,
-      hashMask: entry.mask,
-      service: entry.record,
-      flags: flagsOf(entry),
-    })
-  }
-}
-
-/** Writes both tables of the directory that packets do not use. @returns the root.live that makes them live */
-const writeDirectory = (
-  memory: PlaneMemory,
-  live: LiveState,
-  entries: readonly Entry[],
-  random: () => bigint,
-): bigint => {
-  const spare = live.live === 0 ? 1 : 0
-  const capacity = bucketsPerDirectory(memory)
-  const base = spare * capacity
-  const perBucket = BucketLimit.TARGETS_PER_BUCKET
-
-  const vips = [...new Set(entries.map(({ vip }) => vip))]
-  const plan = planVips(vips.map(swap32), perBucket, capacity, (shift) => liveWord(random(), spare, capacity, shift))
-  const bucketOfVip = new Map(vips.map((vip, i) => [vip, plan.bucketOf[i] ?? 0]))
-  const { first, second } = shareOut(entries, plan.buckets, (vip) => bucketOfVip.get(vip) ?? 0)
-  const withMore = new Set(second.map(({ vip }) => vip))
-  writeTable(memory, 'vip_buckets', base, plan.buckets, first, ({ vip }) =>
-    withMore.has(vip) ? TargetFlag.TARGET_MORE : 0,
-  )
-
-  const services = planDirectory(
-    second.map(({ key }) => key),
-    perBucket,
-    capacity,
-    random,
-  )
-  const placed = second.map((entry, i) => ({ entry, bucket: services.bucketOf[i] ?? 0 }))
-  writeTable(memory, 'service_buckets', base, services.buckets, placed, () => 0)
-  Directory.write(viewOf(memory, 'root'), Root.offset.directory + spare * Directory.size, {
-    serviceMultiplier: services.multiplier,
-    serviceBase: base,
-    serviceShift: services.shift,
-  })
-  return plan.multiplier
-}
-
-/** root.live for a directory with `half` buckets of which VIPs use 2^(64 - shift). */
-const liveWord = (random: bigint, live: 0 | 1, half: number, shift: number): bigint => {
-  const fixed = BigInt(half) | BigInt(Live.LIVE_SHIFT_MASK)
-  return (BigInt.asUintN(64, random) & ~fixed) | BigInt(live * half) | BigInt(shift)
 }
 
 const store32 = (buffer: ArrayBuffer, offset: number, value: number): void => {
@@ -198,8 +82,10 @@ const entriesAfter = (
 ): Entry[] => {
   const after = new Map<string, Entry>()
   for (const { name, target, record } of live.services.values()) {
-    const { key, ringSeed, hashMask } = Target.read(viewOf(memory, target.table), target.at)
-    after.set(name, { key, vip: swap32(Number(key & 0xffffffffn)), record, seed: ringSeed, mask: hashMask })
+    const { key, lastPort, ringSeed, hashMask } = Target.read(viewOf(memory, target.table), target.at)
+    const vip = swap32(Number(key & 0xffffffffn))
+    const port = swap16(Number((key >> BigInt(ServiceKey.KEY_PORT_SHIFT)) & 0xffffn))
+    after.set(name, { key, vip, port, lastPort, record, seed: ringSeed, mask: hashMask })
   }
   for (const change of changes) {
     const record = built.get(change.name)?.record
@@ -209,7 +95,8 @@ const entriesAfter = (
     }
     const vip = parseIpv4(change.want.vip) ?? 0
     const hashed = { seed: expandSeed(change.want.seed), mask: hashMask(change.want) }
-    after.set(change.name, { key: serviceKey(change.want, vip), vip, record, ...hashed })
+    const { port, lastPort } = change.want
+    after.set(change.name, { key: serviceKey(change.want, vip), vip, port, lastPort, record, ...hashed })
   }
   return [...after.values()]
 }
@@ -290,6 +177,13 @@ export const applyChanges = (
   const next = writeDirectory(memory, live, entriesAfter(memory, changes, live, built), options.random)
   options.beforeCommit?.()
   Atomics.store(new BigUint64Array(memory.buffer('root'), 0, Root.size / 8), Root.offset.live / 8, next)
+  // A removed service's ports may be another's now, of a range or of every port: notes of before the commit end here.
+  if (changes.some(({ kind }) => kind === 'remove')) forgetFragments(memory)
+}
+
+/** Datagrams under way are few, and notes of their first fragments do not name the service: all go. */
+const forgetFragments = (memory: PlaneMemory): void => {
+  new BigUint64Array(memory.buffer('fragments')).fill(0n)
 }
 
 /** Ids, indices and counters that are given out anew carry nothing of whoever had them before. */
@@ -302,8 +196,7 @@ const forgetFlows = (memory: PlaneMemory, built: readonly Built[]): void => {
   )
   if (services.size > 0 || backends.size > 0) {
     sweepFlows(memory, { services, backends })
-    // Datagrams under way are few, and their notes do not name the service: all go.
-    new BigUint64Array(memory.buffer('fragments')).fill(0n)
+    forgetFragments(memory)
   }
   const cursors = new BigUint64Array(memory.buffer('cursors'))
   for (const id of services) cursors[id] = 0n

@@ -33,6 +33,7 @@ test.before(async () => {
   await restore(lab, [
     { service: WEB, scheduler: 'mh', backends: backends(lab, 1) },
     { service: 'udp://10.89.0.100:53', scheduler: 'rr', backends: backends(lab, 2) },
+    { service: 'tcp://10.89.0.100:8000-8099', scheduler: 'mh', backends: backends(lab, 1) },
   ])
   before = await save(lab)
 })
@@ -53,6 +54,15 @@ const BAD_WORLD: readonly Wrong[] = [
     argv: ['service', 'add', WEB],
     code: 1,
     says: [`service ${WEB} exists already`, `xlb service set ${WEB}`],
+  },
+  {
+    what: 'a range that overlaps another',
+    argv: ['service', 'add', 'tcp://10.89.0.100:8050-8150'],
+    code: 1,
+    says: [
+      'service tcp://10.89.0.100:8050-8150: overlaps tcp://10.89.0.100:8000-8099: both have ports 8050-8099',
+      'give each port to one range',
+    ],
   },
   {
     what: 'set of an unknown service',
@@ -168,6 +178,15 @@ services:
   - { service: "tcp://10.89.0.104:80" }
 `
 
+const RANGES = `
+services:
+  - { service: "tcp://10.89.0.100:1000-1999" }
+  - { service: "tcp://10.89.0.100:1999-2999" }
+  - { service: "tcp://10.89.0.100:1500-1600" }
+  - { service: "udp://10.89.0.100:1500-1600", backends: [ { address: "10.89.0.21:1500" } ] }
+  - { service: "tcp://10.89.0.100:53", ops: true }
+`
+
 const MISTYPED = `
 interfaces: [ { name: eth0, mode: fast } ]
 limits: { services: many }
@@ -192,6 +211,19 @@ const BAD_FILES: readonly Wrong[] = [
       /services\[1\].*10\.89\.0\.22.*is there twice/,
       /services.*10\.89\.0\.102.*is a VIP itself/,
       /services\[4\]: tcp:\/\/10\.89\.0\.104:80 is there twice/,
+    ],
+  },
+  {
+    what: 'a file with ranges that overlap, all of them named',
+    argv: ['restore', '-'],
+    input: RANGES,
+    code: 1,
+    says: [
+      'nothing was changed',
+      /services: .*:1500-1600: overlaps .*:1000-1999: both have ports 1500-1600; give each port to one range/,
+      /services: .*:1999-2999: overlaps .*:1000-1999: both have port 1999;/,
+      /services\[3\]\.backends\[0\]: .*has ports 1500-1600.*leave the port out/,
+      /services\[4\]: .*one-packet scheduling would spread the segments/,
     ],
   },
   {

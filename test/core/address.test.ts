@@ -71,19 +71,40 @@ test('a service of a unicast VIP goes to text and back', (t) => {
   fc.assert(
     fc.property(protocol, unicast, port, (protocol, vip, port) => {
       const text = `${protocol}://${vip}:${port}`
-      assert.deepEqual(parseService(text), { protocol, vip, port })
-      assert.deepEqual(parseService(text.toUpperCase()), { protocol, vip, port })
-      assert.equal(formatService({ protocol, vip, port }), text)
+      const service = { protocol, vip, port, lastPort: port }
+      assert.deepEqual(parseService(text), service)
+      assert.deepEqual(parseService(text.toUpperCase()), service)
+      assert.equal(formatService(service), text)
     }),
   )
   t.pass()
 })
 
+test('a service of a range of ports, or of every port, goes to text and back', (t) => {
+  fc.assert(
+    fc.property(protocol, unicast, fc.uniqueArray(port, { minLength: 2, maxLength: 2 }), (protocol, vip, both) => {
+      const [first = 0, last = 0] = both.toSorted((a, b) => a - b)
+      const text = `${protocol}://${vip}:${first}-${last}`
+      assert.deepEqual(parseService(text), { protocol, vip, port: first, lastPort: last })
+      assert.equal(formatService(parseService(text)), text)
+    }),
+  )
+  for (const text of ['tcp://192.0.2.10:*', 'udp://192.0.2.10:*', 'tcp://192.0.2.10:1-65535']) {
+    t.is(formatService(parseService(text)), text)
+  }
+  t.deepEqual(parseService('tcp://192.0.2.10:*'), { protocol: 'tcp', vip: '192.0.2.10', port: 0, lastPort: 65535 })
+})
+
+test('a backend of several ports has none of its own', (t) => {
+  t.deepEqual(parseBackend('192.0.2.21', parseService('tcp://192.0.2.10:*')), { address: '192.0.2.21', port: 0 })
+  t.deepEqual(parseBackend('192.0.2.21', parseService('tcp://192.0.2.10:1-2')), { address: '192.0.2.21', port: 0 })
+})
+
 test('a backend has the port of its service, written or not', (t) => {
   fc.assert(
     fc.property(unicast, port, (address, port) => {
-      assert.deepEqual(parseBackend(address, port), { address, port })
-      assert.deepEqual(parseBackend(`${address}:${port}`, port), { address, port })
+      assert.deepEqual(parseBackend(address, { port, lastPort: port }), { address, port })
+      assert.deepEqual(parseBackend(`${address}:${port}`, { port, lastPort: port }), { address, port })
     }),
   )
   t.pass()
@@ -108,8 +129,15 @@ const BAD_SERVICES: readonly (readonly [text: string, what: RegExp, mend: RegExp
   ['sctp://192.0.2.10:80', /protocol 'sctp'/, /tcp or udp/],
   ['tcp://192.0.2.10', /has no port/, /write tcp:\/\/192\.0\.2\.10:80/],
   ['udp://192.0.2.10:', /has no port/, /write udp:\/\/192\.0\.2\.10:80/],
-  ['tcp://192.0.2.10:*', /several ports/, /a service for each port/],
-  ['tcp://192.0.2.10:80-90', /several ports/, /a service for each port/],
+  ['tcp://192.0.2.10:80-80', /range 80-80 is of one port/, /write tcp:\/\/192\.0\.2\.10:80$/],
+  ['udp://192.0.2.10:90-80', /range 90-80 runs backwards/, /write udp:\/\/192\.0\.2\.10:80-90$/],
+  ['tcp://192.0.2.10:0-80', /port 0 is reserved/, /from 1 to 65535/],
+  ['tcp://192.0.2.10:80-65536', /port 65536 exceeds 65535/, /from 1 to 65535/],
+  ['tcp://192.0.2.10:80-', /'' is not a port number/, /from 1 to 65535/],
+  ['tcp://192.0.2.10:-80', /'' is not a port number/, /from 1 to 65535/],
+  ['tcp://192.0.2.10:80-90-99', /'90-99' is not a port number/, /from 1 to 65535/],
+  ['tcp://192.0.2.10:80-*', /'\*' is not a port number/, /from 1 to 65535/],
+  ['tcp://192.0.2.10:**', /'\*\*' is not a port number/, /from 1 to 65535/],
   ['tcp://192.0.2.10:http', /'http' is not a port number/, /from 1 to 65535/],
   ['tcp://192.0.2.10:8.0', /'8\.0' is not a port number/, /from 1 to 65535/],
   ['tcp://192.0.2.10:0', /port 0 is reserved/, /from 1 to 65535/],
@@ -136,6 +164,8 @@ for (const [text, what, mend] of BAD_SERVICES) {
   })
 }
 
+const PORT_80 = { port: 80, lastPort: 80 }
+
 const BAD_BACKENDS: readonly (readonly [text: string, what: RegExp, mend: RegExp])[] = [
   ['', /'' is not an IPv4 address/, /unicast IPv4/],
   ['web1', /'web1' is not an IPv4 address/, /unicast IPv4/],
@@ -144,12 +174,13 @@ const BAD_BACKENDS: readonly (readonly [text: string, what: RegExp, mend: RegExp
   ['224.0.0.1:80', /multicast/, /unicast IPv4/],
   ['192.0.2.21:', /'' is not a port number/, /from 1 to 65535/],
   ['192.0.2.21:99999', /port 99999 exceeds 65535/, /from 1 to 65535/],
+  ['192.0.2.21:*', /'\*' is no backend's port/, /leave the port out: 192\.0\.2\.21$/],
   ['192.0.2.21:8080', /port 8080 differs from the service's 80/, /leave the port out, .* listen on 80/],
 ]
 
 for (const [text, what, mend] of BAD_BACKENDS) {
   test(`backend '${text}' of port 80 is refused with what is wrong and how to mend it`, (t) => {
-    const refused = refusal(() => parseBackend(text, 80))
+    const refused = refusal(() => parseBackend(text, PORT_80))
     t.regex(refused?.message ?? '', what)
     t.true(refused?.message.startsWith(`backend '${text}'`), 'names where')
     t.regex(refused?.mend ?? '', mend)
@@ -210,5 +241,21 @@ for (const [text, what] of [
     t.regex(refused?.message ?? '', what)
     t.true(refused?.message.startsWith(`source '${text}'`), 'names where')
     t.true(refused?.usage)
+  })
+}
+
+for (const [service, shown] of [
+  ['tcp://192.0.2.10:*', '*'],
+  ['udp://192.0.2.10:8000-8099', '8000-8099'],
+] as const) {
+  test(`a backend of ${service} is refused a port of its own`, (t) => {
+    for (const text of ['192.0.2.21:80', '192.0.2.21:8000', '192.0.2.21:8000-8099', '192.0.2.21:*']) {
+      const refused = refusal(() => parseBackend(text, parseService(service)))
+      t.true(refused?.message.startsWith(`backend '${text}'`), refused?.message)
+      t.true(refused?.usage)
+    }
+    const refused = refusal(() => parseBackend('192.0.2.21:8000', parseService(service)))
+    t.true(refused?.message.includes(`has ports ${shown}, and direct server return keeps the packet's port`))
+    t.is(refused?.mend, 'leave the port out: 192.0.2.21')
   })
 }

@@ -27,7 +27,7 @@ const WEB = parseService('tcp://198.51.100.1:80')
 const DNS = parseService('udp://198.51.100.1:53')
 const LINK: Path = { kind: 'link', mac: 2n, interfaceSlot: 0 }
 const EMPTY: DesiredState = new Map()
-const real = (host: number) => parseBackend(`192.0.2.${host}`, 80)
+const real = (host: number) => parseBackend(`192.0.2.${host}`, WEB)
 
 /** WEB with backends 1 (weight 1) and 2 (weight 3, drained). */
 const sample = (): DesiredState => {
@@ -52,6 +52,7 @@ test('a service is added with wrr, DSR, a hash over source and port, a ring of d
     scheduler: 'wrr',
     forward: 'dsr',
     hash: 'source-port',
+    ops: false,
     ringSize: 0,
     seed: 7n,
     backends: [],
@@ -210,14 +211,14 @@ const REFUSED: readonly (readonly [rule: string, state: DesiredState, verb: Verb
   [
     'gets a VIP as a backend',
     sample(),
-    (s) => setBackend(s, WEB, parseBackend('198.51.100.1', 80), { path: LINK }),
+    (s) => setBackend(s, WEB, parseBackend('198.51.100.1', WEB), { path: LINK }),
     /198\.51\.100\.1 .* is a VIP itself/,
     /real server by its own address/,
   ],
   [
     'gets the VIP of another service as a backend',
     addService(sample(), parseService('udp://203.0.113.1:53'), {}, 0n),
-    (s) => setBackend(s, WEB, parseBackend('203.0.113.1', 80), { path: LINK }),
+    (s) => setBackend(s, WEB, parseBackend('203.0.113.1', WEB), { path: LINK }),
     /203\.0\.113\.1 of tcp:.* is a VIP itself/,
     /real server by its own address/,
   ],

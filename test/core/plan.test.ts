@@ -51,7 +51,7 @@ test('a plan is empty only where both states store the same', (t) => {
 })
 
 test('services are the same exactly where all that is stored of them is', (t) => {
-  const service = serviceAt({ protocol: 'tcp', vip: '198.51.100.1', port: 80 })
+  const service = serviceAt({ protocol: 'tcp', vip: '198.51.100.1', port: 80, lastPort: 80 })
   fc.assert(
     fc.property(
       service,
@@ -69,7 +69,7 @@ test('services are the same exactly where all that is stored of them is', (t) =>
 })
 
 test('one other weight, admin state, path or address of a backend makes another service', (t) => {
-  const service = serviceAt({ protocol: 'tcp', vip: '198.51.100.1', port: 80 })
+  const service = serviceAt({ protocol: 'tcp', vip: '198.51.100.1', port: 80, lastPort: 80 })
   fc.assert(
     fc.property(service, fc.constantFrom('weight', 'admin', 'path', 'address', 'gone'), (a, what) => {
       const [first, ...others] = a.backends

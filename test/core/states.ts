@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Random desired states, of few names and addresses, so that they meet.
 import fc from 'fast-check'
-import { formatService, type ServiceAddress } from '../../src/core/address.ts'
+import { backendPort, formatService, parseService, type ServiceAddress } from '../../src/core/address.ts'
 import {
   type Backend,
   type DesiredState,
@@ -12,10 +12,21 @@ import {
   type Service,
 } from '../../src/core/desired.ts'
 
-/** Services that a state may have: six of each of three VIPs, which is more than a bucket of the directory holds. */
+/** Single ports, ranges around, beside and between them of which some overlap, and every port. */
+const PORTS = ['53', '80', '443', '50-60', '81-442', '60-100', '400-65535', '*'] as const
+
+/** Services that a state may have: of each of three VIPs more than a bucket of the directory holds. */
 export const ADDRESSES: readonly ServiceAddress[] = ['198.51.100.1', '198.51.100.2', '198.51.100.3'].flatMap((vip) =>
-  (['tcp', 'udp'] as const).flatMap((protocol) => [53, 80, 443].map((port) => ({ protocol, vip, port }))),
+  (['tcp', 'udp'] as const).flatMap((protocol) => PORTS.map((ports) => parseService(`${protocol}://${vip}:${ports}`))),
 )
+
+/** Whether two services are ranges of one VIP and protocol with a port in common, written down once more. */
+export const rangesOverlap = (a: ServiceAddress, b: ServiceAddress): boolean =>
+  [a, b].every(({ port, lastPort }) => port > 0 && port < lastPort) &&
+  a.vip === b.vip &&
+  a.protocol === b.protocol &&
+  a.port <= b.lastPort &&
+  b.port <= a.lastPort
 
 export const path: fc.Arbitrary<Path> = fc.oneof(
   {
@@ -38,11 +49,11 @@ export const weight = fc.oneof(
 
 export const backendAddress = (host: number): string => `192.0.2.${host}`
 
-const backendsOf = (port: number): fc.Arbitrary<Backend[]> =>
+const backendsOf = (service: ServiceAddress): fc.Arbitrary<Backend[]> =>
   fc.uniqueArray(
     fc.record<Backend>({
       address: fc.integer({ min: 1, max: 8 }).map(backendAddress),
-      port: fc.constant(port),
+      port: fc.constant(backendPort(service)),
       weight,
       admin: fc.constantFrom('up' as const, 'drain' as const),
       path,
@@ -61,15 +72,18 @@ export const serviceAt = (address: ServiceAddress): fc.Arbitrary<Service> =>
     protocol: fc.constant(address.protocol),
     vip: fc.constant(address.vip),
     port: fc.constant(address.port),
+    lastPort: fc.constant(address.lastPort),
     scheduler: fc.constantFrom(...SCHEDULERS),
     forward: fc.constantFrom(...FORWARDS),
     hash: fc.constantFrom(...HASH_INPUTS),
     ringSize,
     seed,
-    backends: backendsOf(address.port),
+    ops: address.protocol === 'udp' ? fc.boolean() : fc.constant(false),
+    backends: backendsOf(address),
   })
 
 export const desiredState: fc.Arbitrary<DesiredState> = fc
   .subarray([...ADDRESSES], { maxLength: 9 })
+  .map((addresses) => addresses.filter((each, i) => !addresses.slice(0, i).some((other) => rangesOverlap(each, other))))
   .chain((addresses) => fc.tuple(...addresses.map(serviceAt)))
   .map((services) => new Map(services.map((service) => [formatService(service), service])))

@@ -34,7 +34,7 @@ const ADDRESSES = ['198.51.100.1', '198.51.100.2', '198.51.100.3']
 const withBackends = (state: DesiredState, name: string): DesiredState =>
   ADDRESSES.reduce(
     (next, address, i) =>
-      setBackend(next, parseService(name), parseBackend(address, parseService(name).port), {
+      setBackend(next, parseService(name), parseBackend(address, parseService(name)), {
         weight: 1,
         path: { kind: 'link', mac: BigInt(i + 1), interfaceSlot: 0 },
       }),
@@ -46,7 +46,7 @@ const prepared = (): { plane: Plane; gone: number } => {
   const plane = makePlane({ services: 16, backends: 60, flows: FLOWS })
   apply(plane, (have) => [WEB, DNS, GONE].reduce(withBackends, have))
   const gone = serviceOf(plane.memory, GONE).service.id
-  apply(plane, (have) => removeBackend(have, parseService(WEB), parseBackend('198.51.100.2', 80)))
+  apply(plane, (have) => removeBackend(have, parseService(WEB), parseBackend('198.51.100.2', parseService(WEB))))
   apply(plane, (have) => removeService(have, parseService(GONE)))
   return { plane, gone }
 }

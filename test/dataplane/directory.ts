@@ -1,8 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // How a packet finds its service, as bpf/directory.h does it: word for word, over DataView. Whoever changes the layout of the
 // directory changes this file, and none else here.
-import { formatIpv4, parseIpv4, type ServiceAddress, swap16, swap32 } from '../../src/core/address.ts'
-import { Directory, Live, Root, Service, Target, TargetBucket, TargetFlag } from '../../src/dataplane/layout.gen.ts'
+import { formatIpv4, formatService, parseIpv4, type ServiceAddress, swap16, swap32 } from '../../src/core/address.ts'
+import {
+  Directory,
+  Live,
+  Root,
+  Run,
+  RunLimit,
+  Service,
+  Target,
+  TargetBucket,
+  TargetFlag,
+} from '../../src/dataplane/layout.gen.ts'
 import type { MappedName, PlaneMemory } from '../../src/dataplane/memory.ts'
 
 /** A service as packets come to it. */
@@ -24,7 +34,14 @@ export interface Extent {
   owner: string
 }
 
-type Place = { table: 'vip_buckets' | 'service_buckets'; at: number }
+type Place = { table: 'vip_buckets' | 'service_buckets' | 'range_targets'; at: number }
+
+/** Whom a packet is for. */
+export type To = Pick<ServiceAddress, 'protocol' | 'vip' | 'port'>
+
+/** A key that leads to a run of ranges. */
+const RUN_BIT = 1n << 56n
+const PORT_MASK = 0xffffn << 32n
 
 export const view = (memory: PlaneMemory, map: MappedName): DataView => new DataView(memory.buffer(map))
 
@@ -74,16 +91,44 @@ const findVip = (memory: PlaneMemory, vip: number): Place | undefined => {
 
 export const isVip = (memory: PlaneMemory, vip: number): boolean => findVip(memory, vip) !== undefined
 
-const findTarget = (memory: PlaneMemory, { protocol, port }: ServiceAddress, vip: number): Place | undefined => {
+/** The target of a key in the second table of the directory that a VIP's target says it belongs to. */
+const inSecond = (memory: PlaneMemory, flags: number, key: bigint): Place | undefined => {
+  const half = (flags & TargetFlag.TARGET_DIRECTORY_1) === 0 ? 0 : 1
+  const at = Root.offset.directory + half * Directory.size
+  const { serviceBase, serviceMultiplier, serviceShift } = Directory.read(view(memory, 'root'), at)
+  const place = Number(BigInt.asUintN(64, key * serviceMultiplier) >> BigInt(serviceShift))
+  return inBucket(memory, 'service_buckets', serviceBase + place, (each) => each === key)
+}
+
+/** The first range that does not end before the port, found by halving, if it holds the port. */
+const findRange = (memory: PlaneMemory, { table, at: runAt }: Place, port: number): Place | undefined => {
+  const { first, count } = Run.read(view(memory, table), runAt)
+  const ranges = view(memory, 'range_targets')
+  const range = (i: number): Place => ({ table: 'range_targets', at: (first + i) * Target.size })
+  const lastPort = (i: number) => ranges.getUint16(range(i).at + Target.offset.lastPort, true)
+  let passed = 0
+  for (let step = RunLimit.RANGES_PER_RUN_MAX / 2; step >= 1; step /= 2) {
+    if (passed + step < Number(count) && lastPort(passed + step - 1) < port) passed += step
+  }
+  const firstPort = ranges.getUint16(range(passed).at + 4)
+  return firstPort <= port && port <= lastPort(passed) ? range(passed) : undefined
+}
+
+const findTarget = (memory: PlaneMemory, { protocol, port }: To, vip: number): Place | undefined => {
   const first = findVip(memory, vip)
   if (first === undefined) return undefined
   const key = BigInt(swap32(vip)) | (BigInt(swap16(port)) << 32n) | ((protocol === 'tcp' ? 6n : 17n) << 48n)
-  const found = inBucket(memory, 'vip_buckets', vipBucket(memory, vip), (each) => each === key)
-  const flags = view(memory, first.table).getUint32(first.at + Target.offset.flags, true)
-  if (found !== undefined || (flags & TargetFlag.TARGET_MORE) === 0) return found
-  const { serviceBase, serviceMultiplier, serviceShift } = liveDirectory(memory).further
-  const place = Number(BigInt.asUintN(64, key * serviceMultiplier) >> BigInt(serviceShift))
-  return inBucket(memory, 'service_buckets', serviceBase + place, (each) => each === key)
+  const inVips = (wanted: bigint) => inBucket(memory, 'vip_buckets', vipBucket(memory, vip), (each) => each === wanted)
+  const flags = view(memory, first.table).getUint16(first.at + Target.offset.flags, true)
+  const has = (flag: number) => (flags & flag) !== 0
+  const anywhere = (wanted: bigint) =>
+    inVips(wanted) ?? (has(TargetFlag.TARGET_MORE) ? inSecond(memory, flags, wanted) : undefined)
+  const exact = anywhere(key)
+  if (exact !== undefined) return exact
+  const run = has(TargetFlag.TARGET_RANGES) ? anywhere((key & ~PORT_MASK) | RUN_BIT) : undefined
+  const range = run && findRange(memory, run, port)
+  if (range !== undefined) return range
+  return has(TargetFlag.TARGET_EVERY_PORT) ? anywhere(key & ~PORT_MASK) : undefined
 }
 
 const reach = (memory: PlaneMemory, { table, at }: Place): Reached => {
@@ -93,13 +138,15 @@ const reach = (memory: PlaneMemory, { table, at }: Place): Reached => {
 }
 
 /** What a packet for this address finds; undefined where that is no service. */
-export const reachService = (memory: PlaneMemory, address: ServiceAddress): Reached | undefined => {
+export const reachService = (memory: PlaneMemory, address: To): Reached | undefined => {
   const place = findTarget(memory, address, parseIpv4(address.vip) ?? 0)
   return place && reach(memory, place)
 }
 
 /** The buckets of the live directory. */
-const liveTables = (memory: PlaneMemory): { table: Place['table']; base: number; buckets: number }[] => {
+const liveTables = (
+  memory: PlaneMemory,
+): { table: 'vip_buckets' | 'service_buckets'; base: number; buckets: number }[] => {
   const { base, shift, further } = liveDirectory(memory)
   return [
     { table: 'vip_buckets', base, buckets: 2 ** (64 - Number(shift)) },
@@ -107,18 +154,39 @@ const liveTables = (memory: PlaneMemory): { table: Place['table']; base: number;
   ]
 }
 
+/** Every place in the live directory's buckets that is not free. */
+const standing = (memory: PlaneMemory): Place[] =>
+  liveTables(memory).flatMap(({ table, base, buckets }) =>
+    Array.from({ length: buckets * PER_BUCKET }, (_, i) => ({
+      table,
+      at: base * TargetBucket.size + i * Target.size,
+    })).filter((place) => keyAt(memory, place) !== 0n),
+  )
+
+const isRun = (memory: PlaneMemory, place: Place): boolean => (keyAt(memory, place) & RUN_BIT) !== 0n
+
+const runAt = (memory: PlaneMemory, { table, at }: Place): Run => Run.read(view(memory, table), at)
+
+/** The places of a run's ranges. */
+const rangesOf = (memory: PlaneMemory, place: Place): Place[] => {
+  const { first, count } = runAt(memory, place)
+  return Array.from({ length: Number(count) }, (_, i) => ({ table: 'range_targets', at: (first + i) * Target.size }))
+}
+
 /** Every service that the live directory leads to, by its key's name: `tcp://198.51.100.1:80`. */
 export const occupants = (memory: PlaneMemory): (Reached & { name: string })[] =>
-  liveTables(memory).flatMap(({ table, base, buckets }) => {
-    const targets = view(memory, table)
-    return Array.from({ length: buckets * PER_BUCKET }, (_, i) => base * TargetBucket.size + i * Target.size)
-      .filter((at) => keyAt(memory, { table, at }) !== 0n)
-      .map((at) => {
-        const protocol = targets.getUint8(at + 6) === 6 ? 'tcp' : 'udp'
-        const name = `${protocol}://${formatIpv4(targets.getUint32(at))}:${targets.getUint16(at + 4)}`
-        return { name, ...reach(memory, { table, at }) }
+  standing(memory)
+    .flatMap((place) => (isRun(memory, place) ? rangesOf(memory, place) : [place]))
+    .map(({ table, at }) => {
+      const targets = view(memory, table)
+      const name = formatService({
+        protocol: targets.getUint8(at + 6) === 6 ? 'tcp' : 'udp',
+        vip: formatIpv4(targets.getUint32(at)),
+        port: targets.getUint16(at + 4),
+        lastPort: targets.getUint16(at + Target.offset.lastPort, true),
       })
-  })
+      return { name, ...reach(memory, { table, at }) }
+    })
 
 /** What of root and of the buckets a packet or a reader may look at. */
 export const directoryExtents = (memory: PlaneMemory): Extent[] => {
@@ -134,8 +202,19 @@ export const directoryExtents = (memory: PlaneMemory): Extent[] => {
         owner: 'directory',
       }),
     ),
+    ...standing(memory)
+      .filter((place) => isRun(memory, place))
+      .map((place) => runAt(memory, place))
+      .map(
+        ({ first, count }): Extent => ({
+          map: 'range_targets',
+          start: first * Target.size,
+          end: (first + Number(count)) * Target.size,
+          owner: 'run',
+        }),
+      ),
   ]
 }
 
 /** The stores that commit: of a directory, or of one service. */
-export const COMMITTING: readonly MappedName[] = ['root', 'vip_buckets', 'service_buckets']
+export const COMMITTING: readonly MappedName[] = ['root', 'vip_buckets', 'service_buckets', 'range_targets']

@@ -244,7 +244,7 @@ test.serial('a new service begins its turns at the first, and a living one goes 
     apply({ memory, ...plane }, (have) =>
       carryOut(have, {
         verb: 'add',
-        service: { protocol: 'tcp', vip: '198.51.100.1', port },
+        service: { protocol: 'tcp', vip: '198.51.100.1', port, lastPort: port },
         options: {},
       }),
     )

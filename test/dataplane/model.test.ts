@@ -15,6 +15,7 @@ import { isVip, occupants, type Reached, reachService } from './directory.ts'
 import { findOverlap, ownedExtents } from './extents.ts'
 import { backendAt, byRing, type Client, NONE, newFlow } from './packets.ts'
 import { apply, makePlane, type Plane, runs, turn } from './plane.ts'
+import { naivelyFound } from './ports.ts'
 import { carryOut, type Naive, type NaiveService, naively, naiveOf, naiveWeight, type Verb, verbs } from './verbs.ts'
 
 test.afterEach.always(turn)
@@ -69,11 +70,13 @@ test.serial('a packet finds each service and VIP that there is, and none that th
     fc.property(verbs(20), fc.integer({ min: 0, max: 2 ** 32 - 1 }), (plan, stranger) =>
       through(plan, ({ memory }, naive) => {
         const vips = new Set([...naive.values()].map(({ vip }) => vip))
-        for (const address of ADDRESSES) {
-          const name = `${address.protocol}://${address.vip}:${address.port}`
-          assert.equal(reachService(memory, address) !== undefined, naive.has(name))
-          assert.equal(isVip(memory, parseIpv4(address.vip) ?? 0), vips.has(address.vip))
-          assert.equal(reachService(memory, { ...address, port: address.port + 1 }), undefined)
+        const records = new Map(occupants(memory).map(({ name, record }) => [name, record]))
+        for (const { protocol, vip, port, lastPort } of ADDRESSES) {
+          assert.equal(isVip(memory, parseIpv4(vip) ?? 0), vips.has(vip))
+          for (const each of [port - 1, port, port + 1, lastPort - 1, lastPort, lastPort + 1]) {
+            const to = { protocol, vip, port: each & 0xffff }
+            assert.equal(reachService(memory, to)?.record, records.get(naivelyFound(naive.keys(), to) ?? ''))
+          }
         }
         for (const vip of [0, stranger]) {
           assert(!isVip(memory, vip))

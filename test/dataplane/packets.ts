@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The way of a packet through a service, as bpf/schedule.h goes it: word for word, over DataView. Of the controller's code it
 // uses the generated layouts and the hash (which test/packet compares with the program's), no more.
-import { formatIpv4, type ServiceAddress, swap16, swap32 } from '../../src/core/address.ts'
+import { formatIpv4, swap16, swap32 } from '../../src/core/address.ts'
 import { hashMix, hashSlot } from '../../src/core/hash.ts'
 import {
   Backend,
@@ -12,7 +12,7 @@ import {
   ServiceFlag,
 } from '../../src/dataplane/layout.gen.ts'
 import type { PlaneMemory } from '../../src/dataplane/memory.ts'
-import { type Reached, reachService, view } from './directory.ts'
+import { type Reached, reachService, type To, view } from './directory.ts'
 
 /** Where a packet comes from. */
 export interface Client {
@@ -20,9 +20,9 @@ export interface Client {
   sourcePort: number
 }
 
-export type Packet = ServiceAddress & Client
+export type Packet = To & Client
 
-export const packetTo = (to: ServiceAddress, source: number, sourcePort: number): Packet => ({
+export const packetTo = (to: To, source: number, sourcePort: number): Packet => ({
   ...to,
   source,
   sourcePort,

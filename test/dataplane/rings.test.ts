@@ -36,6 +36,7 @@ const serviceOf = (protocol: Protocol, { weights, ringSize, seed, hash, schedule
   hash,
   ringSize,
   seed,
+  ops: false,
   backends: weights.flatMap((weight, i): Backend[] =>
     weight === 'absent'
       ? []

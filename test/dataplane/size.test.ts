@@ -27,12 +27,13 @@ interface Kind {
 const stateOf = ({ sizes, vips, backends, scheduler, weight }: Kind): DesiredState =>
   new Map(
     sizes.map((size, i): [string, Service] => {
-      const address = { protocol: 'tcp' as const, vip: `198.${vips}.${i >> 8}.${i & 255}`, port: 80 }
+      const address = { protocol: 'tcp' as const, vip: `198.${vips}.${i >> 8}.${i & 255}`, port: 80, lastPort: 80 }
       const service: Service = {
         ...address,
         scheduler,
         forward: 'dsr',
         hash: 'source-port',
+        ops: false,
         ringSize: 0,
         seed: BigInt(i),
         backends: Array.from({ length: size }, (_, j) => ({

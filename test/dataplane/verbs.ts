@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Random verbs, each carried out twice: by src/core/desired.ts, and by a naive reference that changes a Map in place.
 import fc from 'fast-check'
-import { formatService, type ServiceAddress } from '../../src/core/address.ts'
+import { backendPort, formatService, type ServiceAddress } from '../../src/core/address.ts'
 import {
   addService,
   type DesiredState,
@@ -16,7 +16,7 @@ import {
   setBackend,
   setService,
 } from '../../src/core/desired.ts'
-import { ADDRESSES, backendAddress, desiredState, path, ringSize, seed, weight } from '../core/states.ts'
+import { ADDRESSES, backendAddress, desiredState, path, rangesOverlap, ringSize, seed, weight } from '../core/states.ts'
 
 export type Verb =
   | { verb: 'add'; service: ServiceAddress; options: ServiceOptions }
@@ -29,10 +29,16 @@ export type Verb =
   | { verb: 'restore'; state: DesiredState }
   | { verb: 'wait'; ages: number }
 
-const service = fc.constantFrom(...ADDRESSES.slice(0, 6))
+const service = fc.constantFrom(...ADDRESSES.slice(0, 2 * 8))
 const backend = fc.integer({ min: 1, max: 8 }).map(backendAddress)
 const options = fc.record<ServiceOptions>(
-  { scheduler: fc.constantFrom(...SCHEDULERS), hash: fc.constantFrom(...HASH_INPUTS), ringSize, seed },
+  {
+    scheduler: fc.constantFrom(...SCHEDULERS),
+    hash: fc.constantFrom(...HASH_INPUTS),
+    ringSize,
+    seed,
+    ops: fc.boolean(),
+  },
   { requiredKeys: [] },
 )
 
@@ -63,13 +69,13 @@ export const carryOut = (state: DesiredState, verb: Verb): DesiredState => {
     case 'rm':
       return removeService(state, verb.service)
     case 'backend': {
-      const address = { address: verb.backend, port: verb.service.port }
+      const address = { address: verb.backend, port: backendPort(verb.service) }
       return setBackend(state, verb.service, address, { weight: verb.weight, path: verb.path })
     }
     case 'drain':
-      return drainBackend(state, verb.service, { address: verb.backend, port: verb.service.port })
+      return drainBackend(state, verb.service, { address: verb.backend, port: backendPort(verb.service) })
     case 'remove':
-      return removeBackend(state, verb.service, { address: verb.backend, port: verb.service.port })
+      return removeBackend(state, verb.service, { address: verb.backend, port: backendPort(verb.service) })
     case 'clear':
       return new Map()
     case 'restore':
@@ -119,13 +125,16 @@ export const naively = (state: Naive, verb: Verb): boolean => {
   const name = formatService(verb.service)
   const service = state.get(name)
   if (verb.verb === 'add') {
-    const { scheduler = 'wrr', hash = defaults(scheduler), ringSize = 0, seed } = verb.options
+    const { scheduler = 'wrr', hash = defaults(scheduler), ringSize = 0, seed, ops = false } = verb.options
+    if (ops && verb.service.protocol === 'tcp') return false
+    if ([...state.values()].some((other) => rangesOverlap(other, verb.service))) return false
     const added = {
       ...verb.service,
       scheduler,
       hash,
       ringSize,
       seed: seed ?? DRAWN,
+      ops,
       forward: 'dsr' as const,
       backends: new Map(),
     }
@@ -135,7 +144,8 @@ export const naively = (state: Naive, verb: Verb): boolean => {
   if (service === undefined) return false
   if (verb.verb === 'rm') return state.delete(name)
   if (verb.verb === 'set') {
-    const { scheduler, hash } = verb.options
+    const { scheduler, hash, ops } = verb.options
+    if (ops === true && service.protocol === 'tcp') return false
     if (scheduler !== undefined && scheduler !== service.scheduler && hash === undefined) {
       service.hash = defaults(scheduler)
     }
@@ -145,7 +155,7 @@ export const naively = (state: Naive, verb: Verb): boolean => {
   const existing = service.backends.get(verb.backend)
   if (verb.verb === 'backend') {
     const { weight, path } = verb
-    service.backends.set(verb.backend, { port: service.port, weight, admin: 'up', path: pathText(path) })
+    service.backends.set(verb.backend, { port: backendPort(service), weight, admin: 'up', path: pathText(path) })
     return true
   }
   if (verb.verb === 'remove') return service.backends.delete(verb.backend)

@@ -109,7 +109,7 @@ export class Verbs {
       kind: 'backend set',
       asks: [address],
       apply: (have, pathOf) =>
-        setBackend(have, parseService(name), parseBackend(address, service.port), { weight, path: pathOf(address) }),
+        setBackend(have, parseService(name), parseBackend(address, service), { weight, path: pathOf(address) }),
     }
   }
 
@@ -146,7 +146,7 @@ export class Verbs {
           const service = parseService(name)
           return this.#addresses.reduce(
             (next, address) =>
-              setBackend(next, service, parseBackend(address, service.port), { weight, path: pathOf(address) }),
+              setBackend(next, service, parseBackend(address, service), { weight, path: pathOf(address) }),
             addService(made, service, {}, seed),
           )
         }, only),

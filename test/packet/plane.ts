@@ -163,7 +163,7 @@ export class Balancer {
 
   removeBackend(service: string, backend: number): void {
     const address = parseService(service)
-    this.change((state) => removeBackend(state, address, parseBackend(backendAddress(backend), address.port)))
+    this.change((state) => removeBackend(state, address, parseBackend(backendAddress(backend), address)))
   }
 
   live(service: string): LiveService {
@@ -226,7 +226,7 @@ const numbered = (count: number): Record<number, BackendSpec> =>
 
 export const withBackend = (state: DesiredState, service: string, backend: number, spec: BackendSpec): DesiredState => {
   const address = parseService(service)
-  const at = parseBackend(backendAddress(backend), address.port)
+  const at = parseBackend(backendAddress(backend), address)
   if (spec.drained === true) {
     const known = state.get(service)?.backends.some((each) => each.address === at.address)
     const before = known === true ? state : withBackend(state, service, backend, { ...spec, drained: false })

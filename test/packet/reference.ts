@@ -20,6 +20,7 @@ interface Packet {
   error?: boolean
   source: string
   sourcePort: number
+  port: number
   syn: boolean
   fin: boolean
   rst: boolean
@@ -74,6 +75,13 @@ class ReferenceService {
 
   change(want: Service): void {
     const before = this.want
+    if (want.ops) {
+      // No flow of it is anywhere, so that nothing is remembered of the ring before.
+      this.#versions.splice(0, Infinity, { ring: ringOf(want), markAll: false, rehashed: false, removed: new Set() })
+      this.#places.clear()
+      this.#settle(want)
+      return
+    }
     const staying = new Set(want.backends.map(({ address }) => numberOf(address)))
     const rehashed = before.seed !== want.seed || before.hash !== want.hash
     this.#versions.push({
@@ -164,8 +172,8 @@ class ReferenceService {
 
   /** Whom an ICMP error about a flow is for: nothing changes by it. */
   #ofError(packet: Packet, place: Place): number | undefined {
-    if (!isTracked(this.want) && !place.marked) return place.now
-    const flow = this.#flows.get(`${packet.source}:${packet.sourcePort}`)
+    if (this.want.ops || (!isTracked(this.want) && !place.marked)) return place.now
+    const flow = this.#flows.get(`${packet.source}:${packet.sourcePort} ${packet.port}`)
     return flow !== undefined && this.#holds(flow, packet) ? flow.life.number : this.#oldest(place)
   }
 
@@ -178,8 +186,9 @@ class ReferenceService {
     if (packet.error === true) return { number: this.#ofError(packet, this.#place(packet)), inserted: false }
     const udp = this.want.protocol === 'udp'
     const place = this.#place(packet)
+    if (this.want.ops) return { number: isTracked(this.want) ? this.#nextTurn() : place.now, inserted: false }
     if (!isTracked(this.want) && !place.marked) return { number: place.now, inserted: false }
-    const key = `${packet.source}:${packet.sourcePort}`
+    const key = `${packet.source}:${packet.sourcePort} ${packet.port}`
     const flow = this.#flows.get(key)
     if (flow !== undefined && this.#holds(flow, packet)) {
       flow.ended ||= packet.fin || packet.rst
@@ -211,17 +220,26 @@ const just = (reason: ReasonName): Expected => ({ reason, inserted: false })
 
 /** Where the first fragment of a datagram went. */
 interface Note {
-  service: string
+  port: number
   life: Life
 }
 
+const kindOf = ({ port, lastPort, ops }: Service): string =>
+  `${port === lastPort ? 'one port' : port === 0 ? 'every port' : 'range'}${ops ? ', ops' : ''}`
+
 export class Reference {
   readonly services = new Map<string, ReferenceService>()
+  /** Packets that found a service, by its kind. */
+  readonly kinds = new Map<string, number>()
   readonly #notes = new Map<string, Note>()
 
   /** What is configured from now on. */
   follow(state: ReadonlyMap<string, Service>): void {
-    for (const name of this.services.keys()) if (!state.has(name)) this.services.delete(name)
+    for (const name of this.services.keys()) {
+      if (state.has(name)) continue
+      this.services.delete(name)
+      this.#notes.clear() // Its ports may be another service's from now on.
+    }
     for (const [name, want] of state) {
       const known = this.services.get(name)
       const before = new Set(known?.lives.values())
@@ -247,6 +265,16 @@ export class Reference {
     return this.#balance(frame, frame.subarray(at), vip)
   }
 
+  /** A service of the port alone goes first, then one of a range, then one of every port. */
+  #find(protocol: string, vip: string, port: number): ReferenceService | undefined {
+    const own = [...this.services.values()].filter(({ want }) => want.protocol === protocol && want.vip === vip)
+    return (
+      own.find(({ want }) => want.port === port && want.lastPort === port) ??
+      own.find(({ want }) => want.port > 0 && want.port <= port && port <= want.lastPort) ??
+      own.find(({ want }) => want.port === 0)
+    )
+  }
+
   #balance(frame: Buffer, ip: Buffer, vip: string): Expected | undefined {
     const first = ip[0] ?? 0
     const header = (first & 15) * 4
@@ -257,17 +285,20 @@ export class Reference {
     const protocol = protocolOf(ip[9])
     if (protocol === undefined) return just('PASS_NOT_BALANCED')
     const datagram = `${address(ip, 12)} ${vip} ${protocol} ${word(ip, 4)}`
-    if ((word(ip, 6) & 0x1fff) !== 0) return this.#later(frame, ip, `${protocol}://${vip}:`, datagram)
+    if ((word(ip, 6) & 0x1fff) !== 0) return this.#later(frame, ip, { protocol, vip, datagram })
     if (transport.length < (protocol === 'tcp' ? 20 : 8)) return just('DROP_TRUNCATED')
-    const name = `${protocol}://${vip}:${word(transport, 2)}`
-    const service = this.services.get(name)
+    const port = word(transport, 2)
+    const service = this.#find(protocol, vip, port)
     if (service === undefined) return just('PASS_NO_SERVICE')
+    const kind = kindOf(service.want)
+    this.kinds.set(kind, (this.kinds.get(kind) ?? 0) + 1)
     const flags = protocol === 'tcp' ? (transport[13] ?? 0) : 0
     const delivered = this.#deliver(
       service,
       {
         source: address(ip, 12),
         sourcePort: word(transport, 0),
+        port,
         syn: (flags & 0x12) === 0x02,
         fin: (flags & 0x01) !== 0,
         rst: (flags & 0x04) !== 0,
@@ -276,7 +307,7 @@ export class Reference {
       frame,
     )
     const life = service.lives.get(delivered.backend ?? -1)
-    if ((word(ip, 6) & 0x2000) !== 0 && life !== undefined) this.#notes.set(datagram, { service: name, life })
+    if ((word(ip, 6) & 0x2000) !== 0 && life !== undefined) this.#notes.set(datagram, { port, life })
     return delivered
   }
 
@@ -289,28 +320,34 @@ export class Reference {
     const isError = [3, 11, 12].includes(message[0] ?? 0) && (quoted[0] ?? 0) >> 4 === 4 && header >= 20
     if (!isError || ports.length < 8 || protocol === undefined) return just('PASS_NOT_BALANCED')
     if ((word(quoted, 6) & 0x1fff) !== 0 || address(quoted, 12) !== vip) return just('PASS_NOT_BALANCED')
-    const service = this.services.get(`${protocol}://${vip}:${word(ports, 0)}`)
+    const port = word(ports, 0)
+    const service = this.#find(protocol, vip, port)
     if (service === undefined) return just('PASS_NO_SERVICE')
-    const flow = { source: address(quoted, 16), sourcePort: word(ports, 2), syn: false, fin: false, rst: false }
+    const flow = { source: address(quoted, 16), sourcePort: word(ports, 2), port, syn: false, fin: false, rst: false }
     return this.#deliver(service, { ...flow, error: true, bytes: frame.length }, frame)
   }
 
-  #later(frame: Buffer, ip: Buffer, prefix: string, datagram: string): Expected | undefined {
+  #later(
+    frame: Buffer,
+    ip: Buffer,
+    { protocol, vip, datagram }: { protocol: string; vip: string; datagram: string },
+  ): Expected | undefined {
     const note = this.#notes.get(datagram)
     if (note !== undefined) {
-      const service = this.services.get(note.service)
+      const service = this.#find(protocol, vip, note.port)
       if (service === undefined) return just('PASS_NO_SERVICE')
       if (this.#isFromPeer(service, frame)) return just('PASS_FROM_PEER')
       return this.#hand(service, note.life, frame.length, false)
     }
-    const vip = prefix.slice(6, -1)
-    const services = [...this.services].filter(([, { want }]) => want.vip === vip)
+    const services = [...this.services.values()].filter(({ want }) => want.vip === vip)
     const [only] = services
-    if (services.length !== 1 || only === undefined || !only[0].startsWith(prefix)) return just('DROP_FRAGMENT')
-    if (isTracked(only[1].want) || only[1].want.hash !== 'source') return just('DROP_FRAGMENT')
-    if (!only[1].goesBySource) return undefined
-    const packet = { source: address(ip, 12), sourcePort: 0, syn: false, fin: false, rst: false, bytes: frame.length }
-    return this.#deliver(only[1], packet, frame)
+    if (services.length !== 1 || only === undefined || only.want.protocol !== protocol) return just('DROP_FRAGMENT')
+    const { port, lastPort, hash } = only.want
+    // A range is not looked for without a port.
+    if (isTracked(only.want) || hash !== 'source' || (port !== lastPort && port !== 0)) return just('DROP_FRAGMENT')
+    if (!only.goesBySource) return undefined
+    const source = { source: address(ip, 12), sourcePort: 0, port: 0 }
+    return this.#deliver(only, { ...source, syn: false, fin: false, rst: false, bytes: frame.length }, frame)
   }
 
   /** Where this host is a backend too, what comes from another one was sent here by that one, as a director. */

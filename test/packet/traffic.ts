@@ -26,7 +26,10 @@ import { type BackendSpec, backendAddress, backendMac, LOCAL, linkPath, UNRESOLV
 import type { Random } from './random.ts'
 
 const VIPS = ['192.0.2.10', '192.0.2.11', '198.18.7.9', '0.0.0.0', '192.0.2.12'] as const
-const PORTS = [80, 81, 53] as const
+/** Ports of services; some ranges overlap, and are refused. */
+const PORTS = ['80', '81', '53', '50-60', '80-90', '82-200', '201-65535', '*'] as const
+/** What frames are for: within and without each of these. */
+const FRAME_PORTS = [80, 80, 80, 81, 53, 50, 55, 60, 61, 82, 90, 91, 200, 201, 0, 65535] as const
 const FLAGS = [
   TCP.SYN,
   TCP.SYN,
@@ -38,7 +41,7 @@ const FLAGS = [
   TCP.RST,
   TCP.SYN | TCP.ACK,
 ]
-const SERVICES_MAX = 14
+const SERVICES_MAX = 22
 const BACKENDS = 9
 
 const tags = (random: Random): Tag[] =>
@@ -95,7 +98,7 @@ export const randomFrame = (random: Random): Buffer => {
     source: `10.0.${random.below(2)}.${random.below(24)}`,
     sourcePort: 1024 + random.below(24),
     vip: random.pick(random.once(6) ? VIPS : VIPS.slice(0, 3)),
-    port: random.once(12) ? random.below(65536) : random.pick(PORTS),
+    port: random.once(12) ? random.below(65536) : random.pick(FRAME_PORTS),
     flags: random.once(12) ? random.below(256) : random.pick(FLAGS),
     fragment: random.once(2) ? 0x4000 : 0,
     identification: random.below(4),
@@ -119,6 +122,7 @@ const addOne = (random: Random, state: DesiredState): DesiredState => {
     scheduler: random.pick(SCHEDULERS),
     ringSize: random.pick([31, 127, 251]),
     seed: BigInt(random.word()) * 0x100000001n,
+    ops: name.startsWith('udp') && random.once(3),
   }
   let next = addService(state, parseService(name), options, 0n)
   for (let i = random.below(5); i > 0; i--)
@@ -137,7 +141,7 @@ const changedBackend = (random: Random, state: DesiredState, name: string): Desi
   switch (random.below(8)) {
     case 0:
       return known
-        ? removeBackend(state, parseService(name), parseBackend(backendAddress(backend), parseService(name).port))
+        ? removeBackend(state, parseService(name), parseBackend(backendAddress(backend), parseService(name)))
         : state
     case 1:
       return known ? withBackend(state, name, backend, { drained: true }) : state
@@ -157,6 +161,7 @@ const changedService = (random: Random, state: DesiredState, name: string): Desi
   if (service === undefined) return state
   const tracked = service.scheduler === 'rr' || service.scheduler === 'wrr'
   const choice = service.protocol === 'tcp' ? SCHEDULERS : tracked ? SCHEDULERS.slice(0, 2) : SCHEDULERS.slice(2)
+  if (service.protocol === 'udp' && random.once(3)) return setService(state, service, { ops: !service.ops })
   const options = random.once(4) ? { seed: BigInt(random.word()) } : { scheduler: random.pick(choice) }
   return setService(state, service, options)
 }
@@ -166,7 +171,7 @@ export const randomChange = (random: Random, state: DesiredState): DesiredState 
   let next = state
   for (let verbs = random.once(4) ? 3 : 1; verbs > 0; verbs--) {
     const names = [...next.keys()].sort() // Live services come in the order of a randomly laid out directory.
-    if (names.length < 8 || (names.length < SERVICES_MAX && random.once(6))) next = addOne(random, next)
+    if (names.length < 14 || (names.length < SERVICES_MAX && random.once(6))) next = addOne(random, next)
     else if (random.once(30)) next = removeService(next, parseService(random.pick(names)))
     else if (random.once(5)) next = changedService(random, next, random.pick(names))
     else next = changedBackend(random, next, random.pick(names))

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+// Lays out the directory that packets do not use (struct directory in bpf/xlb.h): the two tables of buckets, and the runs of
+// ranges. One store of what writeDirectory answers then makes it the one that they use.
+import { isEveryPort, isRange, swap32 } from '../core/address.ts'
+import { planDirectory, planVips } from '../core/directory.ts'
+import { BucketLimit, Directory, Live, Root, Run, ServiceKey, Target, TargetBucket, TargetFlag } from './layout.gen.ts'
+import type { PlaneMemory } from './memory.ts'
+import { bucketsPerDirectory, type LiveState, type TargetTable, viewOf } from './reader.ts'
+
+/** A service, as a directory leads to it. */
+export interface Entry {
+  key: bigint
+  vip: number
+  /** The first one; 0: every port. */
+  port: number
+  lastPort: number
+  record: number
+  seed: bigint
+  mask: bigint
+}
+
+/** What stands in a bucket: a service of one port or of every port, or a run of ranges. */
+interface Standing {
+  key: bigint
+  vip: number
+  /** TARGET_RANGES or TARGET_EVERY_PORT: what its VIP has by it. */
+  gives: number
+  write: (view: DataView, at: number, flags: number) => void
+}
+
+interface Placed {
+  standing: Standing
+  bucket: number
+}
+
+const PORT_MASK = 0xffffn << BigInt(ServiceKey.KEY_PORT_SHIFT)
+
+const targetOf = ({ key, seed, mask, record, lastPort }: Entry, flags: number): Target => ({
+  key,
+  ringSeed: seed,
+  hashMask: mask,
+  service: record,
+  flags,
+  lastPort,
+})
+
+const single = (entry: Entry): Standing => ({
+  key: entry.key,
+  vip: entry.vip,
+  gives: isEveryPort(entry) ? TargetFlag.TARGET_EVERY_PORT : 0,
+  write: (view, at, flags) => Target.write(view, at, targetOf(entry, flags)),
+})
+
+/** Writes the runs of ranges, from element `base` of range_targets on. @returns what leads to each */
+const writeRuns = (memory: PlaneMemory, base: number, ranges: readonly Entry[]): Standing[] => {
+  const view = viewOf(memory, 'range_targets')
+  const runs = new Map<bigint, Entry[]>()
+  for (const range of ranges) {
+    const key = (range.key & ~PORT_MASK) | (1n << BigInt(ServiceKey.KEY_RUN_SHIFT))
+    const others = runs.get(key)
+    if (others === undefined) runs.set(key, [range])
+    else others.push(range)
+  }
+  let next = base
+  return [...runs].map(([key, entries]) => {
+    const first = next
+    for (const entry of entries.toSorted((a, b) => a.port - b.port)) {
+      Target.write(view, next++ * Target.size, targetOf(entry, 0))
+    }
+    return {
+      key,
+      vip: swap32(Number(key & 0xffffffffn)),
+      gives: TargetFlag.TARGET_RANGES,
+      write: (buckets, at, flags) => Run.write(buckets, at, { key, count: BigInt(entries.length), first, flags }),
+    }
+  })
+}
+
+/**
+ * Who stands in its VIP's bucket, and who in the second table: each VIP has one target in the first at least, and further ones
+ * while there is room.
+ */
+const shareOut = (standings: readonly Standing[], buckets: number, bucketOf: (vip: number) => number) => {
+  const filled = new Uint8Array(buckets)
+  const first: Placed[] = []
+  const others: Standing[] = []
+  const seen = new Set<number>()
+  for (const standing of standings) {
+    if (seen.has(standing.vip)) {
+      others.push(standing)
+      continue
+    }
+    seen.add(standing.vip)
+    const bucket = bucketOf(standing.vip)
+    filled[bucket] = (filled[bucket] ?? 0) + 1
+    first.push({ standing, bucket })
+  }
+  const second: Standing[] = []
+  for (const standing of others) {
+    const bucket = bucketOf(standing.vip)
+    const places = filled[bucket] ?? 0
+    if (places < BucketLimit.TARGETS_PER_BUCKET) {
+      filled[bucket] = places + 1
+      first.push({ standing, bucket })
+    } else second.push(standing)
+  }
+  return { first, second }
+}
+
+/** Writes one table: `placed` into buckets from `base` on, everything else free. */
+const writeTable = (
+  memory: PlaneMemory,
+  table: TargetTable,
+  base: number,
+  buckets: number,
+  placed: readonly Placed[],
+  flagsOf: (vip: number) => number,
+): void => {
+  new Uint8Array(memory.buffer(table), base * TargetBucket.size, buckets * TargetBucket.size).fill(0)
+  const view = viewOf(memory, table)
+  const filled = new Uint8Array(buckets)
+  for (const { standing, bucket } of placed) {
+    const place = filled[bucket] ?? 0
+    filled[bucket] = place + 1
+    standing.write(view, (base + bucket) * TargetBucket.size + place * Target.size, flagsOf(standing.vip))
+  }
+}
+
+/** enum target_flag, by VIP. */
+const vipFlags = (spare: 0 | 1, standings: readonly Standing[], second: readonly Standing[]) => {
+  const flags = new Map<number, number>()
+  const add = (vip: number, flag: number) => flags.set(vip, (flags.get(vip) ?? 0) | flag)
+  for (const { vip, gives } of standings) add(vip, gives | (spare === 1 ? TargetFlag.TARGET_DIRECTORY_1 : 0))
+  for (const { vip } of second) add(vip, TargetFlag.TARGET_MORE)
+  return (vip: number): number => flags.get(vip) ?? 0
+}
+
+/** Writes all tables of the directory that packets do not use. @returns the root.live that makes them live */
+export const writeDirectory = (
+  memory: PlaneMemory,
+  live: LiveState,
+  entries: readonly Entry[],
+  random: () => bigint,
+): bigint => {
+  const spare = live.live === 0 ? 1 : 0
+  const capacity = bucketsPerDirectory(memory)
+  const base = spare * capacity
+  const perBucket = BucketLimit.TARGETS_PER_BUCKET
+
+  const rangesBase = (spare * memory.buffer('range_targets').byteLength) / Target.size / 2
+  const runs = writeRuns(memory, rangesBase, entries.filter(isRange))
+  // Single ports first: they have the shortest way where they stand in their VIP's bucket.
+  const singles = entries.filter((entry) => !isRange(entry)).map(single)
+  const standings = [
+    ...singles.filter(({ gives }) => gives === 0),
+    ...singles.filter(({ gives }) => gives !== 0),
+    ...runs,
+  ]
+
+  const vips = [...new Set(standings.map(({ vip }) => vip))]
+  const plan = planVips(vips.map(swap32), perBucket, capacity, (shift) => liveWord(random(), spare, capacity, shift))
+  const bucketOfVip = new Map(vips.map((vip, i) => [vip, plan.bucketOf[i] ?? 0]))
+  const { first, second } = shareOut(standings, plan.buckets, (vip) => bucketOfVip.get(vip) ?? 0)
+  const flagsOf = vipFlags(spare, standings, second)
+  writeTable(memory, 'vip_buckets', base, plan.buckets, first, flagsOf)
+
+  const services = planDirectory(
+    second.map(({ key }) => key),
+    perBucket,
+    capacity,
+    random,
+  )
+  const placed = second.map((standing, i) => ({ standing, bucket: services.bucketOf[i] ?? 0 }))
+  writeTable(memory, 'service_buckets', base, services.buckets, placed, () => 0)
+  Directory.write(viewOf(memory, 'root'), Root.offset.directory + spare * Directory.size, {
+    serviceMultiplier: services.multiplier,
+    serviceBase: base,
+    serviceShift: services.shift,
+  })
+  return plan.multiplier
+}
+
+/** root.live for a directory with `half` buckets of which VIPs use 2^(64 - shift). */
+export const liveWord = (random: bigint, live: 0 | 1, half: number, shift: number): bigint => {
+  const fixed = BigInt(half) | BigInt(Live.LIVE_SHIFT_MASK)
+  return (BigInt.asUintN(64, random) & ~fixed) | BigInt(live * half) | BigInt(shift)
+}
