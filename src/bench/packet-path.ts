@@ -62,6 +62,13 @@ export const measurePacketPath = async (native: Native, options: PacketPathOptio
       cases.push({ program: 'hashed (mh)', traffic, run: spread.program })
       cases.push({ program: `hashed (mh), one of ${services} services`, traffic: ONE, run: spread.program })
     }
+    for (const ports of ['every', 'ranges'] as const) {
+      const title = ports === 'every' ? 'every port' : 'one of 64 ranges'
+      const many = make({ scheduler: 'mh', services: 1, ports })
+      cases.push({ program: `hashed (mh), ${title}`, traffic: ONE, run: many.program })
+      const tracked = make({ scheduler: 'rr', services: 1, ports })
+      cases.push({ program: `tracked (rr), ${title}`, traffic: ONE, run: tracked.program, warm: opening(ONE) })
+    }
     const elsewhere = make({ scheduler: 'mh', services: 4000, firstService: ELSEWHERE })
     for (const traffic of [ONE, MANY]) {
       cases.push({ program: 'not for a VIP', traffic, run: elsewhere.program, verdict: XDP_PASS })
