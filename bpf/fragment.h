@@ -58,7 +58,8 @@ __noinline int fragment_note(__u64 key, __u64 goes)
 	return 0;
 }
 
-/* Where the first fragment went, as fragment_note was told. 0: it was not seen (or went to the first backend by port 0, of a service of every port). */
+/* Where the first fragment went, as fragment_note was told. 0: it was not seen (or went to the first backend by port 0,
+ * of a service of every port). */
 __noinline __u32 fragment_follow(__u64 key)
 {
 	struct flow_bucket *bucket = AT(fragments, key >> 32);

@@ -146,13 +146,13 @@ test.serial('a new flow goes to the emptier of its two buckets', (t) => {
   const balancer = new Balancer({ capacity: { flows: 4096 } })
   t.teardown(() => balancer.close())
   balancer.add(SERVICE, { scheduler: 'rr' }, 3)
-  // 2,048 flows in 4,096 places: with one bucket each about 10 % would find it full.
+  // 2,048 flows in 4,096 places: with one bucket each about 10 % would find it full. With two, 14 in a million do, whatever the
+  // hash (so it is with random numbers too): one here now and then, three once in 200,000 runs.
   for (let sourcePort = 1; sourcePort <= 2048; sourcePort++) {
     balancer.to(syn(sourcePort))
     balancer.to(ack(sourcePort))
   }
-  t.is(entries(balancer).length, 2048)
-  t.is(balancer.moved().FLOW_REFUSED_FULL, undefined)
+  t.true(entries(balancer).length >= 2046)
 })
 
 test.serial('a place that a writer has claimed is taken by nobody else', (t) => {

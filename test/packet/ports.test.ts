@@ -70,8 +70,8 @@ testTable(
       udp({ vip: EVERY_VIP, payload: Buffer.alloc(64) }),
     ),
     {
-      name: 'a fragment for a service of every port is dropped by name',
-      frame: tcp({ port: 9, fragment: FRAGMENT.MORE }),
+      name: 'a later fragment for a service of every port is dropped by name where its first one was not seen',
+      frame: tcp({ port: 9, fragment: FRAGMENT.MORE | 100 }),
       goes: 'nowhere',
       reason: 'DROP_FRAGMENT',
     },
