@@ -20,8 +20,7 @@ static __always_inline struct target_bucket *find_vip_bucket(__u64 live, __be32 
 {
 	__u64 place = address_be * live;
 
-	/* The instruction takes the shift from the lowest six bits (RFC 9669 section 4.1), which C leaves undefined. */
-	asm("%0 >>= %1" : "+r"(place) : "r"(live));
+	SHIFT_RIGHT(place, live); /* by its lowest six bits */
 	return AT(vip_buckets, place + (live & CONSTANT(DIRECTORY_BUCKETS)));
 }
 

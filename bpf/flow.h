@@ -139,7 +139,7 @@ static __always_inline void note_change(__u64 bucket)
 {
 	struct flow_changes *changes = AT(flow_changes, bpf_get_smp_processor_id());
 
-	asm("%0 &= %1" : "+r"(bucket) : "i"(CONSTANT_MASK_flows));
+	APPLY_CONSTANT(bucket, &=, MASK_flows);
 	changes->bucket[changes->written % FLOW_CHANGES_PER_CPU] = bucket;
 	WRITE_WORD(changes->written, changes->written + 1);
 }

@@ -20,7 +20,7 @@ static __always_inline const struct interface *own_interface(const struct root *
 {
 	const void *own = root;
 
-	asm("%0 += %1" : "+r"(own) : "i"(CONSTANT_OWN_INTERFACE));
+	APPLY_CONSTANT(own, +=, OWN_INTERFACE);
 	return own;
 }
 
@@ -40,7 +40,7 @@ static __always_inline void count_backend(const struct backend *backend, __u64 c
 {
 	struct backend_counters *own;
 
-	asm("%0 *= %1" : "+r"(cpu_number) : "i"(CONSTANT_COUNTERS_PER_CPU));
+	APPLY_CONSTANT(cpu_number, *=, COUNTERS_PER_CPU);
 	own = AT(counters, cpu_number + backend->counter);
 	own->packets++;
 	own->bytes += frame_bytes;
@@ -124,7 +124,7 @@ static __always_inline bool send_back(const struct interface *interface, const s
 		return false;
 	backend = AT(backends, service->backend_base + chosen);
 	word = LOAD(backend->word);
-	asm("%0 ^= %1" : "+r"(word) : "i"(CONSTANT_OWN_PATH)); /* the MAC is not touched */
+	APPLY_CONSTANT(word, ^=, OWN_PATH); /* the MAC is not touched */
 	if (word & BACKEND_PATH_MASK)
 		return false;
 	count_backend(backend, cpu_number, frame_bytes, is_new);

@@ -15,7 +15,7 @@
 #include "config.h"
 #include "parse.h"
 
-#define TABLE(type, name) type name[1] SEC(".data." #name)
+#define TABLE(type, name) type name[TABLE_ELEMENTS(name)] SEC(".data." #name)
 
 TABLE(struct root, root);
 TABLE(struct settings, settings);
@@ -42,7 +42,7 @@ TABLE(__u64, cursors);                    /* by service id: how many backends rr
 		typeof(&name[0]) at_ = &name[0];                                                                       \
 		__u64 index_ = (index);                                                                                \
 		OPAQUE(at_);                                                                                           \
-		asm("%0 &= %1" : "+r"(index_) : "i"(CONSTANT_MASK_##name));                                            \
+		APPLY_CONSTANT(index_, &=, MASK_##name);                                                               \
 		at_ += index_;                                                                                         \
 		OPAQUE(at_); /* or clang would add again for each field */                                             \
 		at_;                                                                                                   \
