@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * A libFuzzer target: any octets as frames, through the packet path. docs/fuzzing.md says what has to hold.
+ *
+ * An input is a row of frames that meet the same tables, one after the other. Before each stand two octets:
+ *
+ * - how far the clock moves before the frame comes (bits 0-4, times 16 to the power of bits 5-6, in jiffies), and on
+ *   which CPU it comes (bit 7);
+ * - the frame's length; 255: all that is left.
+ */
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include "packetpath.h"
+
+/* What is new is what the packet path has not done before; the checks around it do not count. */
+#pragma clang attribute push(__attribute__((no_sanitize("coverage"))), apply_to = function)
+
+#include "arena.h"
+#include "oracle.h"
+#include "state.h"
+
+enum { PREFIX_BYTES = 2, LENGTH_REST = 255, MACS_BYTES = 2 * ETH_ALEN, NOTHING = -1 };
+
+struct frame {
+	const __u8 *octets;
+	size_t size;
+};
+
+/* What became of a frame. */
+struct outcome {
+	int verdict;
+	__u32 egress; /* where a redirect leads to; else 0 */
+	__u8 frame[FRAME_BYTES_MAX];
+	struct state state;
+};
+
+/* Which counters a frame moved: for each group the one that moved, or NOTHING. */
+struct moved {
+	int reason;
+	int flow_reason;
+	int backend;
+	__u64 flows;
+};
+
+static __u8 *arena;
+static struct frame now_under_test;
+static unsigned long frames;
+
+static void demand(bool holds, const char *rule)
+{
+	if (holds)
+		return;
+	fprintf(stderr, "BROKEN RULE: %s\nCPU %u, jiffies %llu, a frame of %zu octets:", rule, host_cpu,
+		(unsigned long long)host_jiffies, now_under_test.size);
+	for (size_t i = 0; i < now_under_test.size; i++)
+		fprintf(stderr, "%s%02x", i % 32 ? " " : "\n  ", now_under_test.octets[i]);
+	fprintf(stderr, "\n");
+	abort();
+}
+
+/* ---- the two parsers ---- */
+
+static void check_parsers(struct frame frame)
+{
+	void *start = place_at_end(arena, frame.octets, frame.size), *end = start + frame.size;
+	struct packet packet = {0};
+	__u64 key;
+
+	if (!parse_plain(start, end, &key))
+		return;
+	demand(parse_any(start, end, &packet), "what is plain has an IPv4 header");
+	demand(packet.fault == FAULT_NONE, "what is plain has no fault");
+	demand(packet.part == PART_ALL, "what is plain is neither a fragment nor an error");
+	demand(service_key(&packet) == key, "both parsers say the same VIP, port and protocol");
+	demand(packet_source(&packet) == plain_source(start), "both parsers say the same source");
+	demand(packet.tcp_flags == (packet.protocol == IPPROTO_TCP ? ((struct plain_frame *)start)->tcp_flags : 0),
+	       "both parsers say the same TCP flags");
+}
+
+/* ---- what a verdict has to bring about ---- */
+
+static void add_moved(int *moved, int which, __u64 before, __u64 after, const char *rule)
+{
+	if (before == after)
+		return;
+	demand(after == before + 1 && *moved == NOTHING, rule);
+	*moved = which;
+}
+
+static int find_backend(const struct state *before, const struct state *after, size_t bytes, __u64 *flows)
+{
+	int found = NOTHING;
+
+	for (int i = 0; i <= HOST_MASK_counters; i++) {
+		const struct backend_counters *old = &before->counters[i], *new = &after->counters[i];
+
+		if (same_words(old, new, sizeof(*old)))
+			continue;
+		add_moved(&found, i, old->packets, new->packets, "one backend counts the packet, once");
+		demand(found == i && new->bytes == old->bytes + bytes, "it counts the frame's octets");
+		*flows = new->flows - old->flows;
+		demand(*flows <= 1, "a packet is one new flow at most");
+	}
+	demand(found == NOTHING || found / HOST_COUNTERS_PER_CPU == (int)host_cpu, "a CPU writes its own counters");
+	return found == NOTHING ? NOTHING : found % HOST_COUNTERS_PER_CPU;
+}
+
+static struct moved compare_counters(const struct state *before, const struct state *after, size_t bytes)
+{
+	struct moved moved = {NOTHING, NOTHING, NOTHING, 0};
+
+	for (int i = 0; i < REASONS; i++)
+		add_moved(i < FLOW_INSERTED ? &moved.reason : &moved.flow_reason, i, before->cpus[host_cpu].reasons[i],
+			  after->cpus[host_cpu].reasons[i], "one reason counts the packet, once");
+	for (__u32 i = 0; i < CPUS; i++)
+		demand(i == host_cpu || same_words(&before->cpus[i], &after->cpus[i], sizeof(before->cpus[i])),
+		       "a CPU writes its own record");
+	moved.backend = find_backend(before, after, bytes, &moved.flows);
+	return moved;
+}
+
+static bool has_macs(const __u8 *frame, const __u8 *destination, const __u8 *source)
+{
+	return !memcmp(frame, destination, ETH_ALEN) && !memcmp(frame + ETH_ALEN, source, ETH_ALEN);
+}
+
+/* Out by an interface: to the backend that was counted, and from this director. */
+static void check_sent(struct frame frame, const struct outcome *outcome, int backend)
+{
+	bool redirected = outcome->verdict == XDP_REDIRECT;
+	enum reach reach = reach_of(backend / BACKENDS_PER_SERVICE, backend % BACKENDS_PER_SERVICE);
+	__u8 mac[ETH_ALEN];
+
+	backend_mac(backend, mac);
+	demand(reach == (redirected ? REACH_OTHER : REACH_OWN), "a frame leaves where its backend is reached");
+	demand(outcome->egress == (redirected ? OTHER_IFINDEX : 0), "a redirect leads to the backend's interface");
+	demand(has_macs(outcome->frame, mac, redirected ? other_mac : own_mac), "a frame leaves with its two MACs");
+	demand(!memcmp(outcome->frame + MACS_BYTES, frame.octets + MACS_BYTES, frame.size - MACS_BYTES),
+	       "no octet but the MACs changes");
+}
+
+static void run(int (*program)(struct xdp_md *), __u8 *start, size_t size, struct outcome *outcome)
+{
+	struct xdp_md ctx = {.data = (uintptr_t)start, .data_end = (uintptr_t)start + size};
+
+	memset(&host_redirected, 0, sizeof(host_redirected));
+	outcome->verdict = program(&ctx);
+	outcome->egress = host_redirected.ifindex;
+	demand(!host_redirected.flags, "a redirect has no flags");
+	memcpy(outcome->frame, start, size);
+	take_state(&outcome->state);
+}
+
+/* An ICMP error about a TCP flow goes where that flow's next segment would go. */
+static void check_error(struct frame frame, const struct state *before, const struct outcome *outcome,
+			const __u8 *quoted)
+{
+	static struct outcome next;
+	const size_t ports = (quoted[0] & 0xf) * 4;
+	__u8 segment[sizeof(struct plain_frame)] = {[12] = 0x08, 0x00, 0x45, [17] = 40, [23] = 6, [46] = 0x50, 0x10};
+
+	memcpy(segment, frame.octets, MACS_BYTES);
+	memcpy(segment + 26, quoted + 16, 4);
+	memcpy(segment + 30, quoted + 12, 4);
+	memcpy(segment + 34, quoted + ports + 2, 2);
+	memcpy(segment + 36, quoted + ports, 2);
+	put_state(before);
+	run(xlb, place_at_end(arena, segment, sizeof(segment)), sizeof(segment), &next);
+	put_state(&outcome->state);
+	demand(next.verdict == outcome->verdict && next.egress == outcome->egress &&
+		   !memcmp(next.frame, outcome->frame, MACS_BYTES),
+	       "an error goes where its flow's next segment goes");
+}
+
+static int verdict_of(int reason)
+{
+	if (reason == NOTHING)
+		return XDP_TX;
+	return reason == TX_REDIRECTED ? XDP_REDIRECT : reason <= PASS_FROM_PEER ? XDP_PASS : XDP_DROP;
+}
+
+/* What a later fragment, an ICMP error, or what is not balanced leaves as it was. */
+static void check_nothing_is_noted(const struct state *before, const struct outcome *outcome, const struct moved *moved)
+{
+	const struct state *after = &outcome->state;
+
+	demand(moved->flow_reason == NOTHING && !moved->flows &&
+		   same_words(before->flows, after->flows, sizeof(after->flows)),
+	       "only a flow's own packets change its entry");
+	demand(same_words(before->cursors, after->cursors, sizeof(after->cursors)), "only new flows have a turn");
+}
+
+static void check_wanted(const struct wanted *wanted, const struct moved *moved, bool balanced)
+{
+	if (wanted->reason != REASONS) {
+		demand(moved->reason == (int)wanted->reason, "what is not balanced ends by its name");
+	} else if (balanced) {
+		demand(moved->backend / BACKENDS_PER_SERVICE == (int)wanted->service,
+		       "a frame gets its service's backend");
+		demand(!wanted->note || wanted->note->backend == moved->backend, "a later fragment follows the first");
+	} else {
+		demand(moved->reason == DROP_NO_BACKEND || moved->reason == DROP_BACKEND_DOWN,
+		       "what is for a service is balanced, or has no backend");
+		demand(!wanted->note || (wanted->note->backend == NOTHING && moved->reason == DROP_BACKEND_DOWN),
+		       "a later fragment ends as the first");
+	}
+}
+
+static void check_outcome(struct frame frame, const struct state *before, const struct outcome *outcome)
+{
+	struct moved moved = compare_counters(before, &outcome->state, frame.size);
+	bool balanced = moved.reason == NOTHING || moved.reason == TX_REDIRECTED || moved.reason == PASS_LOCAL;
+	struct wanted wanted;
+	bool for_service;
+
+	if (frame.size < ETH_HLEN) {
+		demand(outcome->verdict == XDP_PASS && same_words(before, &outcome->state, sizeof(*before)),
+		       "what is no Ethernet frame goes to the stack");
+		return;
+	}
+	demand(outcome->verdict == verdict_of(moved.reason), "the reason is that of the verdict");
+	demand(balanced == (moved.backend != NOTHING), "a backend counts what it gets, and nothing else");
+	if (outcome->verdict == XDP_TX || outcome->verdict == XDP_REDIRECT)
+		check_sent(frame, outcome, moved.backend);
+	else
+		demand(!memcmp(outcome->frame, frame.octets, frame.size), "what is passed or dropped is not touched");
+
+	wanted = want(frame.octets, frame.size);
+	if (wanted.may_be_lost && moved.reason == DROP_FRAGMENT)
+		wanted = want_by_source(wanted);
+	check_wanted(&wanted, &moved, balanced);
+	for_service = wanted.reason == REASONS;
+	if (!for_service || wanted.kind == KIND_LATER || wanted.kind == KIND_ERROR)
+		check_nothing_is_noted(before, outcome, &moved);
+	if (!for_service || wanted.kind != KIND_FIRST)
+		demand(same_words(before->fragments, outcome->state.fragments, sizeof(before->fragments)),
+		       "only first fragments leave notes");
+	else if (moved.reason != DROP_NO_BACKEND)
+		keep_note(wanted.name, wanted.service, moved.backend);
+	if (for_service && wanted.kind == KIND_ERROR && fixtures[wanted.service].protocol == IPPROTO_TCP)
+		check_error(frame, before, outcome, wanted.quoted);
+}
+
+/* ---- a row of frames ---- */
+
+static void check_frame(struct frame frame)
+{
+	static struct outcome all, long_way;
+	static struct state before;
+
+	now_under_test = frame;
+	frames++;
+	check_parsers(frame);
+	take_state(&before);
+	run(xlb, place_at_start(arena, frame.octets, frame.size), frame.size, &all);
+	put_state(&before);
+	run(balance, place_at_end(arena, frame.octets, frame.size), frame.size, &long_way);
+	demand(all.verdict == long_way.verdict && all.egress == long_way.egress, "both ways have one verdict");
+	demand(!memcmp(all.frame, long_way.frame, frame.size), "both ways make the same of the frame");
+	demand(same_words(&all.state, &long_way.state, sizeof(all.state)), "both ways make the same of the tables");
+	check_outcome(frame, &before, &all);
+}
+
+static void say_frames(void)
+{
+	fprintf(stderr, "frames: %lu\n", frames);
+}
+
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+	(void)argc;
+	(void)argv;
+	arena = make_arena();
+	fill_tables();
+	keep_read_tables();
+	atexit(say_frames);
+	return 0;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *input, size_t left)
+{
+	clear_state();
+	notes_count = 0;
+	host_jiffies = JIFFIES_AT_START;
+	while (left >= PREFIX_BYTES && notes_count < NOTES_MAX) {
+		__u8 step = input[0];
+		size_t size = input[1];
+
+		input += PREFIX_BYTES;
+		left -= PREFIX_BYTES;
+		if (size == LENGTH_REST || size > left)
+			size = left < FRAME_BYTES_MAX ? left : FRAME_BYTES_MAX;
+		host_jiffies += (__u64)(step & 0x1f) << (step >> 5 & 3) * 4;
+		host_cpu = step >> 7;
+		check_frame((struct frame){input, size});
+		input += size;
+		left -= size;
+	}
+	demand(read_tables_are_untouched(), "packets only read the tables that are the controller's");
+	return 0;
+}
+
+#pragma clang attribute pop

@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What has to become of a frame, read octet by octet from the rules alone: nothing of bpf/parse.h or bpf/fragment.h is
+ * used. It remembers where first fragments went.
+ */
+#ifndef XLB_FUZZ_ORACLE_H
+#define XLB_FUZZ_ORACLE_H
+
+#include "tables.h"
+
+enum kind { KIND_WHOLE, KIND_FIRST, KIND_LATER, KIND_ERROR };
+
+/* A datagram's name, and where its first fragment went. */
+struct note {
+	__u32 source;
+	__u32 vip;
+	__u32 identification;
+	__u32 protocol;
+	__u32 service;
+	int backend; /* its record, or -1: one that is down */
+	__u64 age;
+};
+
+/* No more first fragments are in a row. */
+enum notes_limit { NOTES_MAX = 64 };
+static struct note notes[NOTES_MAX];
+static __u32 notes_count;
+
+struct wanted {
+	/* Why it is not balanced, or REASONS where it goes to `service`. */
+	enum reason reason;
+	__u32 service;
+	enum kind kind;
+	struct note name;        /* of a fragment: its datagram's */
+	const struct note *note; /* what a later fragment follows; NULL: nothing */
+	bool may_be_lost;        /* that note may have given way to others */
+	const __u8 *quoted;      /* what an ICMP error is about */
+};
+
+static __u32 read_be16(const __u8 *at)
+{
+	return at[0] << 8 | at[1];
+}
+
+static __u32 read_be32(const __u8 *at)
+{
+	return read_be16(at) << 16 | read_be16(at + 2);
+}
+
+/* IEEE 802.1Q: a tag is four octets, and tells what follows it in its last two. Answers where the payload begins. */
+static size_t find_payload(const __u8 *frame, size_t size, __u32 *type)
+{
+	size_t at = ETH_HLEN;
+
+	*type = read_be16(frame + 12);
+	for (int tags = 0; tags < 2 && (*type == 0x8100 || *type == 0x88a8); tags++) {
+		if (size < at + 4) {
+			*type = 0;
+			return size;
+		}
+		*type = read_be16(frame + at + 2);
+		at += 4;
+	}
+	return at;
+}
+
+static __u64 age_now(void)
+{
+	return host_jiffies >> HOST_AGE_SHIFT;
+}
+
+static struct note *find_note(const struct note *name)
+{
+	for (__u32 i = 0; i < notes_count; i++)
+		if (notes[i].source == name->source && notes[i].vip == name->vip &&
+		    notes[i].identification == name->identification && notes[i].protocol == name->protocol)
+			return &notes[i];
+	return NULL;
+}
+
+/* A first fragment went to a backend of `service`. */
+static void keep_note(struct note name, __u32 service, int backend)
+{
+	struct note *note = find_note(&name);
+
+	if (!note)
+		note = &notes[notes_count++];
+	*note = name;
+	note->service = service;
+	note->backend = backend;
+	note->age = age_now();
+}
+
+/* Is all that comes from a source for this VIP and protocol one service's, which asks for no port? Which? */
+static struct wanted want_by_source(struct wanted wanted)
+{
+	const struct fixture *only = NULL;
+
+	wanted.reason = DROP_FRAGMENT;
+	for (__u32 i = 0; i < SERVICES; i++) {
+		if (fixtures[i].vip != wanted.name.vip)
+			continue;
+		if (only)
+			return wanted;
+		only = &fixtures[i];
+		wanted.service = i;
+	}
+	if (only->protocol == wanted.name.protocol && only->hash_bits == HASHED_SOURCE &&
+	    !(only->flags & (SERVICE_TRACKED | SERVICE_MARKED)))
+		wanted.reason = REASONS;
+	return wanted;
+}
+
+/*
+ * A note counts for FRAGMENT_TIMEOUT units of age. Ages have 12 bits: after 4,096 units an old one looks young again,
+ * unless others took its place. As long as there are no more than a bucket has places, none has to give way.
+ */
+static struct wanted want_later(struct wanted wanted)
+{
+	const struct note *note = find_note(&wanted.name);
+	__u64 idle = note ? age_now() - note->age : 0;
+
+	wanted.kind = KIND_LATER;
+	if (!note || (idle & 0xfff) > FRAGMENT_TIMEOUT)
+		return want_by_source(wanted);
+	wanted.note = note;
+	wanted.may_be_lost = notes_count > FLOWS_PER_BUCKET || idle > FRAGMENT_TIMEOUT;
+	wanted.reason = REASONS;
+	wanted.service = note->service;
+	return wanted;
+}
+
+static struct wanted want_service(struct wanted wanted, __u32 vip, __u32 protocol, __u32 port)
+{
+	for (__u32 i = 0; i < SERVICES; i++)
+		if (fixtures[i].vip == vip && fixtures[i].protocol == protocol && fixtures[i].port == port) {
+			wanted.reason = REASONS;
+			wanted.service = i;
+			return wanted;
+		}
+	wanted.reason = PASS_NO_SERVICE;
+	return wanted;
+}
+
+/*
+ * RFC 792: an error is type 3, 11 or 12, and quotes after eight octets the datagram that it is about: its header, and
+ * eight octets of what follows. A backend has sent that from the VIP.
+ */
+static struct wanted want_error(const __u8 *icmp, size_t size, __u32 vip)
+{
+	const __u8 *quoted = icmp + 8;
+	size_t header;
+
+	if (size < 8 + 20 || (icmp[0] != 3 && icmp[0] != 11 && icmp[0] != 12))
+		return (struct wanted){.reason = PASS_NOT_BALANCED};
+	header = (quoted[0] & 0xf) * 4;
+	if (quoted[0] >> 4 != 4 || header < 20 || size < 8 + header + 8 || read_be16(quoted + 6) & 0x1fff ||
+	    read_be32(quoted + 12) != vip || (quoted[9] != 6 && quoted[9] != 17))
+		return (struct wanted){.reason = PASS_NOT_BALANCED};
+	return want_service((struct wanted){.kind = KIND_ERROR, .quoted = quoted}, vip, quoted[9],
+			    read_be16(quoted + header));
+}
+
+static struct wanted want_for_vip(const __u8 *ip, size_t size, __u32 vip)
+{
+	size_t header = (ip[0] & 0xf) * 4, total = read_be16(ip + 2), transport;
+	__u32 fragment = read_be16(ip + 6) & 0x3fff;
+	__u8 protocol = ip[9];
+	struct wanted wanted = {
+	    .name = {
+		.source = read_be32(ip + 12), .vip = vip, .identification = read_be16(ip + 4), .protocol = protocol}};
+
+	if (ip[0] >> 4 != 4 || header < 20 || total < header || total > size)
+		return (struct wanted){.reason = DROP_MALFORMED};
+	transport = total - header;
+	if (protocol == 1 && !fragment)
+		return want_error(ip + header, transport, vip);
+	if (protocol != 6 && protocol != 17)
+		return (struct wanted){.reason = PASS_NOT_BALANCED};
+	if (fragment & 0x1fff)
+		return want_later(wanted);
+	if (transport < (protocol == 6 ? 20 : 8))
+		return (struct wanted){.reason = DROP_TRUNCATED};
+	wanted.kind = fragment ? KIND_FIRST : KIND_WHOLE;
+	return want_service(wanted, vip, protocol, read_be16(ip + header + 2));
+}
+
+/*
+ * Of a service that this host is a backend of: does another backend send this, as a director? (This host's own record,
+ * and those of backends that are down, have no MAC, and so has a frame from 00:00:00:00:00:00 none.)
+ */
+static bool is_from_peer(const __u8 *frame, __u32 service)
+{
+	static const __u8 no_mac[ETH_ALEN];
+
+	if (!(fixtures[service].flags & SERVICE_LOCAL))
+		return false;
+	for (__u32 i = 0; i < fixtures[service].backends; i++) {
+		__u8 mac[ETH_ALEN];
+
+		backend_mac(service * BACKENDS_PER_SERVICE + i, mac);
+		if (!memcmp(frame + ETH_ALEN, has_mac(reach_of(service, i)) ? mac : no_mac, ETH_ALEN))
+			return true;
+	}
+	return false;
+}
+
+/* Of a frame of 14 octets at least: the kernel hands on none that is shorter. */
+static struct wanted want(const __u8 *frame, size_t size)
+{
+	struct wanted wanted;
+	__u32 type, vip;
+	size_t at;
+
+	if (memcmp(frame, own_mac, ETH_ALEN))
+		return (struct wanted){.reason = PASS_OTHER_MAC};
+	at = find_payload(frame, size, &type);
+	if (type != 0x0800 || size < at + 20)
+		return (struct wanted){.reason = PASS_NOT_IPV4};
+	vip = read_be32(frame + at + 16);
+	if (vip != VIP_A && vip != VIP_B && vip != VIP_C && vip != VIP_D)
+		return (struct wanted){.reason = PASS_NOT_VIP};
+	wanted = want_for_vip(frame + at, size - at, vip);
+	if (wanted.reason == REASONS && is_from_peer(frame, wanted.service))
+		wanted.reason = PASS_FROM_PEER;
+	return wanted;
+}
+
+#endif

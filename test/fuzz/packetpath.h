@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The whole of bpf/xlb.bpf.c, compiled for the host: what it asks the kernel for is answered here. */
+#ifndef XLB_FUZZ_PACKETPATH_H
+#define XLB_FUZZ_PACKETPATH_H
+
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+static __u64 host_jiffies;
+static __u32 host_cpu;
+
+/* The last redirect. */
+static struct {
+	__u32 ifindex;
+	__u64 flags;
+} host_redirected;
+
+static __u32 host_get_smp_processor_id(void)
+{
+	return host_cpu;
+}
+
+static __u64 host_jiffies64(void)
+{
+	return host_jiffies;
+}
+
+static long host_redirect(__u32 ifindex, __u64 flags)
+{
+	host_redirected.ifindex = ifindex;
+	host_redirected.flags = flags;
+	return XDP_REDIRECT;
+}
+
+#define bpf_get_smp_processor_id host_get_smp_processor_id
+#define bpf_jiffies64            host_jiffies64
+#define bpf_redirect             host_redirect
+
+/* A macro, so that the callback is called as what it is. */
+#define bpf_loop(turns, callback, context, flags)                                                                      \
+	do {                                                                                                           \
+		_Static_assert(!(flags), "none are defined");                                                          \
+		for (__u32 turn_ = 0; turn_ < (turns) && !callback(turn_, context); turn_++)                           \
+			;                                                                                              \
+	} while (0)
+
+#include "xlb.bpf.c"
+
+#endif

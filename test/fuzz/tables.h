@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Tables as a controller would write them: every kind of service, and of each every kind of backend. */
+#ifndef XLB_FUZZ_TABLES_H
+#define XLB_FUZZ_TABLES_H
+
+#include <string.h>
+#include "packetpath.h"
+
+enum {
+	VIP_A = 0xc000020a, /* 192.0.2.10 */
+	VIP_B = 0xc000020b,
+	VIP_C = 0xc000020c, /* this one and the next have one service each */
+	VIP_D = 0xc000020d,
+	BACKENDS_PER_SERVICE = 8, /* records; not all are used */
+	LINES_PER_SERVICE = 4,    /* two of the ring, one of the ring before, one of the schedule */
+	RING_SIZE = 61,
+	RING_BEFORE_SIZE = 31,
+	SCHEDULE_SIZE = 7,
+	OTHER_SLOT = 2, /* an interface that some backends are behind */
+	OTHER_IFINDEX = 7,
+	OWN_IFINDEX = 4,
+	FRAGMENT_TIMEOUT = 3,
+	JIFFIES_AT_START = 0xffff0 << HOST_AGE_SHIFT,
+};
+
+struct fixture {
+	__u32 vip;
+	__u16 port;
+	__u8 protocol;
+	__u8 flags;     /* enum service_flag */
+	__u8 further;   /* stands in service_buckets: its VIP has more services than a bucket has room for */
+	__u8 hash_bits; /* enum hashed_bits */
+	__u8 backends;
+};
+
+static const struct fixture fixtures[] = {
+    {VIP_A, 80, IPPROTO_TCP, 0, 0, HASHED_SOURCE, 6},
+    {VIP_A, 443, IPPROTO_TCP, SERVICE_TRACKED, 0, HASHED_SOURCE_PORT, 6},
+    {VIP_A, 53, IPPROTO_UDP, SERVICE_UDP | SERVICE_TRACKED, 0, HASHED_SOURCE_PORT, 6},
+    {VIP_A, 5060, IPPROTO_UDP, SERVICE_UDP | SERVICE_LOCAL, 0, HASHED_SOURCE, 6},
+    {VIP_B, 80, IPPROTO_TCP, SERVICE_MARKED, 0, HASHED_SOURCE_PORT, 6},
+    {VIP_B, 53, IPPROTO_UDP, SERVICE_UDP | SERVICE_MARKED | SERVICE_BEFORE_HASH_PORT, 0, HASHED_SOURCE_PORT, 6},
+    {VIP_B, 443, IPPROTO_TCP, SERVICE_TRACKED | SERVICE_MARKED | SERVICE_LOCAL, 0, HASHED_SOURCE_PORT, 6},
+    {VIP_B, 8080, IPPROTO_TCP, 0, 1, HASHED_SOURCE_PORT, 6},
+    {VIP_B, 8081, IPPROTO_UDP, SERVICE_UDP | SERVICE_TRACKED | SERVICE_MARKED, 1, HASHED_SOURCE, 6},
+    {VIP_B, 9, IPPROTO_TCP, SERVICE_TRACKED, 1, HASHED_SOURCE, 0},
+    {VIP_C, 80, IPPROTO_TCP, SERVICE_LOCAL, 0, HASHED_SOURCE, 6},
+    {VIP_D, 5353, IPPROTO_UDP, SERVICE_UDP | SERVICE_TRACKED, 0, HASHED_SOURCE, 6},
+};
+
+enum { SERVICES = sizeof(fixtures) / sizeof(fixtures[0]) };
+
+enum reach { REACH_OWN, REACH_OTHER, REACH_LOCAL, REACH_DEAD };
+
+/* How a backend is reached, by its index within its service. */
+static enum reach reach_of(__u32 service, __u32 index)
+{
+	const enum reach reaches[] = {REACH_OWN, REACH_OWN, REACH_OTHER, REACH_LOCAL, REACH_DEAD, REACH_OWN};
+
+	/* With a backend on this host all packets go the long way: most services have none. */
+	if (reaches[index] == REACH_LOCAL && !(fixtures[service].flags & SERVICE_LOCAL))
+		return REACH_OWN;
+	return reaches[index];
+}
+
+static bool has_mac(enum reach reach)
+{
+	return reach == REACH_OWN || reach == REACH_OTHER;
+}
+
+static const __u8 own_mac[ETH_ALEN] = {0x02, 0, 0, 0, 0, 0x01};
+static const __u8 other_mac[ETH_ALEN] = {0x02, 0, 0, 0, 0, 0x02};
+
+static void backend_mac(__u32 record, __u8 *mac)
+{
+	const __u8 octets[ETH_ALEN] = {0x02, 0xbe, 0, 0, record / BACKENDS_PER_SERVICE, record % BACKENDS_PER_SERVICE};
+
+	memcpy(mac, octets, sizeof(octets));
+}
+
+static __u64 mac_high(const __u8 *mac)
+{
+	__u64 word = 0;
+
+	memcpy((__u8 *)&word + 2, mac, ETH_ALEN);
+	return word;
+}
+
+static void fill_backends(__u32 service)
+{
+	const __u64 words[] = {[REACH_OWN] = HOST_OWN_PATH,
+			       [REACH_OTHER] = BACKEND_ALIVE | OTHER_SLOT << BACKEND_INTERFACE_SHIFT,
+			       [REACH_LOCAL] = BACKEND_ALIVE | BACKEND_LOCAL,
+			       [REACH_DEAD] = 0};
+
+	for (__u32 i = 0; i < fixtures[service].backends; i++) {
+		__u32 record = service * BACKENDS_PER_SERVICE + i;
+		enum reach reach = reach_of(service, i);
+		__u8 mac[ETH_ALEN];
+
+		backend_mac(record, mac);
+		backends[record].word = words[reach] | (has_mac(reach) ? mac_high(mac) : 0);
+		backends[record].counter = record;
+	}
+}
+
+static void fill_rings(__u32 service)
+{
+	const struct fixture *fixture = &fixtures[service];
+	__u16 *slots = &rings[service * LINES_PER_SERVICE * SLOTS_PER_LINE];
+	__u16 *before = slots + 2 * SLOTS_PER_LINE, *schedule = slots + 3 * SLOTS_PER_LINE;
+	__u32 count = fixture->backends;
+
+	for (__u32 i = 0; i < RING_SIZE; i++) {
+		slots[i] = count && i % 16 != 15 ? i % count : SLOT_NONE;
+		if (fixture->flags & SERVICE_MARKED && i % 3 != 1)
+			slots[i] |= SLOT_MARKED;
+	}
+	for (__u32 i = 0; i < RING_BEFORE_SIZE; i++)
+		before[i] = (count && i % 8 != 7 ? (i + 1) % count : SLOT_NONE) | (i & 0xf) << BEFORE_EPOCH_SHIFT;
+	for (__u32 i = 0; count && i < SCHEDULE_SIZE; i++)
+		schedule[i] = i % count;
+}
+
+/* One for both at port 53: so the hashed one finds flows in the table, as if it had been tracked until lately. */
+static __u16 service_id(__u32 number)
+{
+	return fixtures[number].port == 53 ? 1 : number + 2;
+}
+
+static void fill_service(__u32 number)
+{
+	const struct fixture *fixture = &fixtures[number];
+	__u32 line = number * LINES_PER_SERVICE;
+
+	services[number] = (struct service){
+	    .ring_line = line,
+	    .ring_size = RING_SIZE,
+	    .before_line = line + 2,
+	    .before_size = RING_BEFORE_SIZE,
+	    .schedule_line = line + 3,
+	    .schedule_size = fixture->backends ? SCHEDULE_SIZE : 0,
+	    .backend_base = number * BACKENDS_PER_SERVICE,
+	    .backend_count = fixture->backends,
+	    .id = service_id(number),
+	    .flags = fixture->flags,
+	    .mark_shift = 3,
+	    .settled = fixture->flags & SERVICE_UDP ? FLOW_UDP : FLOW_ESTABLISHED,
+	    .marks_end = (JIFFIES_AT_START >> HOST_AGE_SHIFT) + 40,
+	    .before_seed = 0x7f4a7c159e3779b1ULL + 2 * number,
+	};
+	fill_backends(number);
+	fill_rings(number);
+}
+
+static void place_target(__u64 live, __u32 number)
+{
+	const struct fixture *fixture = &fixtures[number];
+	const struct directory *directory = &root[0].directory[1];
+	struct target_bucket *bucket = (struct target_bucket *)find_vip_bucket(live, bpf_htonl(fixture->vip));
+	struct target target = {
+	    .key = bpf_htonl(fixture->vip) | (__u64)bpf_htons(fixture->port) << KEY_PORT_SHIFT |
+		   (__u64)fixture->protocol << KEY_PROTOCOL_SHIFT,
+	    .ring_seed = 0x9e3779b97f4a7c15ULL + 2 * number,
+	    .hash_mask = (1ULL << fixture->hash_bits) - 1,
+	    .service = number,
+	    .flags = fixture->vip == VIP_B && !fixture->further ? TARGET_MORE : 0,
+	};
+
+	if (fixture->further)
+		bucket = &service_buckets[directory->service_base +
+					  (target.key * directory->service_multiplier >> directory->service_shift)];
+	for (__u32 i = 0; i < TARGETS_PER_BUCKET; i++)
+		if (!bucket->target[i].key) {
+			bucket->target[i] = target;
+			return;
+		}
+	__builtin_trap(); /* a bucket overflows: choose another multiplier */
+}
+
+/* All that packets only read. */
+static void fill_tables(void)
+{
+	/* 64 buckets: the shift is 58. The second of the two directories is live. */
+	const __u64 live = (0x9e3779b97f4a7c15ULL & ~0x7fULL) | HOST_DIRECTORY_BUCKETS | 58;
+
+	root[0].live = live;
+	root[0].contract = CONTRACT_VERSION;
+	root[0].directory[1] = (struct directory){
+	    .service_multiplier = 0xff51afd7ed558ccdULL,
+	    .service_base = 64,
+	    .service_shift = 58,
+	};
+	root[0].interface[HOST_OWN_SLOT] = (struct interface){.mac_high = mac_high(own_mac), .ifindex = OWN_IFINDEX};
+	root[0].interface[OTHER_SLOT] = (struct interface){.mac_high = mac_high(other_mac), .ifindex = OTHER_IFINDEX};
+	settings[0] = (struct settings){
+	    .timeout = {[FLOW_HALF_OPEN] = 3,
+			[FLOW_ADOPTED] = 4,
+			[FLOW_ESTABLISHED] = 30,
+			[FLOW_CLOSING] = 5,
+			[FLOW_CLOSED] = 2,
+			[FLOW_UDP_ONCE] = 3,
+			[FLOW_UDP] = 9},
+	    .new_flows = 6,
+	    .flood_hold = 2,
+	    .age_shift = HOST_AGE_SHIFT,
+	    .flow_seed = HOST_FLOW_SEED,
+	    .flow_buckets = HOST_MASK_flows + 1,
+	    .fragment_timeout = FRAGMENT_TIMEOUT,
+	};
+	for (__u32 number = 0; number < SERVICES; number++) {
+		fill_service(number);
+		place_target(live, number);
+	}
+}
+
+#endif
