@@ -58,8 +58,7 @@ __noinline int fragment_note(__u64 key, __u64 goes)
 	return 0;
 }
 
-/* Where the first fragment went, as fragment_note was told. 0: it was not seen (or went to the first backend by port 0,
- * of a service of every port). */
+/* Where the first fragment went: port and backend, as a flow's value has them. 0: it was not seen. */
 __noinline __u32 fragment_follow(__u64 key)
 {
 	struct flow_bucket *bucket = AT(fragments, key >> 32);
@@ -69,7 +68,7 @@ __noinline __u32 fragment_follow(__u64 key)
 		if (flow_read(&bucket->flow[i], key, &value) && flow_state(value) == FLOW_ESTABLISHED &&
 		    !((value ^ key << FLOW_CHECK_SHIFT) >> FLOW_CHECK_SHIFT) &&
 		    flow_idle(value, now) <= settings_now()->fragment_timeout)
-			return value & ((1ULL << FLOW_STATE_SHIFT) - 1);
+			return value; /* the lower half: it has a state, so that it is not 0 */
 	return 0;
 }
 

@@ -18,6 +18,7 @@ enum host {
 	HOST_COUNTERS_PER_CPU = 128,
 	HOST_MASK_vip_buckets = 127,
 	HOST_MASK_service_buckets = 127,
+	HOST_MASK_range_targets = 3,
 	HOST_MASK_services = 15,
 	HOST_MASK_rings = 2047,
 	HOST_MASK_backends = 127,
@@ -26,7 +27,7 @@ enum host {
 	HOST_MASK_cpus = 1,
 	HOST_MASK_counters = 255,
 	HOST_MASK_flow_changes = 1,
-	HOST_MASK_cursors = 15,
+	HOST_MASK_cursors = 31,
 	/* Of one record each, to which no index leads. */
 	HOST_MASK_root = 0,
 	HOST_MASK_settings = 0,

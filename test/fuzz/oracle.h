@@ -132,13 +132,21 @@ static struct wanted want_later(struct wanted wanted)
 
 static struct wanted want_service(struct wanted wanted, __u32 vip, __u32 protocol, __u32 port)
 {
-	for (__u32 i = 0; i < SERVICES; i++)
-		if (fixtures[i].vip == vip && fixtures[i].protocol == protocol && fixtures[i].port == port) {
-			wanted.reason = REASONS;
-			wanted.service = i;
-			return wanted;
-		}
+	__u32 fewest = 0x10000;
+
+	/* A service of the port alone, else of a range, else of every port: the fewer ports, the nearer. */
 	wanted.reason = PASS_NO_SERVICE;
+	for (__u32 i = 0; i < SERVICES; i++) {
+		const struct fixture *fixture = &fixtures[i];
+		__u32 last = fixture->last_port ? fixture->last_port : fixture->port, ports = last - fixture->port;
+
+		if (fixture->vip != vip || fixture->protocol != protocol || port < fixture->port || port > last ||
+		    ports >= fewest)
+			continue;
+		fewest = ports;
+		wanted.reason = REASONS;
+		wanted.service = i;
+	}
 	return wanted;
 }
 
@@ -218,7 +226,7 @@ static struct wanted want(const __u8 *frame, size_t size)
 	if (type != 0x0800 || size < at + 20)
 		return (struct wanted){.reason = PASS_NOT_IPV4};
 	vip = read_be32(frame + at + 16);
-	if (vip != VIP_A && vip != VIP_B && vip != VIP_C && vip != VIP_D)
+	if (vip != VIP_A && vip != VIP_B && vip != VIP_C && vip != VIP_D && vip != VIP_E)
 		return (struct wanted){.reason = PASS_NOT_VIP};
 	wanted = want_for_vip(frame + at, size - at, vip);
 	if (wanted.reason == REASONS && is_from_peer(frame, wanted.service))

@@ -25,6 +25,7 @@ const OTHER_VIP = '192.0.2.11'
 /** Each with one service: hashed by source, and tracked. */
 const SOURCE_VIP = '192.0.2.12'
 const TRACKED_VIP = '192.0.2.13'
+const EVERY_PORT_VIP = '192.0.2.14'
 const REST = 255
 /** Steps of the clock: none, and one, four and forty units of age (16 jiffies each). */
 const STEP = { NONE: 0, AGE: 0x21, AGES: 0x24, MANY: 0x3f } as const
@@ -50,6 +51,8 @@ const SERVICES: readonly FrameFields[] = [
   { vip: OTHER_VIP, port: 9 },
   { vip: SOURCE_VIP, port: 80 },
   { vip: TRACKED_VIP, port: 5353, protocol: PROTOCOL.UDP },
+  ...[0, 80, 81, 7999, 8000, 8050, 8099, 8100, 65535].map((port) => ({ vip: EVERY_PORT_VIP, port })),
+  ...[0, 53, 65535].map((port) => ({ vip: EVERY_PORT_VIP, port, protocol: PROTOCOL.UDP })),
 ]
 
 const frameOf = (fields: FrameFields): Buffer =>

@@ -79,13 +79,15 @@ static struct {
 	struct settings settings[sizeof(settings) / sizeof(settings[0])];
 	struct target_bucket vip_buckets[HOST_MASK_vip_buckets + 1];
 	struct target_bucket service_buckets[HOST_MASK_service_buckets + 1];
+	struct target range_targets[HOST_MASK_range_targets + 1];
 	struct service services[HOST_MASK_services + 1];
 	__u16 rings[HOST_MASK_rings + 1];
 	struct backend backends[HOST_MASK_backends + 1];
 } written_once;
 
 #define EACH_READ_TABLE(with)                                                                                          \
-	with(root) with(settings) with(vip_buckets) with(service_buckets) with(services) with(rings) with(backends)
+	with(root) with(settings) with(vip_buckets) with(service_buckets) with(range_targets) with(services)           \
+	    with(rings) with(backends)
 
 static void keep_read_tables(void)
 {

@@ -11,6 +11,7 @@ enum {
 	VIP_B = 0xc000020b,
 	VIP_C = 0xc000020c, /* this one and the next have one service each */
 	VIP_D = 0xc000020d,
+	VIP_E = 0xc000020e,       /* of this one a packet finds every port */
 	BACKENDS_PER_SERVICE = 8, /* records; not all are used */
 	LINES_PER_SERVICE = 4,    /* two of the ring, one of the ring before, one of the schedule */
 	RING_SIZE = 61,
@@ -31,21 +32,26 @@ struct fixture {
 	__u8 further;   /* stands in service_buckets: its VIP has more services than a bucket has room for */
 	__u8 hash_bits; /* enum hashed_bits */
 	__u8 backends;
+	__u16 last_port; /* of a range, or of every port (from 0); 0: of one port */
 };
 
 static const struct fixture fixtures[] = {
-    {VIP_A, 80, IPPROTO_TCP, 0, 0, HASHED_SOURCE, 6},
-    {VIP_A, 443, IPPROTO_TCP, SERVICE_TRACKED, 0, HASHED_SOURCE_PORT, 6},
-    {VIP_A, 53, IPPROTO_UDP, SERVICE_UDP | SERVICE_TRACKED, 0, HASHED_SOURCE_PORT, 6},
-    {VIP_A, 5060, IPPROTO_UDP, SERVICE_UDP | SERVICE_LOCAL, 0, HASHED_SOURCE, 6},
-    {VIP_B, 80, IPPROTO_TCP, SERVICE_MARKED, 0, HASHED_SOURCE_PORT, 6},
-    {VIP_B, 53, IPPROTO_UDP, SERVICE_UDP | SERVICE_MARKED | SERVICE_BEFORE_HASH_PORT, 0, HASHED_SOURCE_PORT, 6},
-    {VIP_B, 443, IPPROTO_TCP, SERVICE_TRACKED | SERVICE_MARKED | SERVICE_LOCAL, 0, HASHED_SOURCE_PORT, 6},
-    {VIP_B, 8080, IPPROTO_TCP, 0, 1, HASHED_SOURCE_PORT, 6},
-    {VIP_B, 8081, IPPROTO_UDP, SERVICE_UDP | SERVICE_TRACKED | SERVICE_MARKED, 1, HASHED_SOURCE, 6},
-    {VIP_B, 9, IPPROTO_TCP, SERVICE_TRACKED, 1, HASHED_SOURCE, 0},
-    {VIP_C, 80, IPPROTO_TCP, SERVICE_LOCAL, 0, HASHED_SOURCE, 6},
-    {VIP_D, 5353, IPPROTO_UDP, SERVICE_UDP | SERVICE_TRACKED, 0, HASHED_SOURCE, 6},
+    {VIP_A, 80, IPPROTO_TCP, 0, 0, HASHED_SOURCE, 6, 0},
+    {VIP_A, 443, IPPROTO_TCP, SERVICE_TRACKED, 0, HASHED_SOURCE_PORT, 6, 0},
+    {VIP_A, 53, IPPROTO_UDP, SERVICE_UDP | SERVICE_TRACKED, 0, HASHED_SOURCE_PORT, 6, 0},
+    {VIP_A, 5060, IPPROTO_UDP, SERVICE_UDP | SERVICE_LOCAL, 0, HASHED_SOURCE, 6, 0},
+    {VIP_B, 80, IPPROTO_TCP, SERVICE_MARKED, 0, HASHED_SOURCE_PORT, 6, 0},
+    {VIP_B, 53, IPPROTO_UDP, SERVICE_UDP | SERVICE_MARKED | SERVICE_BEFORE_HASH_PORT, 0, HASHED_SOURCE_PORT, 6, 0},
+    {VIP_B, 443, IPPROTO_TCP, SERVICE_TRACKED | SERVICE_MARKED | SERVICE_LOCAL, 0, HASHED_SOURCE_PORT, 6, 0},
+    {VIP_B, 8080, IPPROTO_TCP, 0, 1, HASHED_SOURCE_PORT, 6, 0},
+    {VIP_B, 8081, IPPROTO_UDP, SERVICE_UDP | SERVICE_TRACKED | SERVICE_MARKED, 1, HASHED_SOURCE, 6, 0},
+    {VIP_B, 9, IPPROTO_TCP, SERVICE_TRACKED, 1, HASHED_SOURCE, 0, 0},
+    {VIP_C, 80, IPPROTO_TCP, SERVICE_LOCAL, 0, HASHED_SOURCE, 6, 0},
+    {VIP_D, 5353, IPPROTO_UDP, SERVICE_UDP | SERVICE_TRACKED, 0, HASHED_SOURCE, 6, 0},
+    {VIP_E, 80, IPPROTO_TCP, 0, 0, HASHED_SOURCE_PORT, 6, 0},
+    {VIP_E, 8000, IPPROTO_TCP, SERVICE_TRACKED, 0, HASHED_SOURCE_PORT, 6, 8099},
+    {VIP_E, 0, IPPROTO_TCP, SERVICE_MARKED, 0, HASHED_SOURCE, 6, 65535},
+    {VIP_E, 0, IPPROTO_UDP, SERVICE_UDP | SERVICE_TRACKED | SERVICE_OPS, 0, HASHED_SOURCE, 6, 65535},
 };
 
 enum { SERVICES = sizeof(fixtures) / sizeof(fixtures[0]) };
@@ -164,8 +170,25 @@ static void place_target(__u64 live, __u32 number)
 	    .ring_seed = 0x9e3779b97f4a7c15ULL + 2 * number,
 	    .hash_mask = (1ULL << fixture->hash_bits) - 1,
 	    .service = number,
-	    .flags = fixture->vip == VIP_B && !fixture->further ? TARGET_MORE : 0,
+	    .flags = TARGET_DIRECTORY_1,
+	    .last_port = fixture->last_port ? fixture->last_port : fixture->port,
 	};
+
+	if (fixture->vip == VIP_B && !fixture->further)
+		target.flags |= TARGET_MORE;
+	if (fixture->vip == VIP_E)
+		target.flags |= TARGET_RANGES | TARGET_EVERY_PORT;
+	if (fixture->port && fixture->last_port) {
+		struct run run = {
+		    .key = (target.key & ~(0xffffULL << KEY_PORT_SHIFT)) | 1ULL << KEY_RUN_SHIFT,
+		    .count = 1,
+		    .first = 1,
+		    .flags = target.flags,
+		};
+
+		range_targets[1] = target;
+		memcpy(&target, &run, sizeof(target));
+	}
 
 	if (fixture->further)
 		bucket = &service_buckets[directory->service_base +
