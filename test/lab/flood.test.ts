@@ -2,6 +2,7 @@
 // A switch that floods, and directors in promiscuous mode: frames that are for another host are not forwarded again.
 import test from 'ava'
 import { hasRoot, Lab, type Registrar } from './lab.ts'
+import { snmp } from './snmp.ts'
 import { ask, attach, backends, list, MODES, type Mode, restore } from './xlb.ts'
 
 const labTest = hasRoot() ? test.serial : test.serial.skip
@@ -17,16 +18,6 @@ const flood = async (lab: Lab): Promise<void> => {
   const { code, stderr } = await lab.run('switch', ['sh', '-ec', `${ports} && ${flush}`])
   if (code !== 0) throw new Error(`the bridge does not flood: ${stderr}`)
   for (const director of DIRECTORS) await lab.run(director, ['ip', 'link', 'set', 'dev', 'eth0', 'promisc', 'on'])
-}
-
-/** UDP datagrams that a real server's stack has taken in so far (RFC 4113, udpInDatagrams). */
-const datagramsIn = async (lab: Lab, host: string): Promise<number> => {
-  const { stdout } = await lab.run(host, ['cat', '/proc/net/snmp'])
-  const [names = [], values = []] = stdout
-    .split('\n')
-    .filter((line) => line.startsWith('Udp:'))
-    .map((line) => line.split(' '))
-  return Number(values[names.indexOf('InDatagrams')])
 }
 
 const twoDirectors = async (t: Registrar, mode: Mode, scheduler: string): Promise<Lab> => {
@@ -54,7 +45,7 @@ for (const mode of MODES) {
       t.is(answers.length, sent)
       for (const host of ['rs1', 'rs2', 'rs3']) {
         const answered = answers.filter((answer) => answer === `${host} x`).length
-        t.is(await datagramsIn(lab, host), answered, `${host} got each of its datagrams once`)
+        t.is((await snmp(lab, host, 'Udp')).InDatagrams, answered, `${host} got each of its datagrams once`)
       }
       t.is((await ask(lab, 12)).length, 12, 'TCP through the flood')
 
