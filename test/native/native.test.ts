@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
+// Handles of all kinds, programs that run, links, netlink, and what the addon asks of the system.
 import { execFileSync, spawnSync } from 'node:child_process'
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { uptime } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { Worker } from 'node:worker_threads'
 import test from 'ava'
-import type { BpfObject } from '../../src/dataplane/native.ts'
 import {
   bpfFileSystem,
   compileFixture,
@@ -28,223 +28,6 @@ const XDP_TX = 3
 const frame = Buffer.alloc(60, 0x11)
 
 test.before(compileFixture)
-
-test('an object names its maps and programs before it is loaded', (t) => {
-  const object = openFixture(t)
-  t.true(['shared', 'per_cpu', 'table'].every((name) => object.mapNames.includes(name)))
-  t.deepEqual([...object.programNames].sort(), ['answer', 'longer', 'placeholders', 'refused', 'twice'])
-})
-
-test('a constant is what was set before load, else what the source says', (t) => {
-  const plain = loadFixture(t).program('answer')
-  t.is(plain.run({ data: frame }).returned, XDP_PASS)
-  const object = openFixture(t)
-  object.setConstant('verdict', u32(XDP_TX))
-  object.load()
-  t.is(object.program('answer').run({ data: frame }).returned, XDP_TX)
-})
-
-test('a constant of an unknown name, of another size, or set after load is refused', (t) => {
-  const object = openFixture(t)
-  t.is(failureOf(t, () => object.setConstant('nothing', u32(1))).code, 'ENOENT')
-  t.is(failureOf(t, () => object.setConstant('verdict', Buffer.alloc(8))).code, 'EINVAL')
-  object.load()
-  t.is(failureOf(t, () => object.setConstant('verdict', u32(1))).code, 'EBUSY')
-})
-
-const PLACEHOLDER = { small: 0x5eed0001, mask: 0x5eed0002, wide: 0x5eed0003 }
-
-const runPlaceholders = (object: BpfObject): bigint[] => {
-  const context = Buffer.alloc(24, 0xff)
-  const { context: filled } = object.program('placeholders').run({ context })
-  return [0, 8, 16].map((at) => filled.readBigUInt64LE(at))
-}
-
-test('a placeholder is filled in the instructions, those of subprograms included; what was not given stays', (t) => {
-  const wide = BigInt(PLACEHOLDER.wide)
-  t.deepEqual(runPlaceholders(loadFixture(t)), [BigInt(PLACEHOLDER.small), BigInt(PLACEHOLDER.mask), wide])
-  const object = openFixture(t)
-  object.fillPlaceholder(PLACEHOLDER.small, 7n)
-  object.fillPlaceholder(PLACEHOLDER.mask, 0xffn)
-  object.fillPlaceholder(PLACEHOLDER.wide, 0xfedcba9876543210n)
-  object.load()
-  t.deepEqual(runPlaceholders(object), [7n, 0xffn, 0xfedcba9876543210n])
-  t.deepEqual(runPlaceholders(loadFixture(t)), [BigInt(PLACEHOLDER.small), BigInt(PLACEHOLDER.mask), wide])
-})
-
-test('a placeholder after load, or a value that is not 64 bits, is refused', (t) => {
-  const object = openFixture(t)
-  t.throws(() => object.fillPlaceholder(1, 2n ** 64n), { message: /value.*BigInt of 64 bits/ })
-  t.throws(() => object.fillPlaceholder(1, 7 as never), { message: /value.*BigInt of 64 bits/ })
-  object.load()
-  t.is(failureOf(t, () => object.fillPlaceholder(1, 1n)).code, 'EBUSY')
-})
-
-test("the verifier's log reaches the caller", (t) => {
-  const object = openFixture(t)
-  object.setAutoload('refused', true)
-  const error = failureOf(t, () => object.load())
-  t.is(error.code, 'EACCES')
-  t.is(error.call, 'bpf_object__load')
-  t.is(error.object, fixturePath)
-  t.regex(error.verifierLog ?? '', /invalid access to packet/)
-})
-
-test('an error names errno, the call and what it was applied to', (t) => {
-  const error = failureOf(t, () => native.openObject('/nonexistent/x.o'))
-  t.is(error.message, 'bpf_object__open_file /nonexistent/x.o: ENOENT: No such file or directory')
-  t.is(error.code, 'ENOENT')
-  t.is(error.errno, 2)
-  t.is(error.call, 'bpf_object__open_file')
-  t.is(error.object, '/nonexistent/x.o')
-})
-
-test('a file that is no BPF object is refused with what libbpf says of it', (t) => {
-  const path = join(temporaryDirectory(t), 'x.o')
-  writeFileSync(path, 'not an ELF file')
-  const error = failureOf(t, () => native.openObject(path))
-  t.is(error.code, 'LIBBPF_ERRNO__FORMAT')
-  t.regex(error.verifierLog ?? '', /not a valid ELF|not a proper/)
-})
-
-test('a map looks up, updates by flag and deletes', (t) => {
-  const table = loadFixture(t).map('table')
-  t.is(table.lookup(u32(1)), undefined)
-  table.update(u32(1), u32(7, 0))
-  t.deepEqual(table.lookup(u32(1)), u32(7, 0))
-  t.is(failureOf(t, () => table.update(u32(1), u32(8, 0), 1)).code, 'EEXIST')
-  t.is(failureOf(t, () => table.update(u32(2), u32(8, 0), 2)).code, 'ENOENT')
-  t.true(table.delete(u32(1)))
-  t.false(table.delete(u32(1)))
-})
-
-test('a map tells its layout', (t) => {
-  const { id, ...layout } = loadFixture(t).map('shared').info
-  t.true(id > 0)
-  t.deepEqual(layout, { name: 'shared', type: 2, keySize: 4, valueSize: 12, maxEntries: 100, flags: 1 << 10 })
-})
-
-test('a per-CPU value is one 8-byte slot per possible CPU', (t) => {
-  const perCpu = loadFixture(t).map('per_cpu')
-  const value = Buffer.alloc(8 * native.system.possibleCpus())
-  for (let cpu = 0; cpu < native.system.possibleCpus(); cpu++) value.writeUInt32LE(cpu + 1, 8 * cpu)
-  perCpu.update(u32(2), value)
-  t.deepEqual(perCpu.lookup(u32(2)), value)
-  const all = perCpu.lookupBatch()
-  t.is(all.count, 4)
-  t.deepEqual(all.values.subarray(2 * value.length, 3 * value.length), value)
-})
-
-test('a batch covers the whole map, however many calls that takes', (t) => {
-  const object = openFixture(t)
-  const count = 40_000
-  object.setMaxEntries('table', count)
-  object.load()
-  const table = object.map('table')
-  t.deepEqual(table.lookupBatch(), { count: 0, keys: Buffer.alloc(0), values: Buffer.alloc(0) })
-  const keys = Uint32Array.from({ length: count }, (_, i) => i)
-  const values = BigUint64Array.from({ length: count }, (_, i) => BigInt(i) * 3n)
-  table.updateBatch(Buffer.from(keys.buffer), Buffer.from(values.buffer), count)
-  const all = table.lookupBatch()
-  t.is(all.count, count)
-  const seen = new Set<number>()
-  for (let i = 0; i < count; i++) {
-    const key = all.keys.readUInt32LE(4 * i)
-    seen.add(key)
-    if (all.values.readBigUInt64LE(8 * i) !== BigInt(key) * 3n) t.fail(`key ${key} has another's value`)
-  }
-  t.is(seen.size, count)
-  t.is(failureOf(t, () => table.updateBatch(u32(count + 1), u32(0, 0), 1)).code, 'E2BIG')
-})
-
-test('a key, value or batch of another size than the map is refused before the kernel reads it', (t) => {
-  const table = loadFixture(t).map('table')
-  t.is(failureOf(t, () => table.lookup(Buffer.alloc(3))).code, 'EINVAL')
-  t.is(failureOf(t, () => table.update(u32(1), u32(1))).code, 'EINVAL')
-  t.is(failureOf(t, () => table.updateBatch(u32(1, 2), u32(1, 0), 2)).code, 'EINVAL')
-  t.regex(failureOf(t, () => table.lookup(Buffer.alloc(3))).message, /key: 3 bytes, not 4/)
-})
-
-test('mapped memory, look-ups and the program see the same elements', (t) => {
-  const object = loadFixture(t)
-  const shared = object.map('shared')
-  const memory = shared.mmap()
-  t.is(memory.byteLength, 16 * 100)
-  t.is(shared.mmap(), memory)
-  const words = new Uint32Array(memory)
-  words.set([1, 2, 3], 4 * 9)
-  t.deepEqual(shared.lookup(u32(9)), u32(1, 2, 3))
-  shared.update(u32(9), u32(4, 5, 6))
-  t.deepEqual([...words.subarray(36, 39)], [4, 5, 6])
-  object.program('answer').run({ data: frame })
-  t.is(words[2], 0xfeed)
-})
-
-test('unmap detaches the buffer, and the map can be mapped anew', (t) => {
-  const shared = loadFixture(t).map('shared')
-  const before = native.openHandles().mappings
-  const memory = shared.mmap()
-  const words = new Uint32Array(memory)
-  words[0] = 77
-  shared.unmap()
-  shared.unmap()
-  t.is(memory.byteLength, 0)
-  t.is(words.length, 0)
-  t.is(native.openHandles().mappings, before)
-  const again = shared.mmap()
-  t.not(again, memory)
-  t.is(new Uint32Array(again)[0], 77)
-  shared.unmap()
-})
-
-/** An array of elements of 64 octets. */
-const makeMappable = (elements: number) => {
-  const [BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE] = [2, 1024]
-  return native.createMap('parts', BPF_MAP_TYPE_ARRAY, 4, 64, elements, BPF_F_MMAPABLE)
-}
-
-test('a mapped part is the same memory as the whole, and unmap ends it too', (t) => {
-  const before = native.openHandles()
-  const map = makeMappable(4096)
-  const part = map.mmapPart(2 * 65536, 128)
-  t.is(part.byteLength, 128)
-  t.is(native.openHandles().mappedBytes - before.mappedBytes, 4096)
-  new Uint32Array(part)[17] = 5
-  const whole = map.mmap()
-  t.is(new Uint32Array(whole, 2 * 65536)[17], 5)
-  t.not(map.mmapPart(2 * 65536, 128), part)
-  map.unmap()
-  t.deepEqual([part.byteLength, whole.byteLength], [0, 0])
-  t.is(native.openHandles().mappings, before.mappings)
-  map.close()
-})
-
-test('a part that is empty, reaches beyond the map or does not start with a page is refused', (t) => {
-  const map = makeMappable(4096)
-  for (const [offset, length] of [
-    [0, 0],
-    [3 * 65536, 65537],
-    [64, 64],
-  ] as const) {
-    t.is(failureOf(t, () => map.mmapPart(offset, length)).code, 'EINVAL')
-  }
-  map.close()
-})
-
-test('mapped memory outlives the map', (t) => {
-  const object = openFixture(t)
-  object.load()
-  const shared = object.map('shared')
-  const words = new Uint32Array(shared.mmap())
-  shared.close()
-  object.close()
-  words[5] = 9
-  t.is(words[5], 9)
-})
-
-test('only an mmapable array can be mapped', (t) => {
-  t.is(failureOf(t, () => loadFixture(t).map('table').mmap()).code, 'EINVAL')
-})
 
 test('a closed handle throws EBADF, and closes again in silence', (t) => {
   const object = openFixture(t)
@@ -379,27 +162,6 @@ test('a program is found by its id, and an unknown id finds none', (t) => {
   t.is(failureOf(t, () => native.openProgramById(0x7fffffff)).code, 'ENOENT')
   const ageSeconds = uptime() - Number(program.info.loadedNs) / 1e9
   t.true(ageSeconds > -1 && ageSeconds < 60, `loaded ${ageSeconds} s ago`)
-})
-
-test('one program loaded twice has the same tag and instructions; another placeholder, or another map, is seen', (t) => {
-  const load = (small: bigint) => {
-    const object = openFixture(t)
-    object.fillPlaceholder(PLACEHOLDER.small, small)
-    object.load()
-    return object
-  }
-  const [one, same, other] = [load(7n), load(7n), load(8n)]
-  const [filled, again, changed] = [one, same, other].map((object) => object.program('placeholders'))
-  t.is((filled?.instructions().length ?? 1) % 8, 0)
-  t.deepEqual([again?.info.tag, again?.instructions()], [filled?.info.tag, filled?.instructions()])
-  t.not(changed?.info.tag, filled?.info.tag)
-  t.notDeepEqual(changed?.instructions(), filled?.instructions())
-  // Each object has made maps of its own: the tag leaves them out, the instructions name them.
-  const [answer, elsewhere] = [one.program('answer'), same.program('answer')]
-  t.is(elsewhere.info.tag, answer.info.tag)
-  t.notDeepEqual(elsewhere.instructions(), answer.instructions())
-  answer.close()
-  t.is(failureOf(t, () => answer.instructions()).code, 'EBADF')
 })
 
 for (const mode of ['native', 'generic'] as const) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the tests of the native addon stand on: the fixture object, a bpffs of their own, veth pairs of their own.
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -20,7 +20,10 @@ export const compileFixture = (): void => {
   mkdirSync(join(root, 'build/test'), { recursive: true })
   const multiarch = `/usr/include/${run('gcc', '-print-multiarch').trim()}`
   const flags = ['-O2', '-g', '-target', 'bpf', '-mcpu=v3', '-Wall', '-Wextra', '-Werror', '-I', multiarch]
-  run('clang', ...flags, '-c', join(root, 'test/native/fixture.bpf.c'), '-o', fixturePath)
+  // Several test files do so at a time: each finds a whole object at the path.
+  const own = `${fixturePath}.${process.pid}`
+  run('clang', ...flags, '-c', join(root, 'test/native/fixture.bpf.c'), '-o', own)
+  renameSync(own, fixturePath)
 }
 
 /** The fixture, open, without the program that the verifier refuses. */
