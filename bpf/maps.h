@@ -23,6 +23,7 @@ TABLE(struct target_bucket, vip_buckets);
 TABLE(struct target_bucket, service_buckets);
 TABLE(struct target, range_targets);
 TABLE(struct service, services);
+TABLE(struct service_policy, service_policies);
 TABLE(__u16, rings); /* slots */
 TABLE(struct backend, backends);
 TABLE(struct flow_bucket, flows);

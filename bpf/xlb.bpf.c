@@ -148,7 +148,7 @@ static __noinline int balance_further(struct xdp_md *ctx, struct target_bucket *
 	if (!find_further_target(bucket, plain_key(frame), &target))
 		return pass(own_cpu(cpu_number), PASS_NO_SERVICE);
 	service = AT(services, target.service);
-	if (service->flags & SERVICE_LOCAL)
+	if (service->flags & SERVICE_LONG_WAY)
 		return balance(ctx);
 	if (service->flags & SERVICE_TRACKED)
 		return balance_tracked(ctx, interface, service, &target, cpu_number);
@@ -188,9 +188,9 @@ int xlb(struct xdp_md *ctx)
 								     : pass(own_cpu(cpu_number), PASS_NOT_VIP);
 	}
 	service = AT(services, target->service);
-	if (service->flags & (SERVICE_TRACKED | SERVICE_LOCAL))
-		return service->flags & SERVICE_LOCAL ? balance(ctx)
-						      : balance_tracked(ctx, interface, service, target, cpu_number);
+	if (service->flags & (SERVICE_TRACKED | SERVICE_LONG_WAY))
+		return service->flags & SERVICE_LONG_WAY ? balance(ctx)
+							 : balance_tracked(ctx, interface, service, target, cpu_number);
 	slot = ring_slot(service, plain_source(frame), target->hash_mask, target->ring_seed);
 	is_new = is_first(LOAD(frame->tcp_flags)) && !(service->flags & SERVICE_UDP);
 	/* A marked slot's number is no backend's. */

@@ -19,7 +19,7 @@
 
 /* Raised whenever a layout below changes its meaning: programs and pinned maps of different versions are never mixed.
  */
-enum contract { CONTRACT_VERSION = 4 };
+enum contract { CONTRACT_VERSION = 5 };
 
 /* ---- constants: known when a program is loaded, never changed after; bpf/config.h says how they get into it ---- */
 
@@ -37,6 +37,7 @@ enum constant {
 	CONSTANT_MASK_service_buckets,
 	CONSTANT_MASK_range_targets,
 	CONSTANT_MASK_services,
+	CONSTANT_MASK_service_policies,
 	CONSTANT_MASK_rings,
 	CONSTANT_MASK_backends,
 	CONSTANT_MASK_flows,
@@ -157,6 +158,9 @@ enum service_flag {
 	SERVICE_MARKED = 8,            /* some slots of the ring are marked; the ring before them is at before_line */
 	SERVICE_BEFORE_HASH_PORT = 16, /* the hash of the ring before takes the source port in */
 	SERVICE_OPS = 32, /* UDP: each datagram is scheduled by itself, nothing is recorded; its ring is never marked */
+	SERVICE_POLICY = 64, /* its policy has something to say about every packet */
+	/* What balance() alone sees to: these packets leave the short way. */
+	SERVICE_LONG_WAY = SERVICE_LOCAL | SERVICE_POLICY,
 };
 
 struct service {
@@ -169,13 +173,18 @@ struct service {
 	__u32 backend_base;  /* first record in backends and backend_details */
 	__u16 backend_count; /* records, those of removed backends included */
 	__u16 id;            /* in flow entries; stable while the service lives */
-	__u8 flags;          /* enum service_flag */
+	__u16 flags;         /* enum service_flag */
 	__u8 mark_shift;     /* a mark's epoch is age >> mark_shift, four bits of it */
-	__u16 settled;       /* state of the entries that are hit most: FLOW_ESTABLISHED, or FLOW_UDP */
+	__u8 settled;        /* state of the entries that are hit most: FLOW_ESTABLISHED, or FLOW_UDP */
 	__u32 written;       /* age at which the ring was last changed (32 bits of it) */
 	__u32 marks_end;     /* age after which no mark counts for UDP */
 	__u64 before_seed;   /* ring_seed of the ring before */
 	__u64 reserved_tail;
+};
+
+/* What only some packets need of a service - new flows, or all where SERVICE_POLICY is set -, beside services[i]. */
+struct service_policy {
+	__u64 reserved[8];
 };
 
 /* What a person said about the service, beside services[i]: packets do not need it. */
@@ -400,6 +409,7 @@ XLB_LAYOUT(struct target, 32);
 XLB_LAYOUT(struct run, sizeof(struct target));
 XLB_LAYOUT(struct target_bucket, 128);
 XLB_LAYOUT(struct service, 64);
+XLB_LAYOUT(struct service_policy, 64);
 XLB_LAYOUT(struct service_detail, 64);
 XLB_LAYOUT(struct backend, 16);
 XLB_LAYOUT(struct backend_detail, 48);

@@ -20,6 +20,7 @@ import {
   RingSlot,
   ServiceDetail,
   ServiceFlag,
+  ServicePolicy,
   Service as ServiceRecord,
   Settings,
 } from './layout.gen.ts'
@@ -369,6 +370,7 @@ export const buildService = (want: Service, have: LiveService | undefined, conte
     backendCount: count,
     id,
   })
+  new Uint8Array(memory.buffer('service_policies'), record * ServicePolicy.size, ServicePolicy.size).fill(0)
   ServiceDetail.write(viewOf(memory, 'service_details'), record * ServiceDetail.size, {
     vip: addressBytes(want.vip),
     port: want.port,

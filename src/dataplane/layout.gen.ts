@@ -19,7 +19,7 @@ const writeText = (view: DataView, at: number, length: number, value: string): v
 
 /** enum contract */
 export const Contract = {
-  CONTRACT_VERSION: 4,
+  CONTRACT_VERSION: 5,
 } as const
 
 /** enum constant */
@@ -36,15 +36,16 @@ export const Constant = {
   CONSTANT_MASK_service_buckets: 2020368904,
   CONSTANT_MASK_range_targets: 2020368905,
   CONSTANT_MASK_services: 2020368906,
-  CONSTANT_MASK_rings: 2020368907,
-  CONSTANT_MASK_backends: 2020368908,
-  CONSTANT_MASK_flows: 2020368909,
-  CONSTANT_MASK_fragments: 2020368910,
-  CONSTANT_MASK_cpus: 2020368911,
-  CONSTANT_MASK_counters: 2020368912,
-  CONSTANT_MASK_flow_changes: 2020368913,
-  CONSTANT_MASK_cursors: 2020368914,
-  CONSTANT_END: 2020368915,
+  CONSTANT_MASK_service_policies: 2020368907,
+  CONSTANT_MASK_rings: 2020368908,
+  CONSTANT_MASK_backends: 2020368909,
+  CONSTANT_MASK_flows: 2020368910,
+  CONSTANT_MASK_fragments: 2020368911,
+  CONSTANT_MASK_cpus: 2020368912,
+  CONSTANT_MASK_counters: 2020368913,
+  CONSTANT_MASK_flow_changes: 2020368914,
+  CONSTANT_MASK_cursors: 2020368915,
+  CONSTANT_END: 2020368916,
 } as const
 
 /** enum interface_limit */
@@ -241,6 +242,8 @@ export const ServiceFlag = {
   SERVICE_MARKED: 8,
   SERVICE_BEFORE_HASH_PORT: 16,
   SERVICE_OPS: 32,
+  SERVICE_POLICY: 64,
+  SERVICE_LONG_WAY: 66,
 } as const
 
 /** struct service, 64 octets. */
@@ -263,7 +266,7 @@ export interface Service {
 }
 export const Service = {
   size: 64,
-  offset: { ringLine: 0, ringSize: 4, beforeLine: 8, beforeSize: 12, scheduleLine: 16, scheduleSize: 20, backendBase: 24, backendCount: 28, id: 30, flags: 32, markShift: 33, settled: 34, written: 36, marksEnd: 40, beforeSeed: 48 },
+  offset: { ringLine: 0, ringSize: 4, beforeLine: 8, beforeSize: 12, scheduleLine: 16, scheduleSize: 20, backendBase: 24, backendCount: 28, id: 30, flags: 32, markShift: 34, settled: 35, written: 36, marksEnd: 40, beforeSeed: 48 },
   read: (view: DataView, at: number): Service => ({
     ringLine: view.getUint32(at + 0, true),
     ringSize: view.getUint32(at + 4, true),
@@ -274,9 +277,9 @@ export const Service = {
     backendBase: view.getUint32(at + 24, true),
     backendCount: view.getUint16(at + 28, true),
     id: view.getUint16(at + 30, true),
-    flags: view.getUint8(at + 32),
-    markShift: view.getUint8(at + 33),
-    settled: view.getUint16(at + 34, true),
+    flags: view.getUint16(at + 32, true),
+    markShift: view.getUint8(at + 34),
+    settled: view.getUint8(at + 35),
     written: view.getUint32(at + 36, true),
     marksEnd: view.getUint32(at + 40, true),
     beforeSeed: view.getBigUint64(at + 48, true),
@@ -291,12 +294,24 @@ export const Service = {
     view.setUint32(at + 24, value.backendBase, true)
     view.setUint16(at + 28, value.backendCount, true)
     view.setUint16(at + 30, value.id, true)
-    view.setUint8(at + 32, value.flags)
-    view.setUint8(at + 33, value.markShift)
-    view.setUint16(at + 34, value.settled, true)
+    view.setUint16(at + 32, value.flags, true)
+    view.setUint8(at + 34, value.markShift)
+    view.setUint8(at + 35, value.settled)
     view.setUint32(at + 36, value.written, true)
     view.setUint32(at + 40, value.marksEnd, true)
     view.setBigUint64(at + 48, value.beforeSeed, true)
+  },
+} as const
+
+/** struct service_policy, 64 octets. */
+export interface ServicePolicy {
+}
+export const ServicePolicy = {
+  size: 64,
+  offset: {  },
+  read: (view: DataView, at: number): ServicePolicy => ({
+  }),
+  write: (view: DataView, at: number, value: ServicePolicy): void => {
   },
 } as const
 

@@ -110,6 +110,7 @@ const constantsOf = (
   CONSTANT_MASK_service_buckets: elements('service_buckets') - 1,
   CONSTANT_MASK_range_targets: elements('range_targets') - 1,
   CONSTANT_MASK_services: elements('services') - 1,
+  CONSTANT_MASK_service_policies: elements('service_policies') - 1,
   CONSTANT_MASK_rings: elements('rings') * RingLimit.SLOTS_PER_LINE - 1,
   CONSTANT_MASK_backends: elements('backends') - 1,
   CONSTANT_MASK_flows: elements('flows') - 1,

@@ -20,6 +20,7 @@ enum host {
 	HOST_MASK_service_buckets = 127,
 	HOST_MASK_range_targets = 3,
 	HOST_MASK_services = 15,
+	HOST_MASK_service_policies = 15,
 	HOST_MASK_rings = 2047,
 	HOST_MASK_backends = 127,
 	HOST_MASK_flows = 1,

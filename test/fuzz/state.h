@@ -81,13 +81,14 @@ static struct {
 	struct target_bucket service_buckets[HOST_MASK_service_buckets + 1];
 	struct target range_targets[HOST_MASK_range_targets + 1];
 	struct service services[HOST_MASK_services + 1];
+	struct service_policy service_policies[HOST_MASK_service_policies + 1];
 	__u16 rings[HOST_MASK_rings + 1];
 	struct backend backends[HOST_MASK_backends + 1];
 } written_once;
 
 #define EACH_READ_TABLE(with)                                                                                          \
 	with(root) with(settings) with(vip_buckets) with(service_buckets) with(range_targets) with(services)           \
-	    with(rings) with(backends)
+	    with(service_policies) with(rings) with(backends)
 
 static void keep_read_tables(void)
 {
