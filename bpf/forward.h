@@ -79,11 +79,24 @@ static __always_inline bool comes_from_backend(const struct service *service, co
 	return search.found;
 }
 
+/* Out by another interface than the frame came in by. What the kernel then cannot send is not the program's to see. */
+static __always_inline int redirect(struct ethhdr *eth, __u64 word, __u32 slot, struct cpu *cpu)
+{
+	const struct root *root = root_now();
+
+	if (slot >= INTERFACES_MAX || bpf_redirect_map(&egress, slot, XDP_DROP) != XDP_REDIRECT)
+		return drop(cpu, DROP_NO_EGRESS);
+	store_macs(eth, word, root->interface[slot].mac_high);
+	count(cpu, TX_REDIRECTED);
+	return XDP_REDIRECT;
+}
+
 static __always_inline int forward(const struct interface *interface, const struct service *service, struct ethhdr *eth,
 				   const struct packet *packet, __u32 chosen)
 {
 	struct cpu *cpu = own_cpu(packet->cpu_number);
 	struct backend *backend;
+	int verdict = XDP_TX;
 	__u32 slot;
 	__u64 word;
 
@@ -93,23 +106,16 @@ static __always_inline int forward(const struct interface *interface, const stru
 	word = LOAD(backend->word); /* once: MAC, interface and flags of one moment */
 	if (!(word & BACKEND_ALIVE))
 		return drop(cpu, DROP_BACKEND_DOWN);
-	count_backend(backend, packet->cpu_number, packet->frame_bytes, packet->is_new);
-	if (word & BACKEND_LOCAL)
-		return pass(cpu, PASS_LOCAL);
-
 	slot = word >> BACKEND_INTERFACE_SHIFT & 0xff;
-	if (slot != CONSTANT(OWN_SLOT)) {
-		const struct interface *egress;
-
-		if (slot >= INTERFACES_MAX)
-			return drop(cpu, DROP_BACKEND_DOWN);
-		egress = &root_now()->interface[slot];
-		store_macs(eth, word, egress->mac_high);
-		count(cpu, TX_REDIRECTED);
-		return bpf_redirect(egress->ifindex, 0);
-	}
-	store_macs(eth, word, interface->mac_high);
-	return XDP_TX;
+	if (word & BACKEND_LOCAL)
+		verdict = pass(cpu, PASS_LOCAL);
+	else if (slot != CONSTANT(OWN_SLOT))
+		verdict = redirect(eth, word, slot, cpu);
+	else
+		store_macs(eth, word, interface->mac_high);
+	if (verdict != XDP_DROP)
+		count_backend(backend, packet->cpu_number, packet->frame_bytes, packet->is_new);
+	return verdict;
 }
 
 /* As forward, for a backend that is reached where the packet came in. False: it is not, and nothing is done. */

@@ -34,6 +34,19 @@ TABLE(struct flow_changes, flow_changes); /* by CPU */
 TABLE(__u64, cursors);                    /* by service id: how many backends rr or wrr has handed out, on all CPUs */
 
 /*
+ * What is no table: the kernel looks up in these itself. src/dataplane/memory.ts (KERNEL_MAPS) makes them, under the
+ * same names.
+ */
+
+/* By slot of root.interface: the interface, for a redirect. Frames leave it in bulk, and none looks a device up. */
+struct {
+	__uint(type, BPF_MAP_TYPE_DEVMAP);
+	__uint(max_entries, INTERFACES_MAX);
+	__type(key, __u32);
+	__type(value, __u32); /* ifindex */
+} egress SEC(".maps");
+
+/*
  * Element `index` of a table. No index leads beyond it: every table has a power of two of elements, and the index is
  * cut to that, by an instruction that the verifier can follow and clang cannot reason about. A comparison would be
  * three, and there are five look-ups on a packet's way.

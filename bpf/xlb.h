@@ -364,6 +364,7 @@ enum reason {
 	DROP_FRAGMENT,     /* for a VIP, a later fragment whose first one was not seen: its ports are unknown */
 	DROP_NO_BACKEND,   /* no backend takes it */
 	DROP_BACKEND_DOWN, /* the flow's backend is gone and no other takes it */
+	DROP_NO_EGRESS,    /* the interface that leads to its backend is gone */
 	FLOW_INSERTED,
 	FLOW_REFUSED_FULL,   /* both buckets are full of established flows */
 	FLOW_REFUSED_BUDGET, /* beyond the bound on new flows */

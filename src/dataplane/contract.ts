@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Does what is pinned speak this xlb's contract (bpf/xlb.h)? Programs and tables of different contracts are never mixed.
 import { Contract } from './layout.gen.ts'
-import { MAPPED, type MappedName } from './memory.ts'
+import { KERNEL_MAP_NAMES, KERNEL_MAPS, type KernelMapName, MAPPED, MAPPED_NAMES, type MappedName } from './memory.ts'
 import type { MapInfo } from './native.ts'
 
 /** How to come from another contract to this one. There is no way in place: the tables mean something else. */
@@ -48,20 +48,33 @@ const tableFault = (name: MappedName, table: PinnedTable): string | undefined =>
   return undefined
 }
 
+const kernelMapFault = (name: KernelMapName, map: PinnedTable): string | undefined => {
+  const { implied, entries: _, ...wanted } = KERNEL_MAPS[name]
+  const has: Omit<PinnedTable, 'maxEntries'> = { ...map, flags: map.flags & ~implied }
+  const differing = (Object.keys(wanted) as (keyof typeof wanted)[]).filter((field) => has[field] !== wanted[field])
+  if (differing.length === 0) return undefined
+  return `map ${name}: ${differing.map((field) => `its ${field} is ${has[field]}, not ${wanted[field]}`).join(', ')}`
+}
+
 /**
- * Everything in which pinned tables differ from what this xlb expects, as lines; empty: they fit. `pinned` is by the tables'
- * names.
+ * Everything in which pinned tables and other maps differ from what this xlb expects, as lines; empty: they fit. `pinned`
+ * is by their names.
  */
 export const tableFaults = (pinned: ReadonlyMap<string, PinnedTable>): string[] => {
-  const names = Object.keys(MAPPED) as MappedName[]
   const faults: string[] = []
-  for (const name of names) {
+  for (const name of MAPPED_NAMES) {
     const table = pinned.get(name)
     const fault = table === undefined ? `table ${name}: is not there` : tableFault(name, table)
     if (fault !== undefined) faults.push(fault)
   }
+  for (const name of KERNEL_MAP_NAMES) {
+    const map = pinned.get(name)
+    const fault = map === undefined ? `map ${name}: is not there` : kernelMapFault(name, map)
+    if (fault !== undefined) faults.push(fault)
+  }
   for (const name of pinned.keys()) {
-    if (!Object.hasOwn(MAPPED, name)) faults.push(`table ${name}: is not known to this xlb`)
+    if (!Object.hasOwn(MAPPED, name) && !Object.hasOwn(KERNEL_MAPS, name))
+      faults.push(`table ${name}: is not known to this xlb`)
   }
   if (faults.length > 0) return faults
   const elements = (name: MappedName): number => (pinned.get(name)?.valueSize ?? 0) / MAPPED[name]

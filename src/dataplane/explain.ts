@@ -4,8 +4,8 @@
 import { swap16, swap32 } from '../core/address.ts'
 import { findTarget } from './find.ts'
 import { entriesOf, type FlowEntry, hasRoom } from './flow-entry.ts'
-import { Cpu, FlowState, InterfaceLimit, type Reason, type Service as ServiceRecord, Settings } from './layout.gen.ts'
-import type { PlaneMemory } from './memory.ts'
+import { Cpu, FlowState, type Reason, type Service as ServiceRecord, Settings } from './layout.gen.ts'
+import { egressKey, type PlaneMemory } from './memory.ts'
 import { viewOf } from './reader.ts'
 import {
   type BackendLook,
@@ -146,6 +146,7 @@ const choose = (way: Way): Chosen => {
 
 /** forward: the verdict for what was chosen. */
 const verdictOf = (
+  memory: PlaneMemory,
   backend: BackendLook | undefined,
   interfaceSlot: number,
 ): Pick<Explanation, 'verdict' | 'reason'> => {
@@ -153,8 +154,9 @@ const verdictOf = (
   if (!backend.alive) return { verdict: 'XDP_DROP', reason: 'DROP_BACKEND_DOWN' }
   if (backend.local) return { verdict: 'XDP_PASS', reason: 'PASS_LOCAL' }
   if (backend.interfaceSlot === interfaceSlot) return { verdict: 'XDP_TX', reason: 'TX_FORWARDED' }
-  if (backend.interfaceSlot >= InterfaceLimit.INTERFACES_MAX)
-    return { verdict: 'XDP_DROP', reason: 'DROP_BACKEND_DOWN' }
+  if (memory.kernelMap('egress').lookup(egressKey(backend.interfaceSlot)) === undefined) {
+    return { verdict: 'XDP_DROP', reason: 'DROP_NO_EGRESS' }
+  }
   return { verdict: 'XDP_REDIRECT', reason: 'TX_REDIRECTED' }
 }
 
@@ -180,5 +182,5 @@ export const explain = (memory: PlaneMemory, packet: TracedPacket, at: Circumsta
     ...chosen,
     backend,
   }
-  return { isVip, look, ...verdictOf(backend, at.interfaceSlot) }
+  return { isVip, look, ...verdictOf(memory, backend, at.interfaceSlot) }
 }

@@ -3,7 +3,7 @@
 import { Refusal } from '../core/refusal.ts'
 import { MIGRATE, versionFault } from './contract.ts'
 import { Clock, Root } from './layout.gen.ts'
-import { MAPPED, type MappedName, type PlaneMemory } from './memory.ts'
+import { type KernelMap, type KernelMapName, MAPPED, type MappedName, type PlaneMemory } from './memory.ts'
 import type { BpfMap, BpfObject, BpfProgram, Native } from './native.ts'
 
 /** Where a plane's maps and its clock program come from: pins in bpffs, or an object that this process loaded. */
@@ -85,6 +85,10 @@ export class KernelPlane implements PlaneMemory {
     this.#parts.set(name, parts + 1)
     const within = offset % PAGE_MAX
     return new Uint8Array(this.map(name).mmapPart(offset - within, within + length), within, length)
+  }
+
+  kernelMap(name: KernelMapName): KernelMap {
+    return this.map(name)
   }
 
   waitForPrograms(): void {

@@ -10,6 +10,7 @@ import {
   FlowChanges,
   FlowLimit,
   FragmentLimit,
+  InterfaceLimit,
   RingLimit,
   Root,
   Service,
@@ -19,6 +20,7 @@ import {
   Target,
   TargetBucket,
 } from './layout.gen.ts'
+import type { BpfMap } from './native.ts'
 
 /** The tables of bpf/maps.h and those beside them that packets do not read (_details), with the size of one element. */
 export const MAPPED = {
@@ -46,6 +48,48 @@ export const DETAILS: readonly MappedName[] = ['service_details', 'backend_detai
 
 export type MappedName = keyof typeof MAPPED
 
+/** A map that is no table: the kernel looks up in it itself, by a helper that a packet pays for. */
+export interface KernelMapShape {
+  /** enum bpf_map_type of linux/bpf.h. */
+  type: number
+  keySize: number
+  valueSize: number
+  /** BPF_F_* bits; those that the kernel adds by itself are `implied`. */
+  flags: number
+  implied: number
+  /** For a capacity and a number of possible CPUs. */
+  entries: (capacity: Capacity, cpus: number) => number
+}
+
+const BPF_MAP_TYPE_DEVMAP = 14
+const BPF_F_RDONLY_PROG = 128
+
+/** The maps of bpf/maps.h that are no tables. */
+export const KERNEL_MAPS = {
+  egress: {
+    type: BPF_MAP_TYPE_DEVMAP,
+    keySize: 4,
+    valueSize: 4,
+    flags: 0,
+    implied: BPF_F_RDONLY_PROG,
+    entries: () => InterfaceLimit.INTERFACES_MAX,
+  },
+} as const satisfies Record<string, KernelMapShape>
+
+/** Key and value of `egress`: a slot of root.interface, and an ifindex. */
+export const egressKey = (slot: number): Uint8Array => new Uint8Array(Uint32Array.of(slot).buffer)
+export const egressValue = (ifindex: number): Uint8Array => new Uint8Array(Uint32Array.of(ifindex).buffer)
+
+export type KernelMapName = keyof typeof KERNEL_MAPS
+/** Whatever is pinned as a map. */
+export type MapName = MappedName | KernelMapName
+
+export const MAPPED_NAMES = Object.keys(MAPPED) as MappedName[]
+export const KERNEL_MAP_NAMES = Object.keys(KERNEL_MAPS) as KernelMapName[]
+
+/** What is done with a map that is no table; keys and values are raw octets. */
+export type KernelMap = Pick<BpfMap, 'lookup' | 'update' | 'delete'>
+
 export interface PlaneMemory {
   /** The map's memory; element i at i * MAPPED[name]. Shared with the kernel where it is a pinned map. */
   buffer(name: MappedName): ArrayBuffer
@@ -53,6 +97,8 @@ export interface PlaneMemory {
   size(name: MappedName): number
   /** Some octets of that memory. Whoever needs little of a large map asks for that, and the rest is not mapped. */
   part(name: MappedName, offset: number, length: number): Uint8Array
+  /** A map that is no table, opened when it is first asked for. */
+  kernelMap(name: KernelMapName): KernelMap
   /** Returns after every packet has left that came before the call: what was retired earlier may be written again. */
   waitForPrograms(): void
   /** The packet path's clock: units of age. */
@@ -130,13 +176,23 @@ const ringLines = (capacity: Capacity): number => {
   return (rings * RINGS_PER_SERVICE + schedules) * GENERATIONS
 }
 
+/** A map that is no table, in this process: what is put in is found again by its very key. */
+const makeKernelMap = (): KernelMap => {
+  const values = new Map<string, Buffer>()
+  const nameOf = (key: Uint8Array): string => Buffer.from(key).toString('hex')
+  return {
+    lookup: (key) => values.get(nameOf(key)),
+    update: (key, value) => void values.set(nameOf(key), Buffer.from(value)),
+    delete: (key) => values.delete(nameOf(key)),
+  }
+}
+
 /** A data plane in this process's memory, without packets. `age` is what the test wants it to be. */
 export const makeMemory = (capacity: Capacity, age: () => number = () => 0): PlaneMemory => {
   const elements = elementsFor(capacity, 1)
   const buffers = new Map<MappedName, ArrayBuffer>()
-  for (const name of Object.keys(MAPPED) as MappedName[]) {
-    buffers.set(name, new ArrayBuffer(elements[name] * MAPPED[name]))
-  }
+  for (const name of MAPPED_NAMES) buffers.set(name, new ArrayBuffer(elements[name] * MAPPED[name]))
+  const kernelMaps = new Map(KERNEL_MAP_NAMES.map((name) => [name, makeKernelMap()]))
   const bufferOf = (name: MappedName): ArrayBuffer => {
     const buffer = buffers.get(name)
     if (buffer === undefined) throw new Error(`no map ${name}`)
@@ -146,6 +202,11 @@ export const makeMemory = (capacity: Capacity, age: () => number = () => 0): Pla
     buffer: bufferOf,
     size: (name) => bufferOf(name).byteLength,
     part: (name, offset, length) => new Uint8Array(bufferOf(name), offset, length),
+    kernelMap: (name) => {
+      const map = kernelMaps.get(name)
+      if (map === undefined) throw new Error(`no map ${name}`)
+      return map
+    },
     waitForPrograms: () => {},
     age,
   }

@@ -9,7 +9,7 @@ import type { AttachMode, Finding } from '../core/preflight-facts.ts'
 import { Refusal } from '../core/refusal.ts'
 import type { KernelPlane } from '../dataplane/kernel.ts'
 import { Settings } from '../dataplane/layout.gen.ts'
-import type { Capacity, MappedName } from '../dataplane/memory.ts'
+import type { Capacity, MapName } from '../dataplane/memory.ts'
 import type { BpfLink, BpfMap, BpfObject, Native, NativeError } from '../dataplane/native.ts'
 import { readLive, viewOf } from '../dataplane/reader.ts'
 import {
@@ -23,7 +23,7 @@ import {
   removePins,
   retirePins,
 } from './instance.ts'
-import { attachedInterfaces, freeSlot, writeInterface } from './interfaces.ts'
+import { attachedInterfaces, clearInterface, freeSlot, writeInterface } from './interfaces.ts'
 import {
   checkCapacity,
   DEFAULT_CAPACITY,
@@ -59,7 +59,7 @@ export interface Attached {
 const errorCode = (error: unknown): string | undefined =>
   error instanceof Error && 'code' in error ? String((error as NativeError).code) : undefined
 
-const pinAll = (maps: ReadonlyMap<MappedName, BpfMap>, object: BpfObject, pins: string): void => {
+const pinAll = (maps: ReadonlyMap<MapName, BpfMap>, object: BpfObject, pins: string): void => {
   for (const folder of ['maps', 'programs', 'links']) mkdirSync(join(pins, folder), { recursive: true, mode: 0o700 })
   for (const [name, map] of maps) map.pin(mapPin(pins, name))
   object.program('xlb_clock').pin(clockPin(pins))
@@ -264,7 +264,7 @@ const detachOne = (
       )
     }
     endLink(native, linkPin(paths.pins, found.ifindex))
-    writeInterface(plane, found.slot, { mac: 0n, ifindex: 0, generic: 0, name: '' })
+    clearInterface(plane, found.slot)
     return { interfaces: [interfaceName], services: 0 }
   } finally {
     plane.close()

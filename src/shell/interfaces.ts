@@ -3,7 +3,7 @@
 import { existsSync } from 'node:fs'
 import { formatMac } from '../core/address.ts'
 import { InterfaceLimit, Interface as InterfaceRecord, Root } from '../dataplane/layout.gen.ts'
-import type { PlaneMemory } from '../dataplane/memory.ts'
+import { egressKey, egressValue, type PlaneMemory } from '../dataplane/memory.ts'
 import type { Interface, Native } from '../dataplane/native.ts'
 import { viewOf } from '../dataplane/reader.ts'
 import { linkPin } from './instance.ts'
@@ -75,8 +75,16 @@ export interface WrittenInterface {
   name: string
 }
 
-export const writeInterface = (memory: PlaneMemory, slot: number, { mac, ...record }: WrittenInterface): void =>
+/** Packets can be redirected to the interface from then on. @throws NativeError where the kernel knows no such interface */
+export const writeInterface = (memory: PlaneMemory, slot: number, { mac, ...record }: WrittenInterface): void => {
   InterfaceRecord.write(viewOf(memory, 'root'), recordAt(slot), { ...record, macHigh: mac << MAC_SHIFT })
+  memory.kernelMap('egress').update(egressKey(slot), egressValue(record.ifindex))
+}
+
+export const clearInterface = (memory: PlaneMemory, slot: number): void => {
+  memory.kernelMap('egress').delete(egressKey(slot))
+  InterfaceRecord.write(viewOf(memory, 'root'), recordAt(slot), { macHigh: 0n, ifindex: 0, generic: 0, name: '' })
+}
 
 /** Notices that an attached interface has got another MAC: one store each. */
 export const refreshInterfaceMacs = (

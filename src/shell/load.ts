@@ -14,7 +14,19 @@ import {
   Root,
   Settings,
 } from '../dataplane/layout.gen.ts'
-import { type Capacity, DETAILS, elementsFor, MAPPED, type MappedName, type PlaneMemory } from '../dataplane/memory.ts'
+import {
+  type Capacity,
+  DETAILS,
+  elementsFor,
+  KERNEL_MAP_NAMES,
+  KERNEL_MAPS,
+  type KernelMapShape,
+  MAPPED,
+  MAPPED_NAMES,
+  type MapName,
+  type MappedName,
+  type PlaneMemory,
+} from '../dataplane/memory.ts'
 import type { BpfMap, BpfObject, Native } from '../dataplane/native.ts'
 import { viewOf } from '../dataplane/reader.ts'
 import { formatRoot } from '../dataplane/writer.ts'
@@ -80,15 +92,19 @@ export const checkCapacity = (capacity: Capacity, cpus: number): Capacity => {
 }
 
 /** Fresh maps for a capacity: each table is the one value of an ARRAY (bpf/maps.h says why). */
-export const makeMaps = (native: Native, capacity: Capacity): Map<MappedName, BpfMap> => {
-  const elements = elementsFor(capacity, native.system.possibleCpus())
-  const names = Object.keys(MAPPED) as MappedName[]
-  return new Map(
-    names.map((name) => [
-      name,
-      native.createMap(name, BPF_MAP_TYPE_ARRAY, 4, elements[name] * MAPPED[name], 1, BPF_F_MMAPABLE),
-    ]),
-  )
+export const makeMaps = (native: Native, capacity: Capacity): Map<MapName, BpfMap> => {
+  const cpus = native.system.possibleCpus()
+  const elements = elementsFor(capacity, cpus)
+  const maps = new Map<MapName, BpfMap>()
+  for (const name of MAPPED_NAMES) {
+    const octets = elements[name] * MAPPED[name]
+    maps.set(name, native.createMap(name, BPF_MAP_TYPE_ARRAY, 4, octets, 1, BPF_F_MMAPABLE))
+  }
+  for (const name of KERNEL_MAP_NAMES) {
+    const { type, keySize, valueSize, flags, entries }: KernelMapShape = KERNEL_MAPS[name]
+    maps.set(name, native.createMap(name, type, keySize, valueSize, entries(capacity, cpus), flags))
+  }
+  return maps
 }
 
 type ConstantName = Exclude<keyof typeof Constant, 'CONSTANT_FIRST' | 'CONSTANT_END'>
@@ -127,20 +143,21 @@ const sectionOf = (name: MappedName): string => `.data.${name}`
 /** Loads a copy of the program for one slot of root's interfaces, over these maps. */
 export const loadProgram = (
   native: Native,
-  maps: { get: (name: MappedName) => BpfMap | undefined },
+  maps: { get: (name: MapName) => BpfMap | undefined },
   slot: number,
   settings: Settings,
   programFile: string = PROGRAM_FILE,
 ): BpfObject => {
   const object = native.openObject(programFile)
-  const mapOf = (name: MappedName): BpfMap => {
+  const mapOf = (name: MapName): BpfMap => {
     const map = maps.get(name)
     if (map === undefined) throw new Error(`no map ${name}`)
     return map
   }
-  for (const name of Object.keys(MAPPED) as MappedName[]) {
+  for (const name of MAPPED_NAMES) {
     if (!DETAILS.includes(name)) object.reuseMap(sectionOf(name), mapOf(name))
   }
+  for (const name of KERNEL_MAP_NAMES) object.reuseMap(name, mapOf(name))
   const constants = constantsOf((name) => mapOf(name).info.valueSize / MAPPED[name], slot, settings)
   for (const [name, value] of Object.entries(constants)) {
     object.fillPlaceholder(Constant[name as ConstantName], BigInt(value))
@@ -176,7 +193,7 @@ export const newFlowsOf = (memory: Pick<PlaneMemory, 'buffer'>): number => {
 }
 
 /** Makes fresh maps an empty data plane: only then can they be opened as one. */
-export const formatPlane = (maps: ReadonlyMap<MappedName, BpfMap>, settings: Settings): void => {
+export const formatPlane = (maps: ReadonlyMap<MapName, BpfMap>, settings: Settings): void => {
   const fresh = {
     buffer: (name: MappedName): ArrayBuffer => {
       const map = maps.get(name)

@@ -10,7 +10,11 @@ import {
 import { Contract } from '../../src/dataplane/layout.gen.ts'
 import { elementsFor, MAPPED, type MappedName } from '../../src/dataplane/memory.ts'
 
-/** The tables that attach makes, some of them changed. */
+const BPF_MAP_TYPE_DEVMAP = 14
+/** The kernel sets it for every DEVMAP. */
+const BPF_F_RDONLY_PROG = 128
+
+/** The tables and maps that attach makes, some of them changed. */
 const tables = (changed: Record<string, Partial<PinnedTable> | undefined> = {}): Map<string, PinnedTable> => {
   const elements = elementsFor({ services: 100, backends: 1000, flows: 5000 }, 3)
   const made = new Map(
@@ -25,6 +29,7 @@ const tables = (changed: Record<string, Partial<PinnedTable> | undefined> = {}):
       },
     ]),
   )
+  made.set('egress', { type: BPF_MAP_TYPE_DEVMAP, keySize: 4, valueSize: 4, maxEntries: 64, flags: BPF_F_RDONLY_PROG })
   for (const [name, change] of Object.entries(changed)) {
     const table = made.get(name) ?? { type: 2, keySize: 4, valueSize: 64, maxEntries: 1, flags: BPF_F_MMAPABLE }
     if (change === undefined) made.delete(name)
@@ -66,6 +71,14 @@ test('a table of another kind of map is named', (t) => {
       'table cpus: cannot be mapped into memory',
     ],
   )
+})
+
+test('a map that is no table has to be there, of its own kind; its number of entries is free', (t) => {
+  t.deepEqual(tableFaults(tables({ egress: { flags: 0, maxEntries: 8 } })), [])
+  t.deepEqual(tableFaults(tables({ egress: undefined })), ['map egress: is not there'])
+  t.deepEqual(tableFaults(tables({ egress: { type: 25, valueSize: 8, flags: 1 } })), [
+    'map egress: its type is 25, not 14, its valueSize is 8, not 4, its flags is 1, not 0',
+  ])
 })
 
 test('tables that are read by one index have equally many elements', (t) => {

@@ -147,7 +147,8 @@ static void run(int (*program)(struct xdp_md *), __u8 *start, size_t size, struc
 	memset(&host_redirected, 0, sizeof(host_redirected));
 	outcome->verdict = program(&ctx);
 	outcome->egress = host_redirected.ifindex;
-	demand(!host_redirected.flags, "a redirect has no flags");
+	demand(!host_redirected.ifindex || host_redirected.flags == XDP_DROP,
+	       "where a redirect leads nowhere, the frame is dropped");
 	memcpy(outcome->frame, start, size);
 	take_state(&outcome->state);
 }

@@ -9,11 +9,14 @@
 static __u64 host_jiffies;
 static __u32 host_cpu;
 
-/* The last redirect. */
+/* The last redirect. A redirect of the packet path's asks for a slot that is filled; what it answers otherwise are
+ * flags. */
 static struct {
 	__u32 ifindex;
 	__u64 flags;
 } host_redirected;
+
+static __u32 host_egress(__u64 slot);
 
 static __u32 host_get_smp_processor_id(void)
 {
@@ -25,16 +28,17 @@ static __u64 host_jiffies64(void)
 	return host_jiffies;
 }
 
-static long host_redirect(__u32 ifindex, __u64 flags)
+static long host_redirect_map(void *map, __u64 slot, __u64 flags)
 {
-	host_redirected.ifindex = ifindex;
+	(void)map;
+	host_redirected.ifindex = host_egress(slot);
 	host_redirected.flags = flags;
-	return XDP_REDIRECT;
+	return host_redirected.ifindex ? XDP_REDIRECT : (long)flags;
 }
 
 #define bpf_get_smp_processor_id host_get_smp_processor_id
 #define bpf_jiffies64            host_jiffies64
-#define bpf_redirect             host_redirect
+#define bpf_redirect_map         host_redirect_map
 
 /* A macro, so that the callback is called as what it is. */
 #define bpf_loop(turns, callback, context, flags)                                                                      \

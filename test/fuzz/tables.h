@@ -54,6 +54,12 @@ static const struct fixture fixtures[] = {
     {VIP_E, 0, IPPROTO_UDP, SERVICE_UDP | SERVICE_TRACKED | SERVICE_OPS, 0, HASHED_SOURCE, 6, 65535},
 };
 
+/* What is in the map `egress`; 0: nothing. */
+static __u32 host_egress(__u64 slot)
+{
+	return slot == OTHER_SLOT ? OTHER_IFINDEX : slot == HOST_OWN_SLOT ? OWN_IFINDEX : 0;
+}
+
 enum { SERVICES = sizeof(fixtures) / sizeof(fixtures[0]) };
 
 enum reach { REACH_OWN, REACH_OTHER, REACH_LOCAL, REACH_DEAD };

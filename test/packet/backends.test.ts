@@ -2,7 +2,17 @@
 import test, { type ExecutionContext } from 'ava'
 import { Backend as BackendRecord, Root } from '../../src/dataplane/layout.gen.ts'
 import { OWN_MAC, rewritten, TCP, tcpFrame, udpFrame, VIP } from './frames.ts'
-import { Balancer, backendMac, breathe, LOCAL, linkPath, SECOND_INTERFACE, UNRESOLVED, VERDICT } from './plane.ts'
+import {
+  Balancer,
+  backendMac,
+  breathe,
+  GONE_SLOT,
+  LOCAL,
+  linkPath,
+  SECOND_INTERFACE,
+  UNRESOLVED,
+  VERDICT,
+} from './plane.ts'
 
 test.beforeEach(breathe)
 
@@ -67,6 +77,17 @@ for (const scheduler of ['rr', 'wrr', 'mh', 'sh'] as const) {
       t.deepEqual(sent.frame, rewritten(frame, backendMac(1), SECOND_INTERFACE.mac))
     }
     t.is(balancer.counters(SERVICE, 1).packets, 2n)
+  })
+
+  test.serial(`${scheduler}: what is to leave by an interface that is gone is dropped and not counted`, (t) => {
+    const balancer = open(t)
+    balancer.add(SERVICE, { scheduler }, { 1: { path: linkPath(1, GONE_SLOT) } })
+    for (const frame of [tcpFrame(), ack]) {
+      const sent = balancer.send(frame)
+      t.is(sent.reasons.DROP_NO_EGRESS, 1)
+      t.is(sent.verdict, VERDICT.DROP)
+    }
+    t.is(balancer.counters(SERVICE, 1).packets, 0n)
   })
 
   test.serial(`${scheduler}: a flow whose backend has just gone down is dropped and not counted as its packet`, (t) => {

@@ -60,7 +60,10 @@ export interface Sent {
   backend: number | undefined
 }
 
-export const SECOND_INTERFACE = { slot: 1, mac: '02:00:00:00:00:02', ifindex: 4242 }
+/** Its ifindex is the loopback's: a slot leads to a device, and every namespace has that one. */
+export const SECOND_INTERFACE = { slot: 1, mac: '02:00:00:00:00:02', ifindex: 1 }
+/** A slot that leads to no device, as after its interface was deleted. */
+export const GONE_SLOT = 2
 
 export const backendAddress = (backend: number): string => `198.51.${100 + (backend >> 8)}.${backend & 255}`
 export const backendMac = (backend: number): string => `02:be:00:00:${octet(backend >> 8)}:${octet(backend & 255)}`
