@@ -15,6 +15,12 @@ static __always_inline struct root *root_now(void)
 	return now;
 }
 
+/* Both halves of an IPv6 address in one word, by which it is placed. */
+static __always_inline __u64 fold_address6(struct address6 address)
+{
+	return address.low + address.high * 0xffffffff9e3779b1ULL;
+}
+
 /* The bucket in which an address stands if it is a VIP. `live` was read once: it tells half, multiplier and shift. */
 static __always_inline struct target_bucket *find_vip_bucket(__u64 live, __be32 address_be)
 {
@@ -22,6 +28,24 @@ static __always_inline struct target_bucket *find_vip_bucket(__u64 live, __be32 
 
 	SHIFT_RIGHT(place, live); /* by its lowest six bits */
 	return AT(vip_buckets, place + (live & CONSTANT(DIRECTORY_BUCKETS)));
+}
+
+/* The handle by which the directory knows an IPv6 VIP. 0: the address is none. `live` is root.live, read once. */
+static __always_inline __u32 find_vip6(__u64 live, struct address6 address)
+{
+	const struct directory *directory = &root_now()->directory[live & CONSTANT(DIRECTORY_BUCKETS) ? 1 : 0];
+	__u64 word = LOAD(directory->vip6), place = fold_address6(address) * word;
+	const struct vip6_bucket *bucket;
+
+	SHIFT_RIGHT(place, word);
+	place += word & CONSTANT(DIRECTORY_BUCKETS);
+	APPLY_CONSTANT(place, &=, MASK_vip6_buckets);
+	bucket = AT(vip6_buckets, place);
+#pragma unroll
+	for (int i = 0; i < VIP6_PER_BUCKET; i++)
+		if (bucket->vip[i].low == address.low && bucket->vip[i].high == address.high)
+			return (place * VIP6_PER_BUCKET + i + 1) << HANDLE_SHIFT;
+	return 0;
 }
 
 /* The first target of this VIP in its bucket, or NULL: the address is none. */

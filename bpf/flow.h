@@ -24,11 +24,12 @@
 
 /* Where a flow may stand, and what makes an entry its own. */
 struct flow_place {
-	struct flow_bucket *bucket[2];
-	__u32 index[2];
-	__u32 found; /* the bucket that flow_find found it in */
 	__u64 key;
-	__u64 match; /* check bits and destination port, as they stand in a value */
+	__u64 match;            /* check bits and destination port, as they stand in a value */
+	struct address6 source; /* of IPv6 alone */
+	__u32 index[2];         /* of the two buckets, in flows or in flows6 */
+	__u32 found;            /* the one that flow_find found it in */
+	__u32 is_ipv6;
 };
 
 static __always_inline __u64 clock_age(void)
@@ -72,20 +73,41 @@ static __always_inline __u64 flow_value(__u64 match, __u32 backend, __u32 state,
 	       now << (64 - FLOW_AGE_BITS) >> (64 - FLOW_AGE_BITS - FLOW_AGE_SHIFT);
 }
 
-/* Finds the two buckets. */
-static __always_inline void flow_locate(struct flow_place *place, __u64 source, __be16 port_be, __u16 service_id)
+/* The two buckets, and the check bits, from a flow's hash. */
+static __always_inline void flow_hashed(struct flow_place *place, __u64 hash, __be16 port_be)
 {
-	__u64 hash;
-
-	place->key = source | (__u64)service_id << FLOW_SERVICE_SHIFT;
-	hash = hash_mix(place->key, CONSTANT64(FLOW_SEED) + ((__u64)port_be << 1));
 	OPAQUE(hash); /* clang would multiply once more, by the constant shifted */
 	place->match = hash << FLOW_CHECK_SHIFT | port_be;
 	place->index[0] = hash >> 32;
 	/* The second differs from the first by bits that the first does not depend on. */
 	place->index[1] = (place->index[0] ^ ((__u32)hash * 0x9e3779b1U >> 7));
-	place->bucket[0] = AT(flows, place->index[0]);
-	place->bucket[1] = AT(flows, place->index[1]);
+}
+
+/* Finds the two buckets. */
+static __always_inline void flow_locate4(struct flow_place *place, __u64 source, __be16 port_be, __u16 service_id)
+{
+	place->is_ipv6 = false;
+	place->key = source | (__u64)service_id << FLOW_SERVICE_SHIFT;
+	flow_hashed(place, hash_mix(place->key, CONSTANT64(FLOW_SEED) + ((__u64)port_be << 1)), port_be);
+}
+
+static __always_inline void flow_locate6(struct flow_place *place, struct address6 source, __be16 source_port_be,
+					 __be16 port_be, __u16 service_id)
+{
+	__u64 seed = CONSTANT64(FLOW_SEED) + ((__u64)port_be << 1);
+
+	place->is_ipv6 = true;
+	place->source = source;
+	place->key = (__u64)source_port_be << FLOW_PORT_SHIFT | (__u64)service_id << FLOW_SERVICE_SHIFT;
+	flow_hashed(place, hash_mix(hash_address6(source.high, source.low, seed) + place->key, seed), port_be);
+}
+
+static __always_inline void flow_locate(struct flow_place *place, const struct packet *packet, __u16 service_id)
+{
+	if (packet->is_ipv6)
+		flow_locate6(place, packet->source6, packet->source_port_be, packet->port_be, service_id);
+	else
+		flow_locate4(place, packet_source(packet), packet->port_be, service_id);
 }
 
 /* What an entry says of a flow. False: it is another's, or changed hands while it was read. */
@@ -97,49 +119,92 @@ static __always_inline bool flow_read(const struct flow *flow, __u64 key, __u64 
 	return READ_WORD(flow->key) == key;
 }
 
-static __always_inline struct flow *find_in_bucket(struct flow_bucket *bucket, const struct flow_place *place,
-						   __u64 *value)
+static __always_inline bool is_source6(const struct flow6 *flow6, struct address6 source)
+{
+	return !((READ_WORD(flow6->source.high) ^ source.high) | (READ_WORD(flow6->source.low) ^ source.low));
+}
+
+/* As flow_read. The source is compared before and after the value is taken, as the key is. */
+static __always_inline bool flow6_read(const struct flow6 *flow6, const struct flow_place *place, __u64 *value)
+{
+	return is_source6(flow6, place->source) && flow_read(&flow6->flow, place->key, value) &&
+	       is_source6(flow6, place->source);
+}
+
+/* Is this value of the flow of `place`, and of an entry that a writer is done with? */
+static __always_inline bool is_flows_value(const struct flow_place *place, __u64 value)
+{
+	return !((value ^ place->match) & FLOW_MATCH_MASK) && flow_state(value) > FLOW_CLAIMED;
+}
+
+static __always_inline struct flow *find_in_bucket4(struct flow_bucket *bucket, const struct flow_place *place,
+						    __u64 *value)
 {
 #pragma unroll
 	for (int i = 0; i < FLOWS_PER_BUCKET; i++) {
 		struct flow *flow = &bucket->flow[i];
 
-		if (flow_read(flow, place->key, value) && !((*value ^ place->match) & FLOW_MATCH_MASK) &&
-		    flow_state(*value) > FLOW_CLAIMED)
+		if (flow_read(flow, place->key, value) && is_flows_value(place, *value))
 			return flow;
 	}
 	return NULL;
 }
 
+static __always_inline struct flow *find_in_bucket6(struct flow6_bucket *bucket, const struct flow_place *place,
+						    __u64 *value)
+{
+#pragma unroll
+	for (int i = 0; i < FLOWS6_PER_BUCKET; i++) {
+		struct flow6 *flow6 = &bucket->flow6[i];
+
+		if (flow6_read(flow6, place, value) && is_flows_value(place, *value))
+			return &flow6->flow;
+	}
+	return NULL;
+}
+
+static __always_inline struct flow *find_in_bucket(__u32 bucket, const struct flow_place *place, __u64 *value)
+{
+	return place->is_ipv6 ? find_in_bucket6(AT(flows6, bucket), place, value)
+			      : find_in_bucket4(AT(flows, bucket), place, value);
+}
+
 /* The flow's entry and its value, or NULL. */
 static __always_inline struct flow *flow_find(struct flow_place *place, __u64 *value)
 {
-	struct flow *flow = find_in_bucket(place->bucket[0], place, value);
+	struct flow *flow = find_in_bucket(place->index[0], place, value);
 
 	place->found = place->index[0];
 	if (!flow) {
-		flow = find_in_bucket(place->bucket[1], place, value);
+		flow = find_in_bucket(place->index[1], place, value);
 		place->found = place->index[1];
 	}
 	return flow;
 }
 
 /* The value of a flow's entry, 0 if it has none. Not inlined: the verifier proves it once. */
-__noinline __u64 flow_value_of(__u64 source, __u32 port_be, __u32 service_id)
+__noinline __u64 flow_value_of(const struct packet *packet, __u32 service_id)
 {
 	struct flow_place place;
 	__u64 value = 0;
 
-	flow_locate(&place, source, port_be, service_id);
+	if (!packet)
+		return 0;
+	flow_locate(&place, packet, service_id);
 	return flow_find(&place, &value) ? value : 0;
 }
 
 /* Tells flow sync, when it reads, that a bucket has changed. `bucket` is what AT makes an index of. */
-static __always_inline void note_change(__u64 bucket)
+static __always_inline void note_change(const struct flow_place *place, __u64 bucket)
 {
 	struct flow_changes *changes = AT(flow_changes, bpf_get_smp_processor_id());
 
-	APPLY_CONSTANT(bucket, &=, MASK_flows);
+	if (place->is_ipv6) {
+		APPLY_CONSTANT(bucket, &=, MASK_flows6);
+		bucket |= FLOW_CHANGE_IPV6;
+	} else {
+		APPLY_CONSTANT(bucket, &=, MASK_flows);
+	}
 	changes->bucket[changes->written % FLOW_CHANGES_PER_CPU] = bucket;
 	WRITE_WORD(changes->written, changes->written + 1);
 }
@@ -181,7 +246,7 @@ static __always_inline void flow_touch(const struct flow_place *place, struct fl
 		return;
 	__sync_val_compare_and_swap(&flow->value, value, flow_value(place->match, flow_backend(value), after, now));
 	if (after != before)
-		note_change(place->found);
+		note_change(place, place->found);
 }
 
 /* ---- recording a new flow ---- */
@@ -218,6 +283,25 @@ struct victim {
 	__u32 reserved;
 };
 
+/* Compares a further place of the bucket with the victim so far. */
+static __always_inline void weigh_victim(struct victim *victim, __u32 place, __u64 value, __u64 now)
+{
+	__u32 ready = readiness(value, now);
+
+	victim->free += ready == FLOW_GIVES_WAY_NOW;
+	if (ready > victim->readiness) {
+		victim->value = value;
+		victim->place = place;
+		victim->readiness = ready;
+	}
+}
+
+static __always_inline void no_victim(struct victim *victim)
+{
+	victim->readiness = victim->free = victim->place = victim->reserved = 0;
+	victim->value = 0;
+}
+
 /*
  * A function of its own, not inlined: the verifier then proves it once, where it would else follow every combination of
  * eight entries' states through the rest of the program. Inserts alone pay for the call.
@@ -228,20 +312,49 @@ __noinline int flow_victim(__u32 bucket, __u32 now, struct victim *victim)
 
 	if (!victim)
 		return 0;
-	victim->readiness = victim->free = victim->place = victim->reserved = 0;
-	victim->value = 0;
-	for (int i = 0; i < FLOWS_PER_BUCKET; i++) {
-		__u64 value = READ_WORD(found->flow[i].value);
-		__u32 ready = readiness(value, now);
-
-		victim->free += ready == FLOW_GIVES_WAY_NOW;
-		if (ready > victim->readiness) {
-			victim->value = value;
-			victim->place = i;
-			victim->readiness = ready;
-		}
-	}
+	no_victim(victim);
+	for (int i = 0; i < FLOWS_PER_BUCKET; i++)
+		weigh_victim(victim, i, READ_WORD(found->flow[i].value), now);
 	return 0;
+}
+
+__noinline int flow6_victim(__u32 bucket, __u32 now, struct victim *victim)
+{
+	struct flow6_bucket *found = AT(flows6, bucket);
+
+	if (!victim)
+		return 0;
+	no_victim(victim);
+	for (int i = 0; i < FLOWS6_PER_BUCKET; i++)
+		weigh_victim(victim, i, READ_WORD(found->flow6[i].flow.value), now);
+	return 0;
+}
+
+static __always_inline void find_victim(const struct flow_place *place, __u32 bucket, __u32 now, struct victim *victim)
+{
+	if (place->is_ipv6)
+		flow6_victim(bucket, now, victim);
+	else
+		flow_victim(bucket, now, victim);
+}
+
+/* A claimed entry gets its key. */
+static __always_inline void write_key(const struct flow_place *place, struct flow *flow)
+{
+	if (place->is_ipv6) {
+		struct flow6 *flow6 = (void *)flow - __builtin_offsetof(struct flow6, flow);
+
+		WRITE_WORD(flow6->source.high, place->source.high);
+		WRITE_WORD(flow6->source.low, place->source.low);
+	}
+	WRITE_WORD(flow->key, place->key);
+}
+
+/* The entry at a place of a bucket. */
+static __always_inline struct flow *flow_at(const struct flow_place *place, __u32 bucket, __u32 at)
+{
+	return place->is_ipv6 ? &AT(flows6, bucket)->flow6[at % FLOWS6_PER_BUCKET].flow
+			      : &AT(flows, bucket)->flow[at % FLOWS_PER_BUCKET];
 }
 
 /* Takes a place that gives way, in the emptier of the two buckets. False: refused, and counted. */
@@ -251,11 +364,10 @@ static __always_inline bool flow_insert(struct cpu *cpu, const struct flow_place
 	__u32 now = value >> FLOW_AGE_SHIFT & FLOW_AGE_MASK;
 	__u32 bucket = place->index[0];
 	struct victim victim = {}, other = {};
-	struct flow_bucket *found;
 	struct flow *flow;
 
-	flow_victim(place->index[0], now, &victim);
-	flow_victim(place->index[1], now, &other);
+	find_victim(place, place->index[0], now, &victim);
+	find_victim(place, place->index[1], now, &other);
 	if (other.readiness > victim.readiness || (other.readiness == victim.readiness && other.free > victim.free)) {
 		victim = other;
 		bucket = place->index[1];
@@ -264,17 +376,16 @@ static __always_inline bool flow_insert(struct cpu *cpu, const struct flow_place
 		count(cpu, FLOW_REFUSED_FULL);
 		return false;
 	}
-	found = AT(flows, bucket);
-	flow = &found->flow[victim.place % FLOWS_PER_BUCKET];
+	flow = flow_at(place, bucket, victim.place);
 	if (__sync_val_compare_and_swap(&flow->value, victim.value, claimed) != victim.value) {
 		count(cpu, FLOW_REFUSED_RACE);
 		return false;
 	}
-	WRITE_WORD(flow->key, place->key);
+	write_key(place, flow);
 	/* A cmpxchg, not a store: it orders the key before the value on every machine. */
 	__sync_val_compare_and_swap(&flow->value, claimed, value);
 	count(cpu, FLOW_INSERTED);
-	note_change(bucket);
+	note_change(place, bucket);
 	return true;
 }
 
@@ -287,7 +398,7 @@ static __always_inline bool flow_replace(struct cpu *cpu, const struct flow_plac
 		return false;
 	}
 	count(cpu, FLOW_INSERTED);
-	note_change(place->found);
+	note_change(place, place->found);
 	return true;
 }
 

@@ -15,9 +15,14 @@
  */
 static __always_inline __u64 fragment_key(const struct packet *packet)
 {
-	__u64 word = packet->source_be | (__u64)packet->identification_be << 32 | (__u64)packet->protocol << 48;
+	__u64 seed = CONSTANT64(FLOW_SEED) + ((__u64)packet->vip_be << 1), word;
 
-	return hash_mix(word, CONSTANT64(FLOW_SEED) + ((__u64)packet->vip_be << 1));
+	/* Of IPv6 the name is source, VIP and identification alone (RFC 8200 section 4.5): 160 bits mixed into 64. */
+	if (packet->is_ipv6)
+		word = hash_address6(packet->source6.high, packet->source6.low, seed) + packet->identification_be;
+	else
+		word = packet->source_be | (__u64)packet->identification_be << 32 | (__u64)packet->protocol << 48;
+	return hash_mix(word, seed);
 }
 
 /*

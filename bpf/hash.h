@@ -19,6 +19,12 @@ static inline __attribute__((always_inline)) __u64 hash_mix(__u64 word, __u64 se
 	return word;
 }
 
+/* Both halves of an IPv6 address in one word. For one seed and one upper half it is a bijection of the lower. */
+static inline __attribute__((always_inline)) __u64 hash_address6(__u64 high, __u64 low, __u64 seed)
+{
+	return hash_mix(low, seed) + high;
+}
+
 /* Spreads the upper half of a hash evenly over `size` places, without a division. */
 static inline __attribute__((always_inline)) __u32 hash_slot(__u64 hash, __u32 size)
 {

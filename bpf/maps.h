@@ -21,12 +21,14 @@ TABLE(struct root, root);
 TABLE(struct settings, settings);
 TABLE(struct target_bucket, vip_buckets);
 TABLE(struct target_bucket, service_buckets);
+TABLE(struct vip6_bucket, vip6_buckets);
 TABLE(struct target, range_targets);
 TABLE(struct service, services);
 TABLE(struct service_policy, service_policies);
 TABLE(__u16, rings); /* slots */
 TABLE(struct backend, backends);
 TABLE(struct flow_bucket, flows);
+TABLE(struct flow6_bucket, flows6);
 TABLE(struct flow_bucket, fragments);
 TABLE(struct cpu, cpus);
 TABLE(struct backend_counters, counters); /* counters_per_cpu of one CPU, then those of the next */

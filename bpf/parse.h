@@ -31,6 +31,7 @@ enum fault {
 	FAULT_NOT_BALANCED = 1 + PASS_NOT_BALANCED,
 	FAULT_MALFORMED = 1 + DROP_MALFORMED,
 	FAULT_TRUNCATED = 1 + DROP_TRUNCATED,
+	FAULT_EXTENSIONS = 1 + DROP_EXTENSIONS,
 	FAULT_FRAGMENT = 1 + DROP_FRAGMENT, /* not the first one of its datagram */
 };
 
@@ -51,28 +52,31 @@ struct packet {
 	__u64 frame_bytes;
 	__u64 ring_seed; /* these two: struct target's, of what it is for */
 	__u64 hash_mask;
-	__be32 source_be;
-	__be32 vip_be;
+	struct address6 source6; /* these two of IPv6 alone */
+	struct address6 vip6;
+	__be32 source_be; /* of IPv6: 0 */
+	__be32 vip_be;    /* of IPv6: its handle */
+	__be32 identification_be;
 	__be16 source_port_be;
 	__be16 port_be;
-	__be16 identification_be;
 	__u8 protocol;
 	__u8 tcp_flags; /* enum tcp_flag; 0 for UDP */
 	__u8 fault;     /* enum fault; but for FAULT_NONE, ports and flags are not known */
 	__u8 part;      /* enum part */
 	__u8 is_new;    /* it opened a flow; known when its backend was chosen */
-	__u8 reserved[5];
+	__u8 is_ipv6;
+	__u8 reserved[2];
 };
 
 /* Whom a packet is for, as struct target's key. */
 static __always_inline __u64 service_key(const struct packet *packet)
 {
 	return packet->vip_be | (__u64)packet->port_be << KEY_PORT_SHIFT |
-	       (__u64)packet->protocol << KEY_PROTOCOL_SHIFT;
+	       (__u64)packet->protocol << KEY_PROTOCOL_SHIFT | (__u64)packet->is_ipv6 << KEY_IPV6_SHIFT;
 }
 
-/* Whom a packet comes from, in one word: address in bits 0-31, port in 32-47. Flow keys begin with it, hashes start
- * from it. */
+/* Whom a packet comes from, in one word: address (of IPv6: 0) in bits 0-31, port in 32-47. Flow keys begin with it,
+ * IPv4's hashes start from it. */
 static __always_inline __u64 packet_source(const struct packet *packet)
 {
 	return packet->source_be | (__u64)packet->source_port_be << HASHED_SOURCE;
@@ -219,6 +223,11 @@ static __always_inline bool take_ipv4_options(struct cursor *cursor, const struc
 	       header_bytes <= total_bytes && total_bytes <= rest;
 }
 
+static __always_inline __u32 transport_bytes(__u8 protocol)
+{
+	return protocol == IPPROTO_TCP ? sizeof(struct tcphdr) : sizeof(struct udphdr);
+}
+
 /* Takes the TCP or UDP header that starts at the cursor. False: the frame does not hold it whole. */
 static __always_inline bool take_transport(struct cursor *cursor, struct packet *packet)
 {
@@ -240,9 +249,7 @@ static __always_inline bool take_transport(struct cursor *cursor, struct packet 
 /* The datagram may end before the frame does: padding is no header. */
 static __always_inline bool holds_transport(const struct iphdr *ip, __u8 protocol)
 {
-	__u32 header_bytes = protocol == IPPROTO_TCP ? sizeof(struct tcphdr) : sizeof(struct udphdr);
-
-	return bpf_ntohs(ip->tot_len) >= ip->ihl * 4 + header_bytes;
+	return bpf_ntohs(ip->tot_len) >= ip->ihl * 4 + transport_bytes(protocol);
 }
 
 /*
@@ -293,23 +300,17 @@ static __always_inline __u8 find_fault(struct cursor *cursor, const struct iphdr
 	return holds_transport(ip, packet->protocol) && take_transport(cursor, packet) ? FAULT_NONE : FAULT_TRUNCATED;
 }
 
-/* Reads a frame header by header. False: there is no IPv4 header in it. */
-static __always_inline bool parse_any(void *data, void *end, struct packet *packet)
+/* Reads an IPv4 packet header by header. False: there is no whole IPv4 header at the cursor. */
+static __always_inline bool parse_ipv4(struct cursor *cursor, struct packet *packet)
 {
-	struct cursor cursor = {.at = data, .end = end};
-	struct ethhdr *eth;
 	struct iphdr *ip;
 
-	if (!take(&cursor, sizeof(*eth), &eth) || skip_vlan_tags(&cursor, eth->h_proto) != bpf_htons(ETH_P_IP) ||
-	    !take(&cursor, sizeof(*ip), &ip))
+	if (!take(cursor, sizeof(*ip), &ip))
 		return false;
 	packet->source_be = LOAD(ip->saddr);
 	packet->vip_be = LOAD(ip->daddr);
 	packet->protocol = ip->protocol;
-	packet->source_port_be = packet->port_be = 0;
-	packet->tcp_flags = 0;
-	packet->part = PART_ALL;
-	packet->fault = find_fault(&cursor, ip, packet);
+	packet->fault = find_fault(cursor, ip, packet);
 	return true;
 }
 

@@ -23,6 +23,15 @@ static __always_inline __u32 line_slot(__u32 line, __u32 slot)
 	return *AT(rings, (__u64)line * SLOTS_PER_LINE + slot);
 }
 
+/* Of a source, what its service hashes: the address, and the port where the mask has it. */
+static __always_inline __u64 hash_source6(struct address6 source, __be16 source_port_be, __u64 hash_mask,
+					  __u64 ring_seed)
+{
+	__u64 port = (__u64)source_port_be << HASHED_SOURCE & hash_mask;
+
+	return hash_mix(hash_address6(source.high, source.low, ring_seed) + port, ring_seed);
+}
+
 /* The slot of the ring that a source falls on, with its mark. */
 static __always_inline __u32 ring_slot(const struct service *service, __u64 source, __u64 hash_mask, __u64 ring_seed)
 {
@@ -31,9 +40,27 @@ static __always_inline __u32 ring_slot(const struct service *service, __u64 sour
 	return line_slot(service->ring_line, hash_slot(hash, service->ring_size));
 }
 
+/* As ring_slot, of an IPv6 source. */
+static __always_inline __u32 ring_slot6(const struct service *service, struct address6 source, __be16 source_port_be,
+					__u64 hash_mask, __u64 ring_seed)
+{
+	__u64 hash = hash_source6(source, source_port_be, hash_mask, ring_seed);
+
+	return line_slot(service->ring_line, hash_slot(hash, service->ring_size));
+}
+
+/* The hash by which rings are asked, under any service's seed and mask. */
+static __always_inline __u64 packet_hash(const struct packet *packet, __u64 hash_mask, __u64 ring_seed)
+{
+	return packet->is_ipv6 ? hash_source6(packet->source6, packet->source_port_be, hash_mask, ring_seed)
+			       : hash_mix(packet_source(packet) & hash_mask, ring_seed);
+}
+
 static __always_inline __u32 packet_slot(const struct service *service, const struct packet *packet)
 {
-	return ring_slot(service, packet_source(packet), packet->hash_mask, packet->ring_seed);
+	__u64 hash = packet_hash(packet, packet->hash_mask, packet->ring_seed);
+
+	return line_slot(service->ring_line, hash_slot(hash, service->ring_size));
 }
 
 static __always_inline bool backend_is_alive(const struct service *service, __u32 backend)
@@ -54,7 +81,7 @@ static __always_inline __u32 backend_before(const struct service *service, const
 					    __u32 now_backend, __u64 now)
 {
 	__u64 mask = (1ULL << (service->flags & SERVICE_BEFORE_HASH_PORT ? HASHED_SOURCE_PORT : HASHED_SOURCE)) - 1;
-	__u64 hash = hash_mix(packet_source(packet) & mask, service->before_seed);
+	__u64 hash = packet_hash(packet, mask, service->before_seed);
 	__u32 slot = line_slot(service->before_line, hash_slot(hash, service->before_size));
 	__u32 before = slot & SLOT_BACKEND_MASK;
 
@@ -193,7 +220,7 @@ static __always_inline __u32 backend_by_flow(const struct service *service, stru
 		if (left == BUDGET_SPENT)
 			return backend_by_ring(service, packet, now);
 	}
-	flow_locate(&place, packet_source(packet), packet->port_be, service->id);
+	flow_locate(&place, packet, service->id);
 	flow = flow_find(&place, &value);
 	if (flow && likely(entry_holds(service, packet, value, now))) {
 		flow_touch(&place, flow, value, packet, now);
@@ -215,7 +242,7 @@ static __always_inline __u32 backend_of_marked_udp(const struct service *service
 	struct flow_place place;
 	struct flow *flow;
 
-	flow_locate(&place, packet_source(packet), packet->port_be, service->id);
+	flow_locate(&place, packet, service->id);
 	flow = flow_find(&place, &value);
 	if (!flow || !entry_holds(service, packet, value, now))
 		return backend_before(service, packet, now_backend, now);
@@ -231,7 +258,7 @@ static __always_inline __u32 backend_of_error(const struct service *service, con
 
 	if (service->flags & SERVICE_OPS || (!(service->flags & SERVICE_TRACKED) && !(slot & SLOT_MARKED)))
 		return slot & SLOT_BACKEND_MASK;
-	value = flow_value_of(packet_source(packet), packet->port_be, service->id);
+	value = flow_value_of(packet, service->id);
 	return value && entry_holds(service, packet, value, now) ? flow_backend(value)
 								 : backend_by_ring(service, packet, now);
 }
@@ -263,6 +290,12 @@ __noinline __u32 choose_backend(const struct service *service, struct packet *pa
 
 /* ---- the short way, for packets that find all as it was ---- */
 
+/* Does an entry's value tell of a settled flow that was refreshed in this unit of age? `value` is such a one's. */
+static __always_inline bool is_settled(__u64 found, __u64 value)
+{
+	return !((found ^ value) & ~((__u64)FLOW_BACKEND_MASK << FLOW_BACKEND_SHIFT));
+}
+
 static __always_inline __u32 settled_in_bucket(const struct flow_bucket *bucket, __u64 key, __u64 value)
 {
 	const struct flow *flow = bucket->flow;
@@ -271,8 +304,7 @@ static __always_inline __u32 settled_in_bucket(const struct flow_bucket *bucket,
 	for (int i = 0; i < FLOWS_PER_BUCKET; i++, flow++) {
 		__u64 found;
 
-		if (flow_read(flow, key, &found) &&
-		    !((found ^ value) & ~((__u64)FLOW_BACKEND_MASK << FLOW_BACKEND_SHIFT)))
+		if (flow_read(flow, key, &found) && is_settled(found, value))
 			return flow_backend(found);
 	}
 	return SLOT_NONE;
@@ -288,10 +320,37 @@ static __always_inline __u32 settled_backend(const struct service *service, cons
 	__u64 value;
 	__u32 found;
 
-	flow_locate(&place, packet_source(packet), packet->port_be, service->id);
+	flow_locate4(&place, packet_source(packet), packet->port_be, service->id);
 	value = flow_value(place.match, 0, service->settled, clock_age());
-	found = settled_in_bucket(place.bucket[0], place.key, value);
-	return found != SLOT_NONE ? found : settled_in_bucket(place.bucket[1], place.key, value);
+	found = settled_in_bucket(AT(flows, place.index[0]), place.key, value);
+	return found != SLOT_NONE ? found : settled_in_bucket(AT(flows, place.index[1]), place.key, value);
+}
+
+static __always_inline __u32 settled_in_bucket6(struct flow6_bucket *bucket, const struct flow_place *place,
+						__u64 value)
+{
+#pragma unroll
+	for (int i = 0; i < FLOWS6_PER_BUCKET; i++) {
+		__u64 found;
+
+		if (flow6_read(&bucket->flow6[i], place, &found) && is_settled(found, value))
+			return flow_backend(found);
+	}
+	return SLOT_NONE;
+}
+
+/* As settled_backend, of an IPv6 flow. */
+static __always_inline __u32 settled_backend6(const struct service *service, struct address6 source,
+					      __be16 source_port_be, __be16 port_be)
+{
+	struct flow_place place;
+	__u64 value;
+	__u32 found;
+
+	flow_locate6(&place, source, source_port_be, port_be, service->id);
+	value = flow_value(place.match, 0, service->settled, clock_age());
+	found = settled_in_bucket6(AT(flows6, place.index[0]), &place, value);
+	return found != SLOT_NONE ? found : settled_in_bucket6(AT(flows6, place.index[1]), &place, value);
 }
 
 #endif

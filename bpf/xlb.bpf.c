@@ -11,7 +11,7 @@
 #include "forward.h"
 #include "fragment.h"
 #include "maps.h"
-#include "parse.h"
+#include "parse6.h"
 #include "schedule.h"
 #include "verdict.h"
 
@@ -20,7 +20,7 @@ static __always_inline bool goes_by_source(const struct target_bucket *bucket, c
 {
 	const struct service *service = AT(services, vip->service);
 
-	return is_only_target(bucket, vip) && vip->key >> KEY_PROTOCOL_SHIFT == protocol &&
+	return is_only_target(bucket, vip) && (__u8)(vip->key >> KEY_PROTOCOL_SHIFT) == protocol &&
 	       vip->hash_mask == (1ULL << HASHED_SOURCE) - 1 && !(service->flags & (SERVICE_TRACKED | SERVICE_MARKED));
 }
 
@@ -42,6 +42,8 @@ static __always_inline int look_further(struct target_bucket *bucket, const stru
 		return drop(cpu, DROP_MALFORMED);
 	if (packet->fault == FAULT_TRUNCATED)
 		return drop(cpu, DROP_TRUNCATED);
+	if (packet->fault == FAULT_EXTENSIONS)
+		return drop(cpu, DROP_EXTENSIONS);
 	if (packet->fault == FAULT_FRAGMENT) {
 		/* Its service is known where there is but one, and its backend where that takes no port in. */
 		if (!goes_by_source(bucket, vip, packet->protocol))
@@ -67,15 +69,19 @@ __noinline int balance(struct xdp_md *ctx)
 	__u32 chosen = SLOT_NONE;
 	struct cpu *cpu = own_cpu(packet.cpu_number);
 	int verdict;
+	__u64 live;
 
 	if (data + sizeof(struct ethhdr) > end)
 		return XDP_PASS;
 	if (!is_for_interface(interface, data))
 		return pass(cpu, PASS_OTHER_MAC);
-	if (!parse_any(data, end, &packet))
-		return pass(cpu, PASS_NOT_IPV4);
+	if (!parse_any(ctx, &packet))
+		return pass(cpu, PASS_NOT_IP);
 
-	bucket = find_vip_bucket(LOAD(root_now()->live), packet.vip_be);
+	live = LOAD(root_now()->live);
+	if (packet.is_ipv6)
+		packet.vip_be = find_vip6(live, packet.vip6);
+	bucket = find_vip_bucket(live, packet.vip_be);
 	if (packet.fault == FAULT_FRAGMENT && find_vip(bucket, packet.vip_be))
 		chosen = follow_first(&packet);
 	/* A faulty packet's port and protocol are no service's: it has none. */
@@ -157,6 +163,57 @@ static __noinline int balance_further(struct xdp_md *ctx, struct target_bucket *
 	return send_back(interface, service, data, end - data, cpu_number, slot, is_new) ? XDP_TX : balance(ctx);
 }
 
+/* A plain IPv6 frame of a tracked service. */
+static __noinline int balance_tracked6(struct xdp_md *ctx, const struct interface *interface,
+				       const struct service *service, __u64 cpu_number)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	const struct plain_frame6 *frame = data;
+	__u32 slot;
+
+	if ((void *)(frame + 1) > end)
+		return drop(own_cpu(cpu_number), DROP_TRUNCATED); /* never: it is plain */
+	if (service->flags & SERVICE_OPS ||
+	    (!(service->flags & SERVICE_UDP) && LOAD(frame->tcp_flags) & (TCP_SYN | TCP_FIN | TCP_RST)))
+		return balance(ctx);
+	slot = settled_backend6(service, plain_source6(frame), LOAD(frame->source_port_be), LOAD(frame->port_be));
+	return send_back(interface, service, data, end - data, cpu_number, slot, false) ? XDP_TX : balance(ctx);
+}
+
+/*
+ * What is no plain IPv4 frame: the short way of plain IPv6 frames, as xlb() is that of IPv4's. All else, and what finds
+ * anything unusual, goes by balance().
+ */
+static __noinline int balance_ipv6(struct xdp_md *ctx)
+{
+	__u64 cpu_number = bpf_get_smp_processor_id(), live = LOAD(root_now()->live), key;
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	const struct interface *interface = own_interface(root_now());
+	const struct plain_frame6 *frame = data;
+	const struct service *service;
+	const struct target *target;
+	__u32 slot, handle_be;
+	bool is_new;
+
+	if (!parse_plain6(data, end) || !is_for_interface(interface, data))
+		return balance(ctx);
+	handle_be = find_vip6(live, plain_vip6(frame));
+	if (!handle_be)
+		return pass(own_cpu(cpu_number), PASS_NOT_VIP);
+	key = plain_key6(frame, handle_be);
+	target = find_target(find_vip_bucket(live, handle_be), key);
+	if (!target)
+		return balance(ctx);
+	service = AT(services, target->service);
+	if (service->flags & (SERVICE_TRACKED | SERVICE_LONG_WAY))
+		return service->flags & SERVICE_LONG_WAY ? balance(ctx)
+							 : balance_tracked6(ctx, interface, service, cpu_number);
+	slot = ring_slot6(service, plain_source6(frame), LOAD(frame->source_port_be), target->hash_mask,
+			  target->ring_seed);
+	is_new = is_first(LOAD(frame->tcp_flags)) && !(service->flags & SERVICE_UDP);
+	return send_back(interface, service, data, end - data, cpu_number, slot, is_new) ? XDP_TX : balance(ctx);
+}
+
 /*
  * What nearly all packets need, and nothing else: whatever is not plain goes by balance(), from the start. The two are
  * functions of their own because the short way must stay short: what a packet costs is decided by how many instructions
@@ -179,7 +236,7 @@ int xlb(struct xdp_md *ctx)
 	__u32 slot;
 
 	if (!parse_plain(data, end, &key) || !is_for_interface(interface, data))
-		return balance(ctx);
+		return balance_ipv6(ctx);
 	bucket = find_vip_bucket(LOAD(root->live), key);
 	target = find_target(bucket, key);
 	if (!target) {

@@ -35,12 +35,14 @@ enum constant {
 	/* Elements of each table of bpf/maps.h, by its name, less one: a power of two less one. Of rings: slots. */
 	CONSTANT_MASK_vip_buckets,
 	CONSTANT_MASK_service_buckets,
+	CONSTANT_MASK_vip6_buckets,
 	CONSTANT_MASK_range_targets,
 	CONSTANT_MASK_services,
 	CONSTANT_MASK_service_policies,
 	CONSTANT_MASK_rings,
 	CONSTANT_MASK_backends,
 	CONSTANT_MASK_flows,
+	CONSTANT_MASK_flows6,
 	CONSTANT_MASK_fragments,
 	CONSTANT_MASK_cpus,
 	CONSTANT_MASK_counters,
@@ -76,12 +78,35 @@ struct interface {
  * (enum service_key) leads to a run of range_targets, sorted by port; and then for the service of every port. Each of
  * the three stands in its VIP's bucket, or in service_buckets; the flags of the VIP's targets say what there is to be
  * found. Half of each table belongs to either directory.
+ *
+ * An IPv6 VIP does not fit a key. vip6_buckets says of 128 bits whether they are one, and where it stands there is its
+ * handle: 32 bits, which take an IPv4 VIP's place in everything above.
  */
 struct directory {
+	__u64 vip6; /* how to search vip6_buckets: as root.live says it of vip_buckets */
 	__u64 service_multiplier;
 	__u32 service_base;
 	__u32 service_shift;
 };
+
+enum vip6_limit { VIP6_PER_BUCKET = 4 };
+
+/* An IPv6 address as two words, each as it is loaded from a frame. */
+struct address6 {
+	__u64 high; /* the first eight octets */
+	__u64 low;
+};
+
+/* The unspecified address is a free place. */
+struct vip6_bucket {
+	struct address6 vip[VIP6_PER_BUCKET];
+};
+
+/*
+ * The handle of place `index` of vip6_buckets (all buckets' places in a row, both halves): (index + 1) << HANDLE_SHIFT,
+ * as an address is loaded from a frame. So it is in 0.0.0.0/8, where no VIP can be.
+ */
+enum handle { HANDLE_SHIFT = 8, HANDLES_MAX = 1 << 23 };
 
 /*
  * root.live. One store of it commits `restore`, `clear`, `service add` and `service rm`. The bit that is worth
@@ -96,15 +121,16 @@ struct root {
 	__u32 reserved;
 	struct directory directory[2];
 	__u64 forwarded_before; /* packets of backends that are gone, and whose counters others have */
+	__u64 reserved_words[6];
 	struct interface interface[INTERFACES_MAX];
 };
 
 /*
  * A service's key is one word: VIP (network order) in bits 0-31, port (network order) in 32-47, IP protocol in 48-55.
  * Port 0 is the service of every port. With bit 56, which no packet's key has, and port 0, it is the key of the run of
- * a VIP's ranges. 0 is a free place.
+ * a VIP's ranges. Bit 57: bits 0-31 are the handle of an IPv6 VIP. 0 is a free place.
  */
-enum service_key { KEY_PORT_SHIFT = 32, KEY_PROTOCOL_SHIFT = 48, KEY_RUN_SHIFT = 56 };
+enum service_key { KEY_PORT_SHIFT = 32, KEY_PROTOCOL_SHIFT = 48, KEY_RUN_SHIFT = 56, KEY_IPV6_SHIFT = 57 };
 
 /* On each target of a VIP in the first table: what is to be looked for beyond the port's own target there. */
 enum target_flag {
@@ -139,7 +165,10 @@ struct run {
 
 enum run_limit { RANGES_PER_RUN_MAX = 256 };
 
-/* A packet's source is one word: the address in bits 0-31, the port in 32-47. */
+/*
+ * A packet's source is one word: the address in bits 0-31, the port in 32-47. Of IPv6 (bpf/hash.h: hash_address6) the
+ * address is mixed into all 64 bits, and these say whether the port is added to it.
+ */
 enum hashed_bits { HASHED_SOURCE = 32, HASHED_SOURCE_PORT = 48 };
 
 enum bucket_limit { TARGETS_PER_BUCKET = 4 };
@@ -271,11 +300,11 @@ struct backend_detail {
 /* ---- flows: buckets, one cache line each; a flow may stand in either of two buckets ---- */
 
 /*
- * key: source address (network order) in bits 0-31, source port (network order) in 32-47, service id in 48-63.
- * value: see enum flow_value. A writer claims the value by cmpxchg (FLOW_CLAIMED), stores the key, publishes the value;
- * a reader takes key, value, key again. IPv6 flows will have a table of their own, of two-place buckets.
+ * key: source address (network order; of IPv6: 0) in bits 0-31, source port (network order) in 32-47, service id in
+ * 48-63. value: see enum flow_value. A writer claims the value by cmpxchg (FLOW_CLAIMED), stores the key, publishes the
+ * value; a reader takes key, value, key again.
  */
-enum flow_limit { FLOWS_PER_BUCKET = 4 };
+enum flow_limit { FLOWS_PER_BUCKET = 4, FLOWS6_PER_BUCKET = 2 };
 
 struct flow {
 	__u64 key;
@@ -284,6 +313,16 @@ struct flow {
 
 struct flow_bucket {
 	struct flow flow[FLOWS_PER_BUCKET];
+};
+
+/* IPv6's, in a table of their own. The source is part of the key. */
+struct flow6 {
+	struct address6 source;
+	struct flow flow;
+};
+
+struct flow6_bucket {
+	struct flow6 flow6[FLOWS6_PER_BUCKET];
 };
 
 enum flow_key { FLOW_PORT_SHIFT = 32, FLOW_SERVICE_SHIFT = 48 };
@@ -316,8 +355,8 @@ enum flow_state {
 /*
  * ---- fragments: where the first fragment of a datagram went, for those that follow ----
  * A table of its own, so that no flood of fragments takes a flow's place. Buckets and entries are those of the flow
- * table, each datagram in one bucket; key: a hash of source, VIP, identification and protocol under the flow table's
- * secret seed; value: as a flow's, its state FLOW_ESTABLISHED.
+ * table, each datagram in one bucket; key: a hash of source, VIP, identification and (IPv4) protocol under the flow
+ * table's secret seed; value: as a flow's, its state FLOW_ESTABLISHED.
  */
 enum fragment_limit { FRAGMENT_BUCKETS = 4096 };
 
@@ -351,7 +390,7 @@ struct backend_counters {
  */
 enum reason {
 	PASS_OTHER_MAC,    /* its destination is not this interface's MAC */
-	PASS_NOT_IPV4,     /* ARP, IPv6, LLDP, more than two VLAN tags, ... */
+	PASS_NOT_IP,       /* ARP, LLDP, more than two VLAN tags, ... */
 	PASS_NOT_VIP,      /* its destination address is no VIP */
 	PASS_NO_SERVICE,   /* a VIP, but no service at this port */
 	PASS_NOT_BALANCED, /* a VIP, but neither TCP, UDP nor an error about one: ping, VRRP, ... */
@@ -359,8 +398,9 @@ enum reason {
 	PASS_FROM_PEER,    /* another director has chosen this one as its backend */
 	TX_FORWARDED,
 	TX_REDIRECTED,     /* its backend is behind another interface */
-	DROP_MALFORMED,    /* for a VIP, with an IPv4 header that is cut off or contradicts itself */
+	DROP_MALFORMED,    /* for a VIP, with an IP header that is cut off or contradicts itself */
 	DROP_TRUNCATED,    /* for a VIP, without a whole TCP or UDP header */
+	DROP_EXTENSIONS,   /* for a VIP, with more IPv6 extension headers than are walked */
 	DROP_FRAGMENT,     /* for a VIP, a later fragment whose first one was not seen: its ports are unknown */
 	DROP_NO_BACKEND,   /* no backend takes it */
 	DROP_BACKEND_DOWN, /* the flow's backend is gone and no other takes it */
@@ -388,6 +428,9 @@ struct cpu {
 
 enum flow_changes_limit { FLOW_CHANGES_PER_CPU = 8192 };
 
+/* Of a bucket's number: it is one of flows6. */
+#define FLOW_CHANGE_IPV6 0x80000000U
+
 struct flow_changes {
 	__u64 written; /* changes ever written by this CPU; the newest stands at (written - 1) % FLOW_CHANGES_PER_CPU */
 	__u32 bucket[FLOW_CHANGES_PER_CPU];
@@ -404,8 +447,9 @@ _Static_assert(__builtin_offsetof(struct run, flags) == __builtin_offsetof(struc
 
 #define XLB_LAYOUT(type, size) _Static_assert(sizeof(type) == (size), #type " changed its size")
 XLB_LAYOUT(struct interface, 32);
-XLB_LAYOUT(struct directory, 16);
-XLB_LAYOUT(struct root, 64 + 32 * INTERFACES_MAX);
+XLB_LAYOUT(struct directory, 24);
+XLB_LAYOUT(struct root, 128 + 32 * INTERFACES_MAX);
+XLB_LAYOUT(struct vip6_bucket, 64);
 XLB_LAYOUT(struct target, 32);
 XLB_LAYOUT(struct run, sizeof(struct target));
 XLB_LAYOUT(struct target_bucket, 128);
@@ -415,6 +459,7 @@ XLB_LAYOUT(struct service_detail, 64);
 XLB_LAYOUT(struct backend, 16);
 XLB_LAYOUT(struct backend_detail, 48);
 XLB_LAYOUT(struct flow_bucket, 64);
+XLB_LAYOUT(struct flow6_bucket, 64);
 XLB_LAYOUT(struct settings, 64);
 XLB_LAYOUT(struct flow_changes, 32776);
 XLB_LAYOUT(struct backend_counters, 32);

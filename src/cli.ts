@@ -63,6 +63,11 @@ verb(program, 'attach', 'load the program onto an interface')
     wholeNumber('--flows'),
   )
   .option(
+    '--flows6 <n>',
+    'entries of the flow table of IPv6, rounded up to a power of two; 32 octets each (default: 524288)',
+    wholeNumber('--flows6'),
+  )
+  .option(
     '--new-flows <n>',
     'tracked flows that one CPU may record in a second (default: 250000)',
     wholeNumber('--new-flows'),

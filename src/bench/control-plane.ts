@@ -6,7 +6,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { formatIpv4 } from '../core/address.ts'
+import { formatIpv4 } from '../core/ip.ts'
 import { elementsFor, MAPPED, type MappedName } from '../dataplane/memory.ts'
 import type { Native } from '../dataplane/native.ts'
 import { median } from './harness.ts'
@@ -34,7 +34,7 @@ export interface ControlPlaneResult {
 
 const SERVICES = 4000
 const BACKENDS = 25
-const CAPACITY = { services: 4096, backends: 102_400, flows: 2 ** 21 }
+const CAPACITY = { services: 4096, backends: 102_400, flows: 2 ** 21, flows6: 2 ** 21 }
 const CLI = fileURLToPath(new URL('../cli.js', import.meta.url))
 
 const yaml = (weightOf: (backend: number) => number): string => {

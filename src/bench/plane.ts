@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The program under test with maps of its own: pinned nowhere, attached to nothing, so that a bench beside a working
 // director disturbs neither its maps nor its packets.
-import { backendPort, formatIpv4, formatService, type Ports, parseMac } from '../core/address.ts'
+import { backendPort, formatService, type Ports, parseMac } from '../core/address.ts'
 import type { Backend, DesiredState, Scheduler, Service } from '../core/desired.ts'
 import { defaultHash } from '../core/desired.ts'
+import { formatIpv4 } from '../core/ip.ts'
 import { plan } from '../core/plan.ts'
 import { KernelPlane, ownSource } from '../dataplane/kernel.ts'
 import type { Capacity } from '../dataplane/memory.ts'
@@ -85,6 +86,7 @@ export const makePlane = (native: Native, options: PlaneOptions): BenchPlane => 
     services: options.services * portsOf(options.ports).length + 16,
     backends: options.services * portsOf(options.ports).length * options.backends + 64,
     flows: options.flows ?? 2 ** 21,
+    flows6: options.flows ?? 2 ** 21,
   }
   const settings = makeSettings(native, capacity, options.newFlows ?? WITHOUT_BOUND)
   const maps = makeMaps(native, capacity)

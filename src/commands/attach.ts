@@ -10,6 +10,7 @@ export interface AttachArguments extends GlobalOptions {
   services?: number
   backends?: number
   flows?: number
+  flows6?: number
   newFlows?: number
 }
 
@@ -17,9 +18,10 @@ export const runAttach = (interfaceName: string, options: AttachArguments): void
   const context = makeContext(options)
   const { native, paths, answer } = context
   const capacity = Object.fromEntries(
-    Object.entries({ services: options.services, backends: options.backends, flows: options.flows }).filter(
-      ([, value]) => value !== undefined,
-    ),
+    (['services', 'backends', 'flows', 'flows6'] as const).flatMap((name) => {
+      const value = options[name]
+      return value === undefined ? [] : [[name, value]]
+    }),
   )
   const attached = attach(native, paths, {
     interfaceName,

@@ -4,13 +4,13 @@ import {
   EVERY_PORT,
   formatService,
   parseBackend,
-  parseIpv4,
   parseService,
-  parseSource,
   type ServiceAddress,
 } from '../core/address.ts'
 import { type ConnectionState, IPVS_STATES } from '../core/connection-states.ts'
 import { existing, existingBackend } from '../core/desired.ts'
+import { parseSource } from '../core/endpoint.ts'
+import { addressKey } from '../core/ip.ts'
 import { Refusal } from '../core/refusal.ts'
 import { type Connection, Connections, type Wanted } from '../dataplane/connections.ts'
 import { ServiceFlag } from '../dataplane/layout.gen.ts'
@@ -109,7 +109,7 @@ const demandNamed = ({ plane, live }: Session, service: ServiceAddress | undefin
     existingBackend(named, { address: backend, port: backendPort(named) })
     return
   }
-  const address = parseIpv4(backend)
+  const address = addressKey(backend)
   let found = false
   scanBackends(plane, live, (scan) => {
     found ||= scan.address === address

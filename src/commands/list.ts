@@ -3,7 +3,7 @@ import { formatMac, formatService, parseService } from '../core/address.ts'
 import { effectiveWeight } from '../core/desired.ts'
 import { Refusal } from '../core/refusal.ts'
 import { type Counts, readCounts, readReasons } from '../dataplane/counters.ts'
-import { countFlows } from '../dataplane/flows.ts'
+import { countFlows, type TableUse } from '../dataplane/flows.ts'
 import { Reason, ServiceFlag } from '../dataplane/layout.gen.ts'
 import type { LiveBackend, LiveService } from '../dataplane/reader.ts'
 import { Neighbours } from '../shell/neighbours.ts'
@@ -46,7 +46,8 @@ interface Listing {
   interfaces: { name: string; mode: string; attached: boolean; fault: string | null }[]
   neighboursReadSecondsAgo: number | null
   staleMacs: string[]
-  flows: { used: number; capacity: number }
+  flows: TableUse
+  flows6: TableUse
   services: ServiceRow[]
   reasons: Record<string, number>
   /** --rate: over how many seconds the counts were taken; they are then per second. */
@@ -95,7 +96,8 @@ const listing = (session: Session, only: string | undefined, nowMs: number): Lis
     interfaces: interfaces.map(({ name, mode, attached, fault }) => ({ name, mode, attached, fault: fault ?? null })),
     neighboursReadSecondsAgo: live.neighboursMs === 0 ? null : (nowMs - live.neighboursMs) / 1000,
     staleMacs: new Neighbours(native, interfaces).changedSince(live.desired),
-    flows: { used: flows.total, capacity: flows.capacity },
+    flows: flows.tables.ipv4,
+    flows6: flows.tables.ipv6,
     services: chosen
       .map((service) => ({
         service: service.name,
@@ -119,7 +121,8 @@ const header = (list: Listing): string[] => {
       ? `${name}: attached, ${mode} mode`
       : `${name}: NOT ATTACHED: ${fault}; no packet is balanced there. Mend: xlb attach ${name}`,
   )
-  lines.push(`flows: ${grouped(list.flows.used)} of ${grouped(list.flows.capacity)}`)
+  const useOf = ({ used, capacity }: TableUse): string => `${grouped(used)} of ${grouped(capacity)}`
+  lines.push(`flows: ${useOf(list.flows)}; of IPv6: ${useOf(list.flows6)}`)
   if (list.neighboursReadSecondsAgo !== null) {
     lines.push(`MACs: as read ${duration(list.neighboursReadSecondsAgo)} ago, when a verb last changed something`)
   }

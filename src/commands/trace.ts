@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-import { type Endpoint, formatEndpoint, formatMac, type Protocol, parseEndpoint } from '../core/address.ts'
+import { formatMac, type Protocol } from '../core/address.ts'
 import { type ConnectionState, STATE_NAMES } from '../core/connection-states.ts'
+import { type Endpoint, formatEndpoint, parseEndpoint } from '../core/endpoint.ts'
 import { Refusal } from '../core/refusal.ts'
 import { secondsOfAges } from '../dataplane/connections.ts'
 import {

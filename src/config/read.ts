@@ -153,6 +153,7 @@ export const readConfig = (file: string): Config => {
       ...(limits.services === undefined ? {} : { services: limits.services }),
       ...(limits.backends === undefined ? {} : { backends: limits.backends }),
       ...(limits.flows === undefined ? {} : { flows: limits.flows }),
+      ...(limits.flows6 === undefined ? {} : { flows6: limits.flows6 }),
     },
     desired: (have, random) =>
       new Map(

@@ -35,6 +35,7 @@ export const configSchema = z.strictObject({
       services: z.int().optional(),
       backends: z.int().optional(),
       flows: z.int().optional(),
+      flows6: z.int().optional(),
       'new-flows': z.int().optional(),
     })
     .default({}),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a person wants: services and their backends, as plain values. Verbs are functions from one desired state to the next;
 // they throw a Refusal and leave the old one where they cannot.
-import { type BackendAddress, formatService, type ServiceAddress } from './address.ts'
+import { type BackendAddress, formatService, type ServiceAddress, vipOf } from './address.ts'
 import { isPrime } from './maglev.ts'
 import { checkRanges } from './ranges.ts'
 import { Refusal } from './refusal.ts'
@@ -156,9 +156,6 @@ const circle = (service: ServiceAddress, address: string): Refusal =>
     `backend ${address} of ${formatService(service)}: is a VIP itself: packets would go round in a circle`,
     'name the real server by its own address',
   )
-
-/** The VIP in a service's name, without parsing it: names are formatService's. */
-const vipOf = (name: string): string => name.slice(name.indexOf('//') + 2, name.lastIndexOf(':'))
 
 /** @throws Refusal where a VIP is a backend too, of whichever service */
 export const checkCircles = (state: DesiredState): void => {

@@ -112,12 +112,15 @@ function place(
   return true
 }
 
-/** As planDirectory, for VIPs: `multiplier` is the whole word root.live, of which some bits have a meaning of their own. */
-export function planVips(
-  addresses: readonly number[],
+/**
+ * As planDirectory, for VIPs: `multiplier` is a whole word as root.live, of which some bits have a meaning of their own. The same word
+ * may stand there twice (of two IPv6 addresses), as long as a bucket holds them.
+ */
+export function planWords(
+  words: readonly bigint[],
   perBucket: number,
   maxBuckets: number,
   drawWord: (shift: number) => bigint,
 ): DirectoryPlan {
-  return findPlan(addresses.map(BigInt), perBucket, maxBuckets, drawWord)
+  return findPlan(words, perBucket, maxBuckets, drawWord)
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The one hash of bpf/hash.h, twice: over BigInt for single words, over 32-bit halves for whole tables.
+import type { Address6 } from './ip.ts'
 
 /** The odd multiplier of hash_mix in bpf/hash.h: 2^32 / golden ratio, sign-extended as an instruction's constant is. */
 const MULTIPLIER = 0xffffffff9e3779b1n
@@ -19,6 +20,23 @@ export function hashMix(word: bigint, seed: bigint): bigint {
   const secret = BigInt.asUintN(64, seed)
   const mixed = BigInt.asUintN(64, (word + secret) * secret)
   return BigInt.asUintN(64, (mixed ^ (mixed >> 32n)) * MULTIPLIER)
+}
+
+/** hash_address6 of bpf/hash.h: both halves of an IPv6 address in one word. */
+export function hashAddress6({ high, low }: Address6, seed: bigint): bigint {
+  return BigInt.asUintN(64, hashMix(low, seed) + high)
+}
+
+/** Whom a packet comes from: its IPv6 address if it has one; and in `word` the IPv4 address in bits 0-31, the port in 32-47. */
+export interface HashedSource {
+  address6: Address6 | undefined
+  word: bigint
+}
+
+/** The hash by which a ring is asked (packet_hash of bpf/schedule.h). @param mask struct target's hash_mask */
+export function hashSource({ address6, word }: HashedSource, mask: bigint, seed: bigint): bigint {
+  if (address6 === undefined) return hashMix(word & mask, seed)
+  return hashMix(BigInt.asUintN(64, hashAddress6(address6, seed) + (word & mask & ~0xffffffffn)), seed)
 }
 
 /**
@@ -72,6 +90,39 @@ export function hashMixLow(low: number, high: number, seedLow: number, seedHigh:
   const sumHigh = (high + (seedHigh | 0) + carry) | 0
   const firstHigh = multiplyHigh(sumLow | 0, sumHigh, seedLow, seedHigh)
   return Math.imul(Math.imul(sumLow | 0, seedLow) ^ firstHigh, MULTIPLIER_LOW) >>> 0
+}
+
+/** A 64-bit word as two halves; read modulo 2^32. */
+export interface HalfSeed {
+  low: number
+  high: number
+}
+
+export const halvesOf = (word: bigint): HalfSeed => ({ low: Number(word & 0xffffffffn), high: Number(word >> 32n) })
+
+/** hash_address6 of bpf/hash.h plus a word, without BigInt. @param at where the address starts in `words`: four of them */
+const addedTo6 = (words: Uint32Array, at: number, seed: HalfSeed, added: HalfSeed): HalfSeed => {
+  const [highLow = 0, highHigh = 0, lowLow = 0, lowHigh = 0] = words.subarray(at, at + 4)
+  const low = hashMixLow(lowLow, lowHigh, seed.low, seed.high) + highLow + (added.low >>> 0)
+  const high = hashMixHigh(lowLow, lowHigh, seed.low, seed.high) + highHigh + added.high + Math.floor(low / TWO_TO_32)
+  return { low: low | 0, high: high | 0 }
+}
+
+/**
+ * The upper 32 bits of hashSource for an IPv6 source, without BigInt.
+ *
+ * @param at where the source's address starts in `words`: four of them
+ * @param port the source port as it stands in a flow's key, 0 where the service does not hash it
+ */
+export function hashSource6High(words: Uint32Array, at: number, port: number, seed: HalfSeed): number {
+  const sum = addedTo6(words, at, seed, { low: 0, high: port })
+  return hashMixHigh(sum.low, sum.high, seed.low, seed.high)
+}
+
+/** The lower 32 bits of an IPv6 flow's hash (flow_locate6 of bpf/flow.h). @param key of the entry */
+export function hashFlow6Low(words: Uint32Array, at: number, key: HalfSeed, seed: HalfSeed): number {
+  const sum = addedTo6(words, at, seed, key)
+  return hashMixLow(sum.low, sum.high, seed.low, seed.high)
 }
 
 /**

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // One service, built anew where no packet looks yet: its records, ring, ring before and schedule. What a change leaves as it is
 // (a ring whose weights are the same) is shared with the record that packets see, not written again.
-import { formatService, parseIpv4 } from '../core/address.ts'
+import { formatService } from '../core/address.ts'
 import { Arena } from '../core/arena.ts'
 import { type Backend, effectiveWeight, isTracked, SCHEDULERS, type Service } from '../core/desired.ts'
-import { expandSeed } from '../core/hash.ts'
+import { expandSeed, hashAddress6, hashMix } from '../core/hash.ts'
+import { AF, address6, addressOctets, familyOf, parseIpv4, writeAddress } from '../core/ip.ts'
 import { defaultRingSize, maglevRing } from '../core/maglev.ts'
 import { changeRing, hasFreshMarks, type MarkedRing, markShift, type NextRing } from '../core/marks.ts'
 import { Refusal } from '../core/refusal.ts'
@@ -156,18 +157,12 @@ const wordOf = ({ path }: Backend): bigint => {
   }
 }
 
-const addressBytes = (address: string): Uint8Array => {
-  const bytes = new Uint8Array(16)
-  new DataView(bytes.buffer).setUint32(0, parseIpv4(address) ?? 0)
-  return bytes
-}
-
 /** Field by field, over zeros: the codec makes an array of each address, and a restore writes a hundred thousand. */
 const writeDetail = (view: DataView, at: number, want: Backend, admin: number, sinceMs: number): void => {
   const { offset } = BackendDetail
-  view.setUint32(at + offset.address, parseIpv4(want.address) ?? 0)
+  writeAddress(view, at + offset.address, want.address)
   view.setUint16(at + offset.port, want.port)
-  view.setUint8(at + offset.family, 2)
+  view.setUint8(at + offset.family, AF[familyOf(want.address)])
   view.setUint8(at + offset.admin, admin)
   view.setUint32(at + offset.weight, want.weight, true)
   view.setBigUint64(at + offset.sinceMs, BigInt(sinceMs), true)
@@ -204,10 +199,19 @@ const sameInput = (a: RingInput, b: RingInput): boolean => {
   )
 }
 
+/** What makes a backend the same on every director. Of IPv6, 144 bits become 64: no two of 4,000 are alike but by a chance of 2^-40. */
+const identityOf = ({ address, port }: Backend): bigint => {
+  if (familyOf(address) === 'ipv4') return BigInt(parseIpv4(address) ?? 0) * 65536n + BigInt(port)
+  return hashMix(hashAddress6(address6(address), IDENTITY_SEED) + BigInt(port), IDENTITY_SEED)
+}
+
+/** Any odd number: directors have to agree on it, and nobody gains by knowing it. */
+const IDENTITY_SEED = 0x9e3779b97f4a7c15n
+
 const freshRing = (service: Service, input: RingInput): Uint16Array =>
   maglevRing(
     input.weights.map(({ index, want, weight }) => ({
-      identity: BigInt(parseIpv4(want.address) ?? 0) * 65536n + BigInt(want.port),
+      identity: identityOf(want),
       weight,
       index,
     })),
@@ -372,10 +376,10 @@ export const buildService = (want: Service, have: LiveService | undefined, conte
   })
   new Uint8Array(memory.buffer('service_policies'), record * ServicePolicy.size, ServicePolicy.size).fill(0)
   ServiceDetail.write(viewOf(memory, 'service_details'), record * ServiceDetail.size, {
-    vip: addressBytes(want.vip),
+    vip: addressOctets(want.vip),
     port: want.port,
     lastPort: want.lastPort,
-    family: 2,
+    family: AF[familyOf(want.vip)],
     protocol: want.protocol === 'tcp' ? 6 : 17,
     scheduler: SCHEDULERS.indexOf(want.scheduler),
     forward: 0,

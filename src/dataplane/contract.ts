@@ -25,6 +25,7 @@ const SINGLE: readonly MappedName[] = ['root', 'settings']
 /** Tables that are read by one index: they have equally many elements. */
 const TWINS: readonly (readonly [MappedName, MappedName])[] = [
   ['vip_buckets', 'service_buckets'],
+  ['vip_buckets', 'vip6_buckets'],
   ['services', 'service_policies'],
   ['services', 'service_details'],
   ['backends', 'backend_details'],

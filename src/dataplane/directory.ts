@@ -1,22 +1,43 @@
 // SPDX-License-Identifier: Apache-2.0
-// Lays out the directory that packets do not use (struct directory in bpf/xlb.h): the two tables of buckets, and the runs of
-// ranges. One store of what writeDirectory answers then makes it the one that they use.
-import { isEveryPort, isRange, swap32 } from '../core/address.ts'
-import { planDirectory, planVips } from '../core/directory.ts'
-import { BucketLimit, Directory, Live, Root, Run, ServiceKey, Target, TargetBucket, TargetFlag } from './layout.gen.ts'
+// Lays out the directory that packets do not use (struct directory in bpf/xlb.h): the tables of buckets, and the runs of ranges.
+// IPv6 VIPs come first: where they stand in their table gives each the number by which the others know it. One store of what writeDirectory answers then makes it the one that they use.
+import { isEveryPort, isRange, type Protocol, swap32 } from '../core/address.ts'
+import { planDirectory, planWords } from '../core/directory.ts'
+import { type Address6, address6, familyOf, parseIpv4, writeAddress } from '../core/ip.ts'
+import {
+  Address6 as Address6Words,
+  BucketLimit,
+  Directory,
+  Handle,
+  Live,
+  Root,
+  Run,
+  ServiceKey,
+  Target,
+  TargetBucket,
+  TargetFlag,
+  Vip6Bucket,
+  Vip6Limit,
+} from './layout.gen.ts'
 import type { PlaneMemory } from './memory.ts'
-import { bucketsPerDirectory, type LiveState, type TargetTable, viewOf } from './reader.ts'
+import { bucketsPerDirectory, type LiveState, serviceKey, type TargetTable, viewOf } from './reader.ts'
 
 /** A service, as a directory leads to it. */
 export interface Entry {
-  key: bigint
-  vip: number
+  protocol: Protocol
+  vip: string
   /** The first one; 0: every port. */
   port: number
   lastPort: number
   record: number
   seed: bigint
   mask: bigint
+}
+
+/** With its key, and the VIP's number: its own, most significant octet first, or its handle's. */
+interface KeyedEntry extends Omit<Entry, 'vip'> {
+  key: bigint
+  vip: number
 }
 
 /** What stands in a bucket: a service of one port or of every port, or a run of ranges. */
@@ -35,7 +56,7 @@ interface Placed {
 
 const PORT_MASK = 0xffffn << BigInt(ServiceKey.KEY_PORT_SHIFT)
 
-const targetOf = ({ key, seed, mask, record, lastPort }: Entry, flags: number): Target => ({
+const targetOf = ({ key, seed, mask, record, lastPort }: KeyedEntry, flags: number): Target => ({
   key,
   ringSeed: seed,
   hashMask: mask,
@@ -44,7 +65,7 @@ const targetOf = ({ key, seed, mask, record, lastPort }: Entry, flags: number): 
   lastPort,
 })
 
-const single = (entry: Entry): Standing => ({
+const single = (entry: KeyedEntry): Standing => ({
   key: entry.key,
   vip: entry.vip,
   gives: isEveryPort(entry) ? TargetFlag.TARGET_EVERY_PORT : 0,
@@ -52,9 +73,9 @@ const single = (entry: Entry): Standing => ({
 })
 
 /** Writes the runs of ranges, from element `base` of range_targets on. @returns what leads to each */
-const writeRuns = (memory: PlaneMemory, base: number, ranges: readonly Entry[]): Standing[] => {
+const writeRuns = (memory: PlaneMemory, base: number, ranges: readonly KeyedEntry[]): Standing[] => {
   const view = viewOf(memory, 'range_targets')
-  const runs = new Map<bigint, Entry[]>()
+  const runs = new Map<bigint, KeyedEntry[]>()
   for (const range of ranges) {
     const key = (range.key & ~PORT_MASK) | (1n << BigInt(ServiceKey.KEY_RUN_SHIFT))
     const others = runs.get(key)
@@ -135,17 +156,53 @@ const vipFlags = (spare: 0 | 1, standings: readonly Standing[], second: readonly
   return (vip: number): number => flags.get(vip) ?? 0
 }
 
+/** fold_address6 of bpf/directory.h. */
+export const foldAddress6 = ({ high, low }: Address6): bigint => BigInt.asUintN(64, low + high * 0xffffffff9e3779b1n)
+
+/**
+ * Writes the table of IPv6 VIPs of the directory that packets do not use.
+ * @returns the word by which it is searched, and the number of each VIP
+ */
+const writeVips6 = (memory: PlaneMemory, spare: 0 | 1, vips: readonly string[], random: () => bigint) => {
+  const capacity = bucketsPerDirectory(memory)
+  const addresses = vips.map(address6)
+  const plan = planWords(addresses.map(foldAddress6), Vip6Limit.VIP6_PER_BUCKET, capacity, (shift) =>
+    liveWord(random(), spare, capacity, shift),
+  )
+  const base = spare * capacity
+  const view = viewOf(memory, 'vip6_buckets')
+  new Uint8Array(view.buffer, base * Vip6Bucket.size, plan.buckets * Vip6Bucket.size).fill(0)
+  const filled = new Uint8Array(plan.buckets)
+  const numbers = new Map<string, number>()
+  for (const [i, vip] of vips.entries()) {
+    const bucket = plan.bucketOf[i] ?? 0
+    const within = filled[bucket] ?? 0
+    filled[bucket] = within + 1
+    const place = (base + bucket) * Vip6Limit.VIP6_PER_BUCKET + within
+    writeAddress(view, place * Address6Words.size, vip)
+    numbers.set(vip, swap32((place + 1) << Handle.HANDLE_SHIFT))
+  }
+  return { word: plan.multiplier, numbers }
+}
+
 /** Writes all tables of the directory that packets do not use. @returns the root.live that makes them live */
 export const writeDirectory = (
   memory: PlaneMemory,
   live: LiveState,
-  entries: readonly Entry[],
+  wanted: readonly Entry[],
   random: () => bigint,
 ): bigint => {
   const spare = live.live === 0 ? 1 : 0
   const capacity = bucketsPerDirectory(memory)
   const base = spare * capacity
   const perBucket = BucketLimit.TARGETS_PER_BUCKET
+
+  const vips6 = [...new Set(wanted.map(({ vip }) => vip).filter((vip) => familyOf(vip) === 'ipv6'))]
+  const handles = writeVips6(memory, spare, vips6, random)
+  const entries = wanted.map((entry): KeyedEntry => {
+    const vip = handles.numbers.get(entry.vip) ?? parseIpv4(entry.vip) ?? 0
+    return { ...entry, vip, key: serviceKey({ ...entry, family: familyOf(entry.vip) }, vip) }
+  })
 
   const rangesBase = (spare * memory.buffer('range_targets').byteLength) / Target.size / 2
   const runs = writeRuns(memory, rangesBase, entries.filter(isRange))
@@ -158,7 +215,12 @@ export const writeDirectory = (
   ]
 
   const vips = [...new Set(standings.map(({ vip }) => vip))]
-  const plan = planVips(vips.map(swap32), perBucket, capacity, (shift) => liveWord(random(), spare, capacity, shift))
+  const plan = planWords(
+    vips.map((vip) => BigInt(swap32(vip))),
+    perBucket,
+    capacity,
+    (shift) => liveWord(random(), spare, capacity, shift),
+  )
   const bucketOfVip = new Map(vips.map((vip, i) => [vip, plan.bucketOf[i] ?? 0]))
   const { first, second } = shareOut(standings, plan.buckets, (vip) => bucketOfVip.get(vip) ?? 0)
   const flagsOf = vipFlags(spare, standings, second)
@@ -173,6 +235,7 @@ export const writeDirectory = (
   const placed = second.map((standing, i) => ({ standing, bucket: services.bucketOf[i] ?? 0 }))
   writeTable(memory, 'service_buckets', base, services.buckets, placed, () => 0)
   Directory.write(viewOf(memory, 'root'), Root.offset.directory + spare * Directory.size, {
+    vip6: handles.word,
     serviceMultiplier: services.multiplier,
     serviceBase: base,
     serviceShift: services.shift,

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What would become of a packet, and why: its way through bpf/xlb.bpf.c, schedule.h and forward.h, walked from the maps alone.
 // Nothing is written: no turn is taken, no entry refreshed. test/packet/explain.test.ts holds it against the program.
-import { swap16, swap32 } from '../core/address.ts'
 import { findTarget } from './find.ts'
 import { entriesOf, type FlowEntry, hasRoom } from './flow-entry.ts'
 import { Cpu, FlowState, type Reason, type Service as ServiceRecord, Settings } from './layout.gen.ts'
@@ -160,12 +159,9 @@ const verdictOf = (
   return { verdict: 'XDP_REDIRECT', reason: 'TX_REDIRECTED' }
 }
 
-const keyOf = ({ vip, port, protocol }: TracedPacket): bigint =>
-  BigInt(swap32(vip)) | (BigInt(swap16(port)) << 32n) | (BigInt(protocol === 'tcp' ? 6 : 17) << 48n)
-
 /** Every decision that a packet would meet now. */
 export const explain = (memory: PlaneMemory, packet: TracedPacket, at: Circumstances): Explanation => {
-  const { isVip, target } = findTarget(memory, keyOf(packet))
+  const { isVip, target } = findTarget(memory, packet)
   if (target === undefined) {
     return { isVip, look: undefined, verdict: 'XDP_PASS', reason: isVip ? 'PASS_NO_SERVICE' : 'PASS_NOT_VIP' }
   }

@@ -1,10 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 // How one packet finds its service: bpf/directory.h, for the controller. reader.ts reads the same tables as a whole.
 
-import { swap16 } from '../core/address.ts'
-import { Directory, Live, Root, Run, ServiceKey, Target, TargetBucket, TargetFlag } from './layout.gen.ts'
+import { type Protocol, swap16, swap32 } from '../core/address.ts'
+import { address6, familyOf, parseIpv4 } from '../core/ip.ts'
+import { foldAddress6 } from './directory.ts'
+import {
+  Address6,
+  Directory,
+  Handle,
+  Live,
+  Root,
+  Run,
+  ServiceKey,
+  Target,
+  TargetBucket,
+  TargetFlag,
+  Vip6Limit,
+} from './layout.gen.ts'
 import type { PlaneMemory } from './memory.ts'
-import { liveVips, type TargetTable, viewOf } from './reader.ts'
+import { liveVips, serviceKey, type TargetTable, viewOf } from './reader.ts'
 
 /** What the directory says of an address and a port. */
 export interface Found {
@@ -45,15 +59,38 @@ const inRun = (memory: PlaneMemory, { table, at }: Placed, port: number): Target
   return undefined
 }
 
-/**
- * What a packet finds in the directory that is live: the service of its port, or of a range, or of every port.
- *
- * @param key struct target's: address and port in network order as a little-endian machine loads them, and the protocol
- */
-export const findTarget = (memory: PlaneMemory, key: bigint): Found => {
+/** What a packet is for. */
+export interface Wanted {
+  protocol: Protocol
+  vip: string
+  port: number
+}
+
+/** find_vip6: the number by which the directory knows an IPv6 VIP; undefined: the address is none. */
+const findVip6 = (memory: PlaneMemory, live: 0 | 1, vip: string): number | undefined => {
+  const root = viewOf(memory, 'root')
+  const { vip6: word } = Directory.read(root, Root.offset.directory + live * Directory.size)
+  const wanted = address6(vip)
+  const { base } = liveVips(memory, word)
+  const bucket = base + shifted(foldAddress6(wanted) * word, word & BigInt(Live.LIVE_SHIFT_MASK))
+  const view = viewOf(memory, 'vip6_buckets')
+  for (let i = 0; i < Vip6Limit.VIP6_PER_BUCKET; i++) {
+    const place = bucket * Vip6Limit.VIP6_PER_BUCKET + i
+    const { high, low } = Address6.read(view, place * Address6.size)
+    if (high === wanted.high && low === wanted.low) return swap32((place + 1) << Handle.HANDLE_SHIFT)
+  }
+  return undefined
+}
+
+/** What a packet finds in the directory that is live: the service of its port, or of a range, or of every port. */
+export const findTarget = (memory: PlaneMemory, wanted: Wanted): Found => {
   const root = viewOf(memory, 'root')
   const word = root.getBigUint64(Root.offset.live, true)
   const { live, base } = liveVips(memory, word)
+  const family = familyOf(wanted.vip)
+  const number = family === 'ipv4' ? parseIpv4(wanted.vip) : findVip6(memory, live, wanted.vip)
+  if (number === undefined) return { isVip: false, target: undefined }
+  const key = serviceKey({ ...wanted, family }, number)
   const address = BigInt.asUintN(32, key)
   const vipBucket = base + shifted(address * word, word & BigInt(Live.LIVE_SHIFT_MASK))
   const inVipBucket = bucketOf(memory, 'vip_buckets', vipBucket)

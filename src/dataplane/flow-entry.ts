@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // One flow in the flow table: where it may stand, what stands there, whether it would find room. bpf/flow.h, for the
 // controller; flows.ts scans the table as a whole.
-import { hashMix } from '../core/hash.ts'
-import { Flow, FlowBucket, FlowKey, FlowLimit, FlowState, FlowValue, type Settings } from './layout.gen.ts'
+import { type HashedSource, hashAddress6, hashMix } from '../core/hash.ts'
+import type { Address6 } from '../core/ip.ts'
+import { FLOW_TABLES, type FlowTable } from './flow-tables.ts'
+import { FlowBucket, FlowKey, FlowState, FlowValue, type Settings } from './layout.gen.ts'
 import type { PlaneMemory } from './memory.ts'
 
 /** Where a flow may stand, and what makes an entry its own. */
 export interface FlowPlace {
+  table: FlowTable
+  /** Of IPv6 alone. */
+  source6: Address6 | undefined
   key: bigint
   /** Check bits and destination port, as they stand in a value. */
   match: bigint
@@ -17,7 +22,7 @@ export interface FlowPlace {
 /** An entry at one moment of the packet path's clock. */
 export interface FlowEntry {
   bucket: number
-  /** 0 to 3. */
+  /** Within the bucket. */
   place: number
   /** Index of the backend within its service. */
   backend: number
@@ -36,34 +41,41 @@ const SECOND_MULTIPLIER = 0x9e3779b1
 const SECOND_SHIFT = 7
 
 /**
- * The key and the value of an entry that did not change hands while it was read: key, value, key, as bpf/flow.h says it.
+ * Reads an entry as packets do: key, value, key (bpf/flow.h).
  *
- * @param words the table as 64-bit words
- * @param entry its number in the table
+ * @param table the table as 64-bit words
+ * @param at the entry's first word
+ * @param entry gets its words: the source where that is not in the key, the key, the value
+ * @returns false: it changed hands while it was read
  */
-export const readEntry = (words: BigUint64Array, entry: number): { key: bigint; value: bigint } | undefined => {
-  const key = Atomics.load(words, 2 * entry)
-  const value = Atomics.load(words, 2 * entry + 1)
-  return Atomics.load(words, 2 * entry) === key ? { key, value } : undefined
+export const readEntry = (table: BigUint64Array, at: number, entry: BigUint64Array): boolean => {
+  const valueAt = entry.length - 1
+  for (let i = 0; i <= valueAt; i++) entry[i] = Atomics.load(table, at + i)
+  for (let i = 0; i < valueAt; i++) if (Atomics.load(table, at + i) !== entry[i]) return false
+  return true
 }
 
 /**
  * flow_locate.
  *
- * @param source address in bits 0-31, port in 32-47, both in network order as a little-endian machine loads them
- * @param portBe destination port, likewise
+ * @param portBe destination port, in network order as a little-endian machine loads it
  */
 export const locateFlow = (
-  memory: Pick<PlaneMemory, 'buffer'>,
+  memory: Pick<PlaneMemory, 'size'>,
   settings: Pick<Settings, 'flowSeed'>,
-  { source, portBe, service }: { source: bigint; portBe: number; service: number },
+  { source, portBe, service }: { source: HashedSource; portBe: number; service: number },
 ): FlowPlace => {
-  const key = source | (BigInt(service) << BigInt(FlowKey.FLOW_SERVICE_SHIFT))
-  const hash = hashMix(key, settings.flowSeed + (BigInt(portBe) << 1n))
-  const mask = memory.buffer('flows').byteLength / FlowBucket.size - 1
+  const table = source.address6 === undefined ? FLOW_TABLES.ipv4 : FLOW_TABLES.ipv6
+  const key = source.word | (BigInt(service) << BigInt(FlowKey.FLOW_SERVICE_SHIFT))
+  const seed = BigInt.asUintN(64, settings.flowSeed + (BigInt(portBe) << 1n))
+  const word = source.address6 === undefined ? key : hashAddress6(source.address6, seed) + key
+  const hash = hashMix(BigInt.asUintN(64, word), seed)
+  const mask = memory.size(table.name) / FlowBucket.size - 1
   const first = Number(hash >> 32n)
   const second = first ^ (Math.imul(Number(hash & 0xffffffffn), SECOND_MULTIPLIER) >>> SECOND_SHIFT)
   return {
+    table,
+    source6: source.address6,
     key,
     match: BigInt.asUintN(64, hash << CHECK_SHIFT) | BigInt(portBe),
     buckets: [first & mask, second & mask],
@@ -90,15 +102,18 @@ const entryOf = (
 export const entriesOf = (
   memory: Pick<PlaneMemory, 'buffer'>,
   settings: Pick<Settings, 'timeout'>,
-  { key, match, buckets }: FlowPlace,
+  { table, source6, key, match, buckets }: FlowPlace,
   now: number,
 ): FlowEntry[] => {
-  const words = new BigUint64Array(memory.buffer('flows'))
+  const words = new BigUint64Array(memory.buffer(table.name))
+  const wanted = source6 === undefined ? [key] : [source6.high, source6.low, key]
   return [...new Set(buckets)].flatMap((bucket) =>
-    Array.from({ length: FlowLimit.FLOWS_PER_BUCKET }, (_, place) => place).flatMap((place) => {
-      const found = readEntry(words, bucket * FlowLimit.FLOWS_PER_BUCKET + place)
-      if (found?.key !== key || ((found.value ^ match) & MATCH_MASK) !== 0n) return []
-      const entry = entryOf(found.value, settings, now)
+    Array.from({ length: table.perBucket }, (_, place) => place).flatMap((place) => {
+      const found = new BigUint64Array(table.words / 2)
+      if (!readEntry(words, (bucket * table.perBucket + place) * found.length, found)) return []
+      const value = found.at(-1) ?? 0n
+      if (wanted.some((word, i) => word !== found[i]) || ((value ^ match) & MATCH_MASK) !== 0n) return []
+      const entry = entryOf(value, settings, now)
       return entry.state > FlowState.FLOW_CLAIMED ? [{ bucket, place, ...entry }] : []
     }),
   )
@@ -115,15 +130,14 @@ const givesWay = ({ state, expired }: Pick<FlowEntry, 'state' | 'expired'>): boo
 export const hasRoom = (
   memory: Pick<PlaneMemory, 'buffer'>,
   settings: Pick<Settings, 'timeout'>,
-  { buckets }: FlowPlace,
+  { table, buckets }: FlowPlace,
   now: number,
 ): boolean => {
-  const words = new BigUint64Array(memory.buffer('flows'))
-  const wordsPerEntry = Flow.size / 8
+  const words = new BigUint64Array(memory.buffer(table.name))
   return buckets.some((bucket) =>
-    Array.from({ length: FlowLimit.FLOWS_PER_BUCKET }, (_, place) => place).some((place) => {
-      const at = (bucket * FlowLimit.FLOWS_PER_BUCKET + place) * wordsPerEntry + 1
-      return givesWay(entryOf(Atomics.load(words, at), settings, now))
+    Array.from({ length: table.perBucket }, (_, place) => place).some((place) => {
+      const next = ((bucket * table.perBucket + place + 1) * table.words) / 2
+      return givesWay(entryOf(Atomics.load(words, next - 1), settings, now))
     }),
   )
 }

@@ -1,18 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Whole scans of the flow table, through 32-bit words: 2 million entries take a few milliseconds. Entry i (struct flow) is
-// words 4i to 4i + 3: source address; source port and service id; port, backend and state; age and check bits.
-import { hashMixHigh, slotOfHigh } from '../core/hash.ts'
-import { FlowState, FlowValue, RingSlot, Settings } from './layout.gen.ts'
+// Whole scans of the flow tables, through 32-bit words: 2 million entries take a few milliseconds.
+import { type HalfSeed, halvesOf, hashMixHigh, hashSource6High, slotOfHigh } from '../core/hash.ts'
+import type { Family } from '../core/ip.ts'
+import { backendOf, eachLiveFlow, FLOW_TABLES, type FlowTable, stateOf, WORD } from './flow-tables.ts'
+import { FlowState, RingSlot } from './layout.gen.ts'
 import type { PlaneMemory } from './memory.ts'
-import { viewOf } from './reader.ts'
-
-const WORDS = 4
-
-const stateOf = (valueLow: number): number => (valueLow >>> FlowValue.FLOW_STATE_SHIFT) & FlowValue.FLOW_STATE_MASK
-const backendOf = (valueLow: number): number =>
-  (valueLow >>> FlowValue.FLOW_BACKEND_SHIFT) & FlowValue.FLOW_BACKEND_MASK
-/** Age stands in the lowest bits of the value's upper word. */
-const idleOf = (valueHigh: number, now: number): number => (now - valueHigh) & FlowValue.FLOW_AGE_MASK
 
 /** What of the table goes when indices are given out anew: every entry of some services, those of some backends of others. */
 export interface Sweep {
@@ -26,24 +18,28 @@ export interface Sweep {
  * still what was read. A place that a packet is just writing is of a service that packets can see, so never one of these.
  */
 export const sweepFlows = (memory: PlaneMemory, sweep: Sweep): number => {
-  const words = new Uint32Array(memory.buffer('flows'))
-  const values = new BigUint64Array(memory.buffer('flows'))
   // By service id: 0 stays, 1 goes, 2 depends on the backend.
   const fate = new Uint8Array(65536)
   for (const id of sweep.services) fate[id] = 1
   for (const id of sweep.backends.keys()) fate[id] = 2
+  return sweepTable(memory, FLOW_TABLES.ipv4, sweep, fate) + sweepTable(memory, FLOW_TABLES.ipv6, sweep, fate)
+}
+
+const sweepTable = (memory: PlaneMemory, table: FlowTable, sweep: Sweep, fate: Uint8Array): number => {
+  const words = new Uint32Array(memory.buffer(table.name))
+  const values = new BigUint64Array(memory.buffer(table.name))
   let swept = 0
-  for (let at = 0; at < words.length; at += WORDS) {
-    const low = words[at + 2] ?? 0
+  for (let flow = table.flowAt; flow < words.length; flow += table.words) {
+    const low = words[flow + WORD.valueLow] ?? 0
     if (low === 0 || stateOf(low) <= FlowState.FLOW_CLAIMED) continue
-    const id = (words[at + 1] ?? 0) >>> 16
+    const id = (words[flow + WORD.portAndId] ?? 0) >>> 16
     const what = fate[id]
     if (what === 0) continue
     if (what === 2 && sweep.backends.get(id)?.has(backendOf(low)) !== true) continue
-    const place = at / 2 + 1
+    const place = (flow + WORD.valueLow) / 2
     const seen = Atomics.load(values, place)
     // A packet may have written it since: what is freed is what is judged.
-    if ((words[at + 1] ?? 0) >>> 16 !== id) continue
+    if ((words[flow + WORD.portAndId] ?? 0) >>> 16 !== id) continue
     if (what === 2 && sweep.backends.get(id)?.has(backendOf(Number(seen & 0xffffffffn))) !== true) continue
     if (Atomics.compareExchange(values, place, seen, 0n) === seen) swept++
   }
@@ -58,33 +54,36 @@ export interface HashedService {
   withPort: boolean
 }
 
+interface AskedService extends HashedService {
+  half: HalfSeed
+  slots: Set<number>
+}
+
+/** The upper half of the hash by which a flow's source asks the ring. */
+const ringHashHigh = (words: Uint32Array, flow: number, { family }: FlowTable, service: AskedService): number => {
+  const port = service.withPort ? (words[flow + WORD.portAndId] ?? 0) & 0xffff : 0
+  if (family === 'ipv4') return hashMixHigh(words[flow] ?? 0, port, service.half.low, service.half.high)
+  return hashSource6High(words, flow - FLOW_TABLES.ipv6.flowAt, port, service.half)
+}
+
 /** For each of the services: the slots of its ring of which a live entry names another backend than the ring does. */
 export const deviatingSlots = (
   memory: PlaneMemory,
   services: readonly HashedService[],
   now: number,
 ): Map<number, Set<number>> => {
-  const words = new Uint32Array(memory.buffer('flows'))
-  const { timeout } = Settings.read(viewOf(memory, 'settings'), 0)
-  const found = new Map(services.map((service) => [service.id, new Set<number>()]))
-  const byId = new Map(services.map((service) => [service.id, service]))
-  const asked = new Uint8Array(65536)
-  for (const { id } of services) asked[id] = 1
-  for (let at = 0; at < words.length; at += WORDS) {
-    const portAndId = words[at + 1] ?? 0
-    if (asked[portAndId >>> 16] === 0) continue
-    const low = words[at + 2] ?? 0
-    const state = stateOf(low)
-    if (state <= FlowState.FLOW_CLAIMED || idleOf(words[at + 3] ?? 0, now) > (timeout[state] ?? 0)) continue
-    const service = byId.get(portAndId >>> 16)
-    if (service === undefined) continue
-    const seedLow = Number(service.seed & 0xffffffffn)
-    const seedHigh = Number(service.seed >> 32n)
-    const high = hashMixHigh(words[at] ?? 0, service.withPort ? portAndId & 0xffff : 0, seedLow, seedHigh)
-    const slot = slotOfHigh(high, service.ring.length)
-    if (((service.ring[slot] ?? 0) & RingSlot.SLOT_BACKEND_MASK) !== backendOf(low)) found.get(service.id)?.add(slot)
+  const asked = new Array<AskedService | undefined>(65536)
+  for (const service of services) {
+    asked[service.id] = { ...service, half: halvesOf(service.seed), slots: new Set<number>() }
   }
-  return found
+  eachLiveFlow(memory, now, (words, flow, table) => {
+    const service = asked[(words[flow + WORD.portAndId] ?? 0) >>> 16]
+    if (service === undefined) return
+    const slot = slotOfHigh(ringHashHigh(words, flow, table, service), service.ring.length)
+    const backend = (service.ring[slot] ?? 0) & RingSlot.SLOT_BACKEND_MASK
+    if (backend !== backendOf(words[flow + WORD.valueLow] ?? 0)) service.slots.add(slot)
+  })
+  return new Map(services.map(({ id }) => [id, asked[id]?.slots ?? new Set<number>()]))
 }
 
 /** Live entries of one backend: established (and UDP seen again) flows, and the rest. */
@@ -93,21 +92,24 @@ export interface FlowCounts {
   inactive: number
 }
 
-/** Counts the table's unexpired entries: by service id and backend index, and in all. */
+/** How full a flow table is. */
+export interface TableUse {
+  used: number
+  capacity: number
+}
+
+/** Counts the tables' unexpired entries: by service id and backend index, and in all. */
 export const countFlows = (
   memory: PlaneMemory,
   now: number,
-): { of: (service: number, backend: number) => FlowCounts; total: number; capacity: number } => {
-  const words = new Uint32Array(memory.buffer('flows'))
-  const { timeout } = Settings.read(viewOf(memory, 'settings'), 0)
+): { of: (service: number, backend: number) => FlowCounts; tables: Record<Family, TableUse> } => {
   const counts = new Map<number, FlowCounts>()
-  let total = 0
-  for (let at = 0; at < words.length; at += WORDS) {
-    const low = words[at + 2] ?? 0
+  const used = { ipv4: 0, ipv6: 0 }
+  eachLiveFlow(memory, now, (words, flow, { family }) => {
+    const low = words[flow + WORD.valueLow] ?? 0
     const state = stateOf(low)
-    if (state <= FlowState.FLOW_CLAIMED || idleOf(words[at + 3] ?? 0, now) > (timeout[state] ?? 0)) continue
-    total++
-    const key = ((words[at + 1] ?? 0) >>> 16) * 4096 + backendOf(low)
+    used[family]++
+    const key = ((words[flow + WORD.portAndId] ?? 0) >>> 16) * 4096 + backendOf(low)
     let count = counts.get(key)
     if (count === undefined) {
       count = { active: 0, inactive: 0 }
@@ -115,10 +117,13 @@ export const countFlows = (
     }
     if (state === FlowState.FLOW_ESTABLISHED || state === FlowState.FLOW_UDP) count.active++
     else count.inactive++
-  }
+  })
+  const useOf = ({ family, name, words }: FlowTable): TableUse => ({
+    used: used[family],
+    capacity: memory.size(name) / 4 / words,
+  })
   return {
     of: (service, backend) => counts.get(service * 4096 + backend) ?? { active: 0, inactive: 0 },
-    total,
-    capacity: words.length / WORDS,
+    tables: { ipv4: useOf(FLOW_TABLES.ipv4), ipv6: useOf(FLOW_TABLES.ipv6) },
   }
 }

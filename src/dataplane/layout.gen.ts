@@ -34,18 +34,20 @@ export const Constant = {
   CONSTANT_FLOW_SEED: 2020368902,
   CONSTANT_MASK_vip_buckets: 2020368903,
   CONSTANT_MASK_service_buckets: 2020368904,
-  CONSTANT_MASK_range_targets: 2020368905,
-  CONSTANT_MASK_services: 2020368906,
-  CONSTANT_MASK_service_policies: 2020368907,
-  CONSTANT_MASK_rings: 2020368908,
-  CONSTANT_MASK_backends: 2020368909,
-  CONSTANT_MASK_flows: 2020368910,
-  CONSTANT_MASK_fragments: 2020368911,
-  CONSTANT_MASK_cpus: 2020368912,
-  CONSTANT_MASK_counters: 2020368913,
-  CONSTANT_MASK_flow_changes: 2020368914,
-  CONSTANT_MASK_cursors: 2020368915,
-  CONSTANT_END: 2020368916,
+  CONSTANT_MASK_vip6_buckets: 2020368905,
+  CONSTANT_MASK_range_targets: 2020368906,
+  CONSTANT_MASK_services: 2020368907,
+  CONSTANT_MASK_service_policies: 2020368908,
+  CONSTANT_MASK_rings: 2020368909,
+  CONSTANT_MASK_backends: 2020368910,
+  CONSTANT_MASK_flows: 2020368911,
+  CONSTANT_MASK_flows6: 2020368912,
+  CONSTANT_MASK_fragments: 2020368913,
+  CONSTANT_MASK_cpus: 2020368914,
+  CONSTANT_MASK_counters: 2020368915,
+  CONSTANT_MASK_flow_changes: 2020368916,
+  CONSTANT_MASK_cursors: 2020368917,
+  CONSTANT_END: 2020368918,
 } as const
 
 /** enum interface_limit */
@@ -78,25 +80,72 @@ export const Interface = {
   },
 } as const
 
-/** struct directory, 16 octets. */
+/** struct directory, 24 octets. */
 export interface Directory {
+  vip6: bigint
   serviceMultiplier: bigint
   serviceBase: number
   serviceShift: number
 }
 export const Directory = {
-  size: 16,
-  offset: { serviceMultiplier: 0, serviceBase: 8, serviceShift: 12 },
+  size: 24,
+  offset: { vip6: 0, serviceMultiplier: 8, serviceBase: 16, serviceShift: 20 },
   read: (view: DataView, at: number): Directory => ({
-    serviceMultiplier: view.getBigUint64(at + 0, true),
-    serviceBase: view.getUint32(at + 8, true),
-    serviceShift: view.getUint32(at + 12, true),
+    vip6: view.getBigUint64(at + 0, true),
+    serviceMultiplier: view.getBigUint64(at + 8, true),
+    serviceBase: view.getUint32(at + 16, true),
+    serviceShift: view.getUint32(at + 20, true),
   }),
   write: (view: DataView, at: number, value: Directory): void => {
-    view.setBigUint64(at + 0, value.serviceMultiplier, true)
-    view.setUint32(at + 8, value.serviceBase, true)
-    view.setUint32(at + 12, value.serviceShift, true)
+    view.setBigUint64(at + 0, value.vip6, true)
+    view.setBigUint64(at + 8, value.serviceMultiplier, true)
+    view.setUint32(at + 16, value.serviceBase, true)
+    view.setUint32(at + 20, value.serviceShift, true)
   },
+} as const
+
+/** enum vip6_limit */
+export const Vip6Limit = {
+  VIP6_PER_BUCKET: 4,
+} as const
+
+/** struct address6, 16 octets. */
+export interface Address6 {
+  high: bigint
+  low: bigint
+}
+export const Address6 = {
+  size: 16,
+  offset: { high: 0, low: 8 },
+  read: (view: DataView, at: number): Address6 => ({
+    high: view.getBigUint64(at + 0, true),
+    low: view.getBigUint64(at + 8, true),
+  }),
+  write: (view: DataView, at: number, value: Address6): void => {
+    view.setBigUint64(at + 0, value.high, true)
+    view.setBigUint64(at + 8, value.low, true)
+  },
+} as const
+
+/** struct vip6_bucket, 64 octets. */
+export interface Vip6Bucket {
+  vip: Address6[]
+}
+export const Vip6Bucket = {
+  size: 64,
+  offset: { vip: 0 },
+  read: (view: DataView, at: number): Vip6Bucket => ({
+    vip: Array.from({ length: 4 }, (_, i) => Address6.read(view, at + 0 + i * 16)),
+  }),
+  write: (view: DataView, at: number, value: Vip6Bucket): void => {
+    value.vip.forEach((element, i) => { Address6.write(view, at + 0 + i * 16, element) })
+  },
+} as const
+
+/** enum handle */
+export const Handle = {
+  HANDLE_SHIFT: 8,
+  HANDLES_MAX: 8388608,
 } as const
 
 /** enum live */
@@ -104,7 +153,7 @@ export const Live = {
   LIVE_SHIFT_MASK: 63,
 } as const
 
-/** struct root, 2112 octets. */
+/** struct root, 2176 octets. */
 export interface Root {
   live: bigint
   neighboursMs: bigint
@@ -114,23 +163,23 @@ export interface Root {
   interface: Interface[]
 }
 export const Root = {
-  size: 2112,
-  offset: { live: 0, neighboursMs: 8, contract: 16, directory: 24, forwardedBefore: 56, interface: 64 },
+  size: 2176,
+  offset: { live: 0, neighboursMs: 8, contract: 16, directory: 24, forwardedBefore: 72, interface: 128 },
   read: (view: DataView, at: number): Root => ({
     live: view.getBigUint64(at + 0, true),
     neighboursMs: view.getBigUint64(at + 8, true),
     contract: view.getUint32(at + 16, true),
-    directory: Array.from({ length: 2 }, (_, i) => Directory.read(view, at + 24 + i * 16)),
-    forwardedBefore: view.getBigUint64(at + 56, true),
-    interface: Array.from({ length: 64 }, (_, i) => Interface.read(view, at + 64 + i * 32)),
+    directory: Array.from({ length: 2 }, (_, i) => Directory.read(view, at + 24 + i * 24)),
+    forwardedBefore: view.getBigUint64(at + 72, true),
+    interface: Array.from({ length: 64 }, (_, i) => Interface.read(view, at + 128 + i * 32)),
   }),
   write: (view: DataView, at: number, value: Root): void => {
     view.setBigUint64(at + 0, value.live, true)
     view.setBigUint64(at + 8, value.neighboursMs, true)
     view.setUint32(at + 16, value.contract, true)
-    value.directory.forEach((element, i) => { Directory.write(view, at + 24 + i * 16, element) })
-    view.setBigUint64(at + 56, value.forwardedBefore, true)
-    value.interface.forEach((element, i) => { Interface.write(view, at + 64 + i * 32, element) })
+    value.directory.forEach((element, i) => { Directory.write(view, at + 24 + i * 24, element) })
+    view.setBigUint64(at + 72, value.forwardedBefore, true)
+    value.interface.forEach((element, i) => { Interface.write(view, at + 128 + i * 32, element) })
   },
 } as const
 
@@ -139,6 +188,7 @@ export const ServiceKey = {
   KEY_PORT_SHIFT: 32,
   KEY_PROTOCOL_SHIFT: 48,
   KEY_RUN_SHIFT: 56,
+  KEY_IPV6_SHIFT: 57,
 } as const
 
 /** enum target_flag */
@@ -478,6 +528,7 @@ export const BackendDetail = {
 /** enum flow_limit */
 export const FlowLimit = {
   FLOWS_PER_BUCKET: 4,
+  FLOWS6_PER_BUCKET: 2,
 } as const
 
 /** struct flow, 16 octets. */
@@ -510,6 +561,39 @@ export const FlowBucket = {
   }),
   write: (view: DataView, at: number, value: FlowBucket): void => {
     value.flow.forEach((element, i) => { Flow.write(view, at + 0 + i * 16, element) })
+  },
+} as const
+
+/** struct flow6, 32 octets. */
+export interface Flow6 {
+  source: Address6
+  flow: Flow
+}
+export const Flow6 = {
+  size: 32,
+  offset: { source: 0, flow: 16 },
+  read: (view: DataView, at: number): Flow6 => ({
+    source: Address6.read(view, at + 0),
+    flow: Flow.read(view, at + 16),
+  }),
+  write: (view: DataView, at: number, value: Flow6): void => {
+    Address6.write(view, at + 0, value.source)
+    Flow.write(view, at + 16, value.flow)
+  },
+} as const
+
+/** struct flow6_bucket, 64 octets. */
+export interface Flow6Bucket {
+  flow6: Flow6[]
+}
+export const Flow6Bucket = {
+  size: 64,
+  offset: { flow6: 0 },
+  read: (view: DataView, at: number): Flow6Bucket => ({
+    flow6: Array.from({ length: 2 }, (_, i) => Flow6.read(view, at + 0 + i * 32)),
+  }),
+  write: (view: DataView, at: number, value: Flow6Bucket): void => {
+    value.flow6.forEach((element, i) => { Flow6.write(view, at + 0 + i * 32, element) })
   },
 } as const
 
@@ -609,7 +693,7 @@ export const BackendCounters = {
 /** enum reason */
 export const Reason = {
   PASS_OTHER_MAC: 0,
-  PASS_NOT_IPV4: 1,
+  PASS_NOT_IP: 1,
   PASS_NOT_VIP: 2,
   PASS_NO_SERVICE: 3,
   PASS_NOT_BALANCED: 4,
@@ -619,15 +703,16 @@ export const Reason = {
   TX_REDIRECTED: 8,
   DROP_MALFORMED: 9,
   DROP_TRUNCATED: 10,
-  DROP_FRAGMENT: 11,
-  DROP_NO_BACKEND: 12,
-  DROP_BACKEND_DOWN: 13,
-  DROP_NO_EGRESS: 14,
-  FLOW_INSERTED: 15,
-  FLOW_REFUSED_FULL: 16,
-  FLOW_REFUSED_BUDGET: 17,
-  FLOW_REFUSED_RACE: 18,
-  REASONS: 19,
+  DROP_EXTENSIONS: 11,
+  DROP_FRAGMENT: 12,
+  DROP_NO_BACKEND: 13,
+  DROP_BACKEND_DOWN: 14,
+  DROP_NO_EGRESS: 15,
+  FLOW_INSERTED: 16,
+  FLOW_REFUSED_FULL: 17,
+  FLOW_REFUSED_BUDGET: 18,
+  FLOW_REFUSED_RACE: 19,
+  REASONS: 20,
 } as const
 
 /** struct cpu, 256 octets. */

@@ -6,6 +6,7 @@ import {
   BackendCounters,
   BackendDetail,
   Cpu,
+  Flow6Bucket,
   FlowBucket,
   FlowChanges,
   FlowLimit,
@@ -19,6 +20,7 @@ import {
   Settings,
   Target,
   TargetBucket,
+  Vip6Bucket,
 } from './layout.gen.ts'
 import type { BpfMap } from './native.ts'
 
@@ -28,6 +30,7 @@ export const MAPPED = {
   settings: Settings.size,
   vip_buckets: TargetBucket.size,
   service_buckets: TargetBucket.size,
+  vip6_buckets: Vip6Bucket.size,
   range_targets: Target.size,
   services: Service.size,
   service_policies: ServicePolicy.size,
@@ -36,6 +39,7 @@ export const MAPPED = {
   backends: Backend.size,
   backend_details: BackendDetail.size,
   flows: FlowBucket.size,
+  flows6: Flow6Bucket.size,
   fragments: FlowBucket.size,
   cursors: 8,
   flow_changes: FlowChanges.size,
@@ -109,8 +113,10 @@ export interface PlaneMemory {
 export interface Capacity {
   services: number
   backends: number
-  /** Entries of the flow table, at least 8. */
+  /** Entries of the flow table of IPv4, at least 8. */
   flows: number
+  /** Entries of the flow table of IPv6, at least 8. */
+  flows6: number
 }
 
 /** Whatever a change replaces stays until it is committed: so there is room for what is live and what takes its place. */
@@ -126,6 +132,7 @@ export const capacityOf = (memory: Pick<PlaneMemory, 'size'>): Capacity => ({
   services: memory.size('services') / MAPPED.services / GENERATIONS,
   backends: memory.size('backends') / MAPPED.backends / GENERATIONS / RUNS,
   flows: (memory.size('flows') / MAPPED.flows) * FlowLimit.FLOWS_PER_BUCKET,
+  flows6: (memory.size('flows6') / MAPPED.flows6) * FlowLimit.FLOWS6_PER_BUCKET,
 })
 
 /** Counters of one CPU: one for each backend of each service. */
@@ -142,6 +149,7 @@ export const elementsFor = (capacity: Capacity, cpus: number): Record<MappedName
     settings: 1,
     vip_buckets: 2 * directoryBuckets(services),
     service_buckets: 2 * directoryBuckets(services),
+    vip6_buckets: 2 * directoryBuckets(services),
     range_targets: 2 * services,
     services: GENERATIONS * services,
     service_policies: GENERATIONS * services,
@@ -150,6 +158,7 @@ export const elementsFor = (capacity: Capacity, cpus: number): Record<MappedName
     backends: GENERATIONS * RUNS * backends,
     backend_details: GENERATIONS * RUNS * backends,
     flows: powerOfTwo(capacity.flows) / FlowLimit.FLOWS_PER_BUCKET,
+    flows6: powerOfTwo(capacity.flows6) / FlowLimit.FLOWS6_PER_BUCKET,
     fragments: FragmentLimit.FRAGMENT_BUCKETS,
     cursors: 65536,
     flow_changes: powerOfTwo(cpus),

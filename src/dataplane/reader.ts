@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // The live state, read from the maps: what packets go by, and what people said.
-import { formatIpv4, formatService, swap16, swap32 } from '../core/address.ts'
+import { formatService, type Protocol, swap16, swap32 } from '../core/address.ts'
 import type { Backend, DesiredState, HashInput, Path, Scheduler, Service } from '../core/desired.ts'
+import { type AddressKey, AF, type Family, formatIpv4, readAddress, readAddressKey } from '../core/ip.ts'
 import { LazyState } from '../core/state-map.ts'
 import {
+  Address6,
   AdminState,
   BackendDetail,
   BackendFlag,
@@ -11,6 +13,7 @@ import {
   Backend as BackendRecord,
   BackendWord,
   type Directory,
+  Handle,
   Live,
   RingLimit,
   Root,
@@ -84,7 +87,11 @@ const readBackends = (views: { backends: DataView; details: DataView }, service:
       counter: views.backends.getUint32(at + BackendRecord.offset.counter, true),
       sinceMs: Number(details.getBigUint64(detailAt + BackendDetail.offset.sinceMs, true)),
       want: {
-        address: formatIpv4(details.getUint32(detailAt + BackendDetail.offset.address)),
+        address: readAddress(
+          details,
+          detailAt + BackendDetail.offset.address,
+          details.getUint8(detailAt + BackendDetail.offset.family),
+        ),
         port: details.getUint16(detailAt + BackendDetail.offset.port),
         weight: details.getUint32(detailAt + BackendDetail.offset.weight, true),
         admin: admin === AdminState.ADMIN_DRAIN ? 'drain' : 'up',
@@ -97,7 +104,7 @@ const readBackends = (views: { backends: DataView; details: DataView }, service:
 
 const wantOf = (detail: ServiceDetail, backends: readonly LiveBackend[]): Service => ({
   protocol: detail.protocol === 6 ? 'tcp' : 'udp',
-  vip: formatIpv4(new DataView(detail.vip.buffer, detail.vip.byteOffset).getUint32(0)),
+  vip: readAddress(new DataView(detail.vip.buffer, detail.vip.byteOffset), 0, detail.family),
   port: detail.port,
   lastPort: detail.lastPort,
   scheduler: SCHEDULER_NAMES[detail.scheduler] ?? 'wrr',
@@ -125,6 +132,7 @@ export const liveVips = (memory: PlaneMemory, word: bigint): { live: 0 | 1; base
 
 /** A key that leads to a run of ranges, told by the upper half of it. */
 const RUN_BIT = 1 << (ServiceKey.KEY_RUN_SHIFT - 32)
+const IPV6_BIT = 1 << (ServiceKey.KEY_IPV6_SHIFT - 32)
 
 interface FoundTarget {
   target: LiveService['target']
@@ -188,7 +196,7 @@ export const readLive = (memory: PlaneMemory): LiveState => {
   }
   const services = new Map<string, LiveService>()
   for (const { target, key, record, lastPort } of liveTargets(memory, vips, directory)) {
-    const name = nameOf(key, lastPort)
+    const name = nameOf(memory, key, lastPort)
     services.set(name, new ReadService(views, name, target, record))
   }
   return { live, neighboursMs: Number(root.neighboursMs), services, desired: new LazyState(services) }
@@ -238,15 +246,22 @@ class ReadService implements LiveService {
 }
 
 /** formatService of a target's key, given as its two halves. */
-const nameOf = ({ low, high }: FoundTarget['key'], lastPort: number): string => {
-  const protocol = high >>> 16 === 6 ? 'tcp' : 'udp'
-  return formatService({ protocol, vip: formatIpv4(swap32(low)), port: swap16(high & 0xffff), lastPort })
+const nameOf = (memory: PlaneMemory, { low, high }: FoundTarget['key'], lastPort: number): string => {
+  const protocol = ((high >>> 16) & 0xff) === 6 ? 'tcp' : 'udp'
+  const vip = (high & IPV6_BIT) === 0 ? formatIpv4(swap32(low)) : vipOfHandle(memory, low)
+  return formatService({ protocol, vip, port: swap16(high & 0xffff), lastPort })
+}
+
+/** The IPv6 VIP that a handle stands for (enum handle of bpf/xlb.h). */
+const vipOfHandle = (memory: PlaneMemory, handle: number): string => {
+  const place = (handle >>> Handle.HANDLE_SHIFT) - 1
+  return readAddress(viewOf(memory, 'vip6_buckets'), place * Address6.size, AF.ipv6)
 }
 
 /** What packets go by of every backend, without making an object of each. */
 export interface BackendScan {
   name: string
-  address: number
+  address: AddressKey
   /** Octets of the MAC as struct backend holds them: the first four, the other two. */
   macLow: number
   macHigh: number
@@ -267,7 +282,11 @@ export const scanBackends = (memory: PlaneMemory, live: LiveState, visit: (backe
       const detailAt = record * BackendDetail.size
       if (details.getUint8(detailAt + BackendDetail.offset.admin) === AdminState.ADMIN_REMOVED) continue
       const at = (record * BackendRecord.size) / 4
-      scan.address = details.getUint32(detailAt + BackendDetail.offset.address)
+      scan.address = readAddressKey(
+        details,
+        detailAt + BackendDetail.offset.address,
+        details.getUint8(detailAt + BackendDetail.offset.family),
+      )
       const low = words[at] ?? 0
       const high = words[at + 1] ?? 0
       scan.macLow = ((low >>> 16) | (high << 16)) >>> 0
@@ -290,9 +309,19 @@ export const slotsAt = (memory: PlaneMemory, line: number, slots: number): Uint1
   return new Uint16Array(buffer, byteOffset, slots)
 }
 
-/** struct target's key: VIP and first port in network order as a little-endian machine loads them, and the protocol. */
-export const serviceKey = (service: Service, vip: number): bigint =>
-  BigInt(swap32(vip)) | (BigInt(swap16(service.port)) << 32n) | (BigInt(service.protocol === 'tcp' ? 6 : 17) << 48n)
+/**
+ * struct target's key: VIP and first port in network order as a little-endian machine loads them, and the protocol.
+ *
+ * @param vip the VIP's number, most significant octet first; of IPv6 its handle's, likewise
+ */
+export const serviceKey = (
+  { protocol, port, family }: { protocol: Protocol; port: number; family: Family },
+  vip: number,
+): bigint =>
+  BigInt(swap32(vip)) |
+  (BigInt(swap16(port)) << BigInt(ServiceKey.KEY_PORT_SHIFT)) |
+  (BigInt(protocol === 'tcp' ? 6 : 17) << BigInt(ServiceKey.KEY_PROTOCOL_SHIFT)) |
+  (BigInt(family === 'ipv6') << BigInt(ServiceKey.KEY_IPV6_SHIFT))
 
 /** Indices of a service's backends that may be given out: 0 to this, exclusive. */
 export const INDICES = BackendLimit.BACKENDS_PER_SERVICE_MAX

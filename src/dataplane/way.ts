@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What one packet finds in the maps: its service, slots, turn, place in the flow table, backends. explain.ts decides by it.
 import { type Protocol, swap16, swap32 } from '../core/address.ts'
-import { hashMix, hashSlot } from '../core/hash.ts'
+import { type HashedSource, hashSlot, hashSource } from '../core/hash.ts'
+import { address6, familyOf, parseIpv4 } from '../core/ip.ts'
 import { type FlowPlace, locateFlow } from './flow-entry.ts'
 import {
   BackendFlag,
@@ -18,15 +19,12 @@ import {
 import type { PlaneMemory } from './memory.ts'
 import { slotsAt, viewOf } from './reader.ts'
 
-/**
- * A whole, unfragmented IPv4 packet for the MAC of the interface that it comes in by. Addresses are 32-bit numbers, most
- * significant octet first.
- */
+/** A whole, unfragmented packet for the MAC of the interface that it comes in by. */
 export interface TracedPacket {
   protocol: Protocol
-  source: number
+  source: string
   sourcePort: number
-  vip: number
+  vip: string
   port: number
   /** TCP: a SYN without ACK, a client's first segment. */
   opens: boolean
@@ -81,6 +79,16 @@ const backendOf = (slot: number): number | undefined => {
   return backend === RingSlot.SLOT_NONE ? undefined : backend
 }
 
+/** As the packet path has it: packet_source, and the address where it is IPv6. */
+export const hashedSource = ({ source, sourcePort }: Pick<TracedPacket, 'source' | 'sourcePort'>): HashedSource => {
+  const isIpv6 = familyOf(source) === 'ipv6'
+  const address = isIpv6 ? 0 : swap32(parseIpv4(source) ?? 0)
+  return {
+    address6: isIpv6 ? address6(source) : undefined,
+    word: BigInt(address) | (BigInt(swap16(sourcePort)) << BigInt(HashedBits.HASHED_SOURCE)),
+  }
+}
+
 /** What all steps look at. */
 export class Way {
   readonly memory: PlaneMemory
@@ -89,8 +97,7 @@ export class Way {
   readonly settings: Settings
   readonly target: Target
   readonly service: ServiceRecord
-  /** packet_source: address in bits 0-31, port in 32-47, in network order as a little-endian machine loads them. */
-  readonly source: bigint
+  readonly source: HashedSource
   readonly #slot: number
   readonly #ringSlot: number
 
@@ -101,9 +108,8 @@ export class Way {
     this.target = target
     this.settings = Settings.read(viewOf(memory, 'settings'), 0)
     this.service = ServiceRecord.read(viewOf(memory, 'services'), target.service * ServiceRecord.size)
-    this.source =
-      BigInt(swap32(packet.source)) | (BigInt(swap16(packet.sourcePort)) << BigInt(HashedBits.HASHED_SOURCE))
-    this.#slot = hashSlot(hashMix(this.source & target.hashMask, target.ringSeed), this.service.ringSize)
+    this.source = hashedSource(packet)
+    this.#slot = hashSlot(hashSource(this.source, target.hashMask, target.ringSeed), this.service.ringSize)
     this.#ringSlot = this.#slotAt(this.service.ringLine, this.service.ringSize, this.#slot)
   }
 
@@ -123,7 +129,7 @@ export class Way {
   get before(): BeforeLook {
     const { beforeLine, beforeSize, beforeSeed, marksEnd, markShift } = this.service
     const bits = this.is('SERVICE_BEFORE_HASH_PORT') ? HashedBits.HASHED_SOURCE_PORT : HashedBits.HASHED_SOURCE
-    const slot = hashSlot(hashMix(BigInt.asUintN(bits, this.source), beforeSeed), beforeSize)
+    const slot = hashSlot(hashSource(this.source, (1n << BigInt(bits)) - 1n, beforeSeed), beforeSize)
     const entry = this.#slotAt(beforeLine, beforeSize, slot)
     const backend = backendOf(entry)
     const epoch = Math.floor(this.at.now / 2 ** (markShift & 31))

@@ -2,7 +2,7 @@
 // Applies a plan: writes everything new where no packet looks, then commits by one aligned store. Killed before that store
 // a command has changed nothing; after it, everything. What it leaves behind is free again for the next one, because free is
 // whatever the live state does not use.
-import { parseIpv4, swap16, swap32 } from '../core/address.ts'
+import { swap16, vipOf } from '../core/address.ts'
 import { isTracked, type Service } from '../core/desired.ts'
 import { expandSeed } from '../core/hash.ts'
 import type { Change } from '../core/plan.ts'
@@ -22,15 +22,7 @@ import {
   Target,
 } from './layout.gen.ts'
 import { capacityOf, type PlaneMemory } from './memory.ts'
-import {
-  bucketsPerDirectory,
-  type LiveService,
-  type LiveState,
-  scanBackends,
-  serviceKey,
-  slotsAt,
-  viewOf,
-} from './reader.ts'
+import { bucketsPerDirectory, type LiveService, type LiveState, scanBackends, slotsAt, viewOf } from './reader.ts'
 
 export interface ApplyOptions {
   /** Unix time now, milliseconds. */
@@ -83,9 +75,9 @@ const entriesAfter = (
   const after = new Map<string, Entry>()
   for (const { name, target, record } of live.services.values()) {
     const { key, lastPort, ringSeed, hashMask } = Target.read(viewOf(memory, target.table), target.at)
-    const vip = swap32(Number(key & 0xffffffffn))
+    const protocol = Number((key >> BigInt(ServiceKey.KEY_PROTOCOL_SHIFT)) & 0xffn) === 6 ? 'tcp' : 'udp'
     const port = swap16(Number((key >> BigInt(ServiceKey.KEY_PORT_SHIFT)) & 0xffffn))
-    after.set(name, { key, vip, port, lastPort, record, seed: ringSeed, mask: hashMask })
+    after.set(name, { protocol, vip: vipOf(name), port, lastPort, record, seed: ringSeed, mask: hashMask })
   }
   for (const change of changes) {
     const record = built.get(change.name)?.record
@@ -93,10 +85,9 @@ const entriesAfter = (
       after.delete(change.name)
       continue
     }
-    const vip = parseIpv4(change.want.vip) ?? 0
     const hashed = { seed: expandSeed(change.want.seed), mask: hashMask(change.want) }
-    const { port, lastPort } = change.want
-    after.set(change.name, { key: serviceKey(change.want, vip), vip, port, lastPort, record, ...hashed })
+    const { protocol, vip, port, lastPort } = change.want
+    after.set(change.name, { protocol, vip, port, lastPort, record, ...hashed })
   }
   return [...after.values()]
 }
@@ -212,6 +203,7 @@ const NO_INTERFACE: Interface = { macHigh: 0n, ifindex: 0, generic: 0, name: '' 
 export const formatRoot = (memory: Pick<PlaneMemory, 'buffer'>, contract: number): void => {
   const capacity = bucketsPerDirectory(memory)
   const directory = (half: number): Directory => ({
+    vip6: liveWord(0n, half === 0 ? 0 : 1, capacity, 63),
     serviceMultiplier: 1n,
     serviceBase: half * capacity,
     serviceShift: 63,

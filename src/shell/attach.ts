@@ -162,7 +162,7 @@ const attachFurther = (
 ) => {
   if (Object.keys(options.capacity).length > 0 || options.newFlows !== undefined) {
     throw new Refusal(
-      '--services, --backends, --flows and --new-flows are fixed when the first interface is attached',
+      '--services, --backends, --flows, --flows6 and --new-flows are fixed when the first interface is attached',
       'leave them out, or save, detach --all, and attach anew',
     )
   }

@@ -51,7 +51,7 @@ const FLOOD_HOLD_SECONDS = 8
 /** Linux gives up reassembly after 30 s (net.ipv4.ipfrag_time): no fragment comes later and is of use. */
 const FRAGMENT_SECONDS = 30
 
-export const DEFAULT_CAPACITY: Capacity = { services: 1024, backends: 8192, flows: 2 ** 21 }
+export const DEFAULT_CAPACITY: Capacity = { services: 1024, backends: 8192, flows: 2 ** 21, flows6: 2 ** 19 }
 export const DEFAULT_NEW_FLOWS = 250_000
 
 /** The unit of age is the power of two of jiffies that is nearest to a second from above, or just below it. */
@@ -79,6 +79,7 @@ export const checkCapacity = (capacity: Capacity, cpus: number): Capacity => {
   check('services', capacity.services, 1, 32_768)
   check('backends', capacity.backends, 1, 262_144)
   check('flows', capacity.flows, 1024, 2 ** 24)
+  check('flows6', capacity.flows6, 1024, 2 ** 23)
   for (const [name, elements] of Object.entries(elementsFor(capacity, cpus))) {
     const bytes = elements * MAPPED[name as MappedName]
     if (bytes <= REACH) continue
@@ -124,12 +125,14 @@ const constantsOf = (
   CONSTANT_FLOW_SEED: settings.flowSeed,
   CONSTANT_MASK_vip_buckets: elements('vip_buckets') - 1,
   CONSTANT_MASK_service_buckets: elements('service_buckets') - 1,
+  CONSTANT_MASK_vip6_buckets: elements('vip6_buckets') - 1,
   CONSTANT_MASK_range_targets: elements('range_targets') - 1,
   CONSTANT_MASK_services: elements('services') - 1,
   CONSTANT_MASK_service_policies: elements('service_policies') - 1,
   CONSTANT_MASK_rings: elements('rings') * RingLimit.SLOTS_PER_LINE - 1,
   CONSTANT_MASK_backends: elements('backends') - 1,
   CONSTANT_MASK_flows: elements('flows') - 1,
+  CONSTANT_MASK_flows6: elements('flows6') - 1,
   CONSTANT_MASK_fragments: elements('fragments') - 1,
   CONSTANT_MASK_cpus: elements('cpus') - 1,
   CONSTANT_MASK_counters: elements('counters') - 1,

@@ -2,7 +2,7 @@
 // Verbs of one instance take turns; and who has the turn first clears away what a killed attach or detach left behind.
 import { existsSync, fstatSync, mkdirSync, readdirSync, rmSync, statSync, unlinkSync } from 'node:fs'
 import { join } from 'node:path'
-import { formatIpv4 } from '../core/address.ts'
+import { type AddressKey, formatAddressKey } from '../core/ip.ts'
 import { Refusal } from '../core/refusal.ts'
 import { KernelPlane, pinSource } from '../dataplane/kernel.ts'
 import type { Native } from '../dataplane/native.ts'
@@ -60,9 +60,9 @@ export const endLink = (native: Native, pin: string): void => {
 const releaseNeighbours = (native: Native, pins: string): void => {
   const plane = openPlaneAt(native, pins)
   try {
-    const addresses = new Set<number>()
+    const addresses = new Set<AddressKey>()
     scanBackends(plane, readLive(plane), ({ address }) => addresses.add(address))
-    new Neighbours(native, attachedInterfaces(native, pins, plane)).release([...addresses].map(formatIpv4))
+    new Neighbours(native, attachedInterfaces(native, pins, plane)).release([...addresses].map(formatAddressKey))
   } finally {
     plane.close()
   }

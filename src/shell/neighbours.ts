@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where packets for a backend go, as the kernel knows it: routes, and neighbours that it keeps resolved for us
-// (NTF_EXT_MANAGED). xlb sends no ARP of its own.
-import { formatIpv4, parseIpv4, parseMac } from '../core/address.ts'
+// (NTF_EXT_MANAGED). xlb sends neither ARP nor neighbour solicitations of its own.
+import { parseMac } from '../core/address.ts'
 import type { DesiredState, Path } from '../core/desired.ts'
+import { type AddressKey, AF, addressKey, familyOf, formatAddressKey } from '../core/ip.ts'
 import { Refusal } from '../core/refusal.ts'
 import { BackendFlag } from '../dataplane/layout.gen.ts'
 import type { PlaneMemory } from '../dataplane/memory.ts'
@@ -10,7 +11,6 @@ import type { Native, Neighbour } from '../dataplane/native.ts'
 import { type LiveState, scanBackends } from '../dataplane/reader.ts'
 import type { AttachedInterface } from './interfaces.ts'
 
-const AF_INET = 2
 const NUD = { REACHABLE: 2, STALE: 4, DELAY: 8, PROBE: 16, FAILED: 32, NOARP: 64, PERMANENT: 128 }
 const USABLE = NUD.REACHABLE | NUD.STALE | NUD.DELAY | NUD.PROBE | NUD.NOARP | NUD.PERMANENT
 /** The kernel asks three times, a second apart (mcast_solicit, retrans_time_ms), before it gives up. */
@@ -26,6 +26,13 @@ const sleep = (milliseconds: number): void => {
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds)
 }
 
+/** Of an address: its MAC in two halves (`low` is -1: not known), and whether the kernel keeps it resolved. */
+interface Known {
+  low: number
+  high: number
+  kept: boolean
+}
+
 /** The kernel's neighbours of one moment. */
 export class Neighbours {
   readonly #native: Native
@@ -39,9 +46,9 @@ export class Neighbours {
   }
 
   #read(): void {
-    this.#byKey = new Map(
-      this.#native.netlink.neighbours(AF_INET).map((each) => [key(each.ifindex, each.address), each]),
-    )
+    const { netlink } = this.#native
+    const all = [...netlink.neighbours(AF.ipv4), ...netlink.neighbours(AF.ipv6)]
+    this.#byKey = new Map(all.map((each) => [key(each.ifindex, each.address), each]))
   }
 
   /** The path as it is now, without asking anybody: what the kernel does not know stays as it was. */
@@ -107,31 +114,27 @@ export class Neighbours {
 
   readonly #asked = new Set<string>()
 
-  #manageAgain(slot: number, address: number): void {
+  #manageAgain(slot: number, address: AddressKey): void {
     const found = this.#attached.find((each) => each.slot === slot)
-    const text = formatIpv4(address)
+    const text = formatAddressKey(address)
     if (found === undefined || this.#asked.has(`${slot} ${text}`)) return
     this.#asked.add(`${slot} ${text}`)
     this.#manage(found.ifindex, text)
   }
 
-  /** By slot: what the kernel knows of each address; `low` is -1 where it knows no MAC, `kept` that it keeps it resolved. */
-  #addressTables(): Map<number, Map<number, { low: number; high: number; kept: boolean }>> {
+  /** By slot: what the kernel knows of each address. */
+  #addressTables(): Map<number, Map<AddressKey, Known>> {
     const tables = new Map(
       this.#attached
         .filter(({ attached }) => attached)
-        .map(({ slot, ifindex }) => [
-          ifindex,
-          { slot, table: new Map<number, { low: number; high: number; kept: boolean }>() },
-        ]),
+        .map(({ slot, ifindex }) => [ifindex, { slot, table: new Map<AddressKey, Known>() }]),
     )
     for (const neighbour of this.#byKey.values()) {
-      const address = parseIpv4(neighbour.address)
       const found = tables.get(neighbour.ifindex)
-      if (address === undefined || found === undefined) continue
+      if (found === undefined) continue
       const kept = neighbour.managed || (neighbour.state & (NUD.PERMANENT | NUD.NOARP)) !== 0
       const mac = usable(neighbour) ? parseMac(neighbour.mac) : undefined
-      found.table.set(address, {
+      found.table.set(addressKey(neighbour.address), {
         low: mac === undefined ? -1 : Number(mac & 0xffffffffn),
         high: mac === undefined ? -1 : Number(mac >> 32n),
         kept,
@@ -155,7 +158,10 @@ export class Neighbours {
       this.#read()
     }
     for (const [address, { name }] of asked) {
-      paths.set(address, { kind: 'unresolved', why: `${address} does not answer ARP on ${name}` })
+      paths.set(address, {
+        kind: 'unresolved',
+        why: `${address} does not answer ${familyOf(address) === 'ipv4' ? 'ARP' : 'neighbour discovery'} on ${name}`,
+      })
     }
   }
 

@@ -3,8 +3,9 @@
 // kernel knows, plan, apply.
 import { randomBytes } from 'node:crypto'
 import { existsSync } from 'node:fs'
-import { parseIpv4, parseMac } from '../core/address.ts'
+import { parseMac } from '../core/address.ts'
 import { type DesiredState, type Path, withPaths } from '../core/desired.ts'
+import { addressKey } from '../core/ip.ts'
 import { type Change, plan } from '../core/plan.ts'
 import { Refusal } from '../core/refusal.ts'
 import { namesToCompare } from '../core/state-map.ts'
@@ -124,7 +125,7 @@ const goneAddresses = (changes: readonly Change[]): Set<string> => {
 
 /** Of these addresses those that are no live service's backend. */
 const unusedOf = (plane: KernelPlane, live: LiveState, addresses: Iterable<string>): Set<string> => {
-  const unused = new Map([...addresses].map((address) => [parseIpv4(address), address]))
+  const unused = new Map([...addresses].map((address) => [addressKey(address), address]))
   scanBackends(plane, live, ({ address }) => {
     unused.delete(address)
   })

@@ -3,19 +3,17 @@ import assert from 'node:assert/strict'
 import test from 'ava'
 import fc from 'fast-check'
 import {
-  formatEndpoint,
-  formatIpv4,
   formatMac,
   formatService,
   parseBackend,
-  parseEndpoint,
-  parseIpv4,
   parseMac,
   parseService,
-  parseSource,
   swap16,
   swap32,
+  vipOf,
 } from '../../src/core/address.ts'
+import { formatEndpoint, parseEndpoint, parseSource } from '../../src/core/endpoint.ts'
+import { formatIpv4, parseIpv4 } from '../../src/core/ip.ts'
 import { Refusal } from '../../src/core/refusal.ts'
 
 const word = fc.integer({ min: 0, max: 2 ** 32 - 1 })
@@ -95,6 +93,27 @@ test('a service of a range of ports, or of every port, goes to text and back', (
   t.deepEqual(parseService('tcp://192.0.2.10:*'), { protocol: 'tcp', vip: '192.0.2.10', port: 0, lastPort: 65535 })
 })
 
+test('an IPv6 service and its backends go to text and back, in one form', (t) => {
+  for (const [text, vip] of [
+    ['tcp://[2001:DB8:0:0:0:0:0:1]:80', '2001:db8::1'],
+    ['udp://[2001:db8::1:0:0:1]:53', '2001:db8::1:0:0:1'],
+    ['tcp://[64:ff9b::192.0.2.1]:8000-8099', '64:ff9b::c000:201'],
+    ['tcp://[fd00::]:*', 'fd00::'],
+  ] as const) {
+    const service = parseService(text)
+    t.is(service.vip, vip)
+    t.is(vipOf(formatService(service)), vip)
+    t.deepEqual(parseService(formatService(service)), service)
+  }
+  const service = parseService('tcp://[2001:db8::1]:80')
+  for (const text of ['2001:db8:0::21', '[2001:db8::21]', '[2001:db8::21]:80']) {
+    t.deepEqual(parseBackend(text, service), { address: '2001:db8::21', port: 80 })
+  }
+  const refused = refusal(() => parseBackend('192.0.2.21', service))
+  t.is(refused?.message, "backend '192.0.2.21': is an IPv4 address and its service is IPv6")
+  t.regex(refused?.mend ?? '', /real server's IPv6 address/)
+})
+
 test('a backend of several ports has none of its own', (t) => {
   t.deepEqual(parseBackend('192.0.2.21', parseService('tcp://192.0.2.10:*')), { address: '192.0.2.21', port: 0 })
   t.deepEqual(parseBackend('192.0.2.21', parseService('tcp://192.0.2.10:1-2')), { address: '192.0.2.21', port: 0 })
@@ -142,16 +161,30 @@ const BAD_SERVICES: readonly (readonly [text: string, what: RegExp, mend: RegExp
   ['tcp://192.0.2.10:8.0', /'8\.0' is not a port number/, /from 1 to 65535/],
   ['tcp://192.0.2.10:0', /port 0 is reserved/, /from 1 to 65535/],
   ['tcp://192.0.2.10:65536', /port 65536 exceeds 65535/, /from 1 to 65535/],
-  ['tcp://[2001:db8::1]:80', /IPv6/, /unicast IPv4/],
-  ['tcp://:80', /'' is not an IPv4 address/, /unicast IPv4/],
-  ['tcp://example.org:80', /'example\.org' is not an IPv4 address/, /such as 192\.0\.2\.10/],
-  ['tcp://192.0.2.010:80', /'192\.0\.2\.010' is not an IPv4 address/, /unicast IPv4/],
-  ['tcp://0.1.2.3:80', /0\.0\.0\.0\/8/, /unicast IPv4/],
-  ['tcp://127.0.0.1:80', /loopback/, /unicast IPv4/],
-  ['tcp://224.0.0.18:80', /multicast/, /unicast IPv4/],
-  ['tcp://239.255.255.255:80', /multicast/, /unicast IPv4/],
-  ['tcp://240.0.0.1:80', /reserved/, /unicast IPv4/],
-  ['tcp://255.255.255.255:80', /broadcast/, /unicast IPv4/],
+  ['tcp://2001:db8::1', /not of the form/, /write tcp:\/\/\[2001:db8::1\]:80/],
+  ['tcp://[2001:db8::1]', /has no port/, /write tcp:\/\/\[2001:db8::1\]:80/],
+  ['tcp://[192.0.2.10]:80', /not of the form/, /tcp:\/\/\[2001:db8::10\]:80/],
+  ['tcp://[2001:db8::1:80', /not of the form/, /write tcp/],
+  ['tcp://[2001:db8:::1]:80', /'2001:db8:::1' is not an IPv6 address/, /such as 2001:db8::10/],
+  ['tcp://[fe80::1%eth0]:80', /'fe80::1%eth0' is not an IPv6 address/, /such as 2001:db8::10/],
+  ['tcp://[::]:80', /unspecified/, /such as 2001:db8::10/],
+  ['tcp://[::1]:80', /loopback/, /such as 2001:db8::10/],
+  ['tcp://[ff02::1]:80', /multicast/, /such as 2001:db8::10/],
+  ['tcp://[febf::1]:80', /link-local/, /such as 2001:db8::10/],
+  ['tcp://[::ffff:192.0.2.1]:80', /IPv4-mapped/, /such as 2001:db8::10/],
+  ['tcp://:80', /'' is neither an IPv4 nor an IPv6 address/, /unicast address such as 192\.0\.2\.10/],
+  ['tcp://example.org:80', /'example\.org' is neither an IPv4 nor an IPv6 address/, /such as 192\.0\.2\.10/],
+  [
+    'tcp://192.0.2.010:80',
+    /'192\.0\.2\.010' is neither an IPv4 nor an IPv6 address/,
+    /unicast address such as 192\.0\.2\.10/,
+  ],
+  ['tcp://0.1.2.3:80', /0\.0\.0\.0\/8/, /unicast address such as 192\.0\.2\.10/],
+  ['tcp://127.0.0.1:80', /loopback/, /unicast address such as 192\.0\.2\.10/],
+  ['tcp://224.0.0.18:80', /multicast/, /unicast address such as 192\.0\.2\.10/],
+  ['tcp://239.255.255.255:80', /multicast/, /unicast address such as 192\.0\.2\.10/],
+  ['tcp://240.0.0.1:80', /reserved/, /unicast address such as 192\.0\.2\.10/],
+  ['tcp://255.255.255.255:80', /broadcast/, /unicast address such as 192\.0\.2\.10/],
 ]
 
 for (const [text, what, mend] of BAD_SERVICES) {
@@ -164,14 +197,16 @@ for (const [text, what, mend] of BAD_SERVICES) {
   })
 }
 
-const PORT_80 = { port: 80, lastPort: 80 }
+const PORT_80 = { vip: '192.0.2.10', port: 80, lastPort: 80 }
 
 const BAD_BACKENDS: readonly (readonly [text: string, what: RegExp, mend: RegExp])[] = [
-  ['', /'' is not an IPv4 address/, /unicast IPv4/],
-  ['web1', /'web1' is not an IPv4 address/, /unicast IPv4/],
-  ['2001:db8::1', /IPv6/, /unicast IPv4/],
-  ['127.0.0.1', /loopback/, /unicast IPv4/],
-  ['224.0.0.1:80', /multicast/, /unicast IPv4/],
+  ['', /'' is neither an IPv4 nor an IPv6 address/, /unicast address such as 192\.0\.2\.10/],
+  ['web1', /'web1' is neither an IPv4 nor an IPv6 address/, /unicast address such as 192\.0\.2\.10/],
+  ['2001:db8::1', /is an IPv6 address and its service is IPv4/, /real server's IPv4 address/],
+  ['[2001:db8::1]:80', /is an IPv6 address and its service is IPv4/, /real server's IPv4 address/],
+  ['ff02::2', /is a multicast address/, /such as 2001:db8::10/],
+  ['127.0.0.1', /loopback/, /unicast address such as 192\.0\.2\.10/],
+  ['224.0.0.1:80', /multicast/, /unicast address such as 192\.0\.2\.10/],
   ['192.0.2.21:', /'' is not a port number/, /from 1 to 65535/],
   ['192.0.2.21:99999', /port 99999 exceeds 65535/, /from 1 to 65535/],
   ['192.0.2.21:*', /'\*' is no backend's port/, /leave the port out: 192\.0\.2\.21$/],
@@ -190,7 +225,7 @@ for (const [text, what, mend] of BAD_BACKENDS) {
 
 test('an endpoint is read back from what was written of it', (t) => {
   fc.assert(
-    fc.property(word, port, (address, number) => {
+    fc.property(word.map(formatIpv4), port, (address, number) => {
       const endpoint = { address, port: number }
       assert.deepEqual(parseEndpoint('source', formatEndpoint(endpoint)), endpoint)
     }),
@@ -202,7 +237,10 @@ for (const [text, what] of [
   ['', /is not of the form ADDRESS:PORT/],
   ['198.51.100.7', /is not of the form ADDRESS:PORT/],
   ['198.51.100.300:80', /is not of the form ADDRESS:PORT/],
-  ['198.51.100.7:80:80', /is not of the form ADDRESS:PORT/],
+  ['198.51.100.7:80:80', /'80:80' is not a port number/],
+  ['2001:db8::7:80', /is not of the form ADDRESS:PORT/],
+  ['[2001:db8::7]', /is not of the form ADDRESS:PORT/],
+  ['[198.51.100.7]:80', /is not of the form ADDRESS:PORT/],
   ['198.51.100.7:0', /port 0 is reserved/],
   ['198.51.100.7:65536', /port 65536 exceeds 65535/],
   ['198.51.100.7:http', /'http' is not a port number/],
@@ -217,19 +255,40 @@ for (const [text, what] of [
 
 test('a range of sources is an address, the bits of it that count, and perhaps a port', (t) => {
   const any = undefined
-  t.deepEqual(parseSource('198.51.100.7'), { address: 0xc6336407, mask: 0xffffffff, port: any })
-  t.deepEqual(parseSource('198.51.100.7/24'), { address: 0xc6336400, mask: 0xffffff00, port: any })
-  t.deepEqual(parseSource('198.51.100.7/1'), { address: 0x80000000, mask: 0x80000000, port: any })
-  t.deepEqual(parseSource('198.51.100.7/0'), { address: 0, mask: 0, port: any })
-  t.deepEqual(parseSource('198.51.100.7/32:40000'), { address: 0xc6336407, mask: 0xffffffff, port: 40000 })
-  t.deepEqual(parseSource('198.51.100.7:40000'), { address: 0xc6336407, mask: 0xffffffff, port: 40000 })
+  const ipv4 = (address: number, mask: number, port?: number) => ({
+    family: 'ipv4' as const,
+    words: [swap32(address)],
+    masks: [swap32(mask)],
+    port,
+  })
+  t.deepEqual(parseSource('198.51.100.7'), ipv4(0xc6336407, 0xffffffff, any))
+  t.deepEqual(parseSource('198.51.100.7/24'), ipv4(0xc6336400, 0xffffff00, any))
+  t.deepEqual(parseSource('198.51.100.7/1'), ipv4(0x80000000, 0x80000000, any))
+  t.deepEqual(parseSource('198.51.100.7/0'), ipv4(0, 0, any))
+  t.deepEqual(parseSource('198.51.100.7/32:40000'), ipv4(0xc6336407, 0xffffffff, 40000))
+  t.deepEqual(parseSource('198.51.100.7:40000'), ipv4(0xc6336407, 0xffffffff, 40000))
+  const ipv6 = (words: number[], masks: number[], port?: number) => ({
+    family: 'ipv6' as const,
+    words: words.map(swap32),
+    masks: masks.map(swap32),
+    port,
+  })
+  const whole = [0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff]
+  t.deepEqual(parseSource('2001:db8::7'), ipv6([0x20010db8, 0, 0, 7], whole))
+  t.deepEqual(parseSource('[2001:db8::7]'), ipv6([0x20010db8, 0, 0, 7], whole))
+  t.deepEqual(parseSource('[2001:db8::7]:40000'), ipv6([0x20010db8, 0, 0, 7], whole, 40000))
+  t.deepEqual(parseSource('2001:db8:ff::/35'), ipv6([0x20010db8, 0, 0, 0], [0xffffffff, 0xe0000000, 0, 0]))
+  t.deepEqual(parseSource('[2001:db8::/32]:9'), ipv6([0x20010db8, 0, 0, 0], [0xffffffff, 0, 0, 0], 9))
+  t.deepEqual(parseSource('::/0'), ipv6([0, 0, 0, 0], [0, 0, 0, 0]))
 })
 
 for (const [text, what] of [
   ['', /is not of the form ADDRESS\[\/PREFIX\]\[:PORT\]/],
   ['client', /is not of the form/],
   ['198.51.100/24', /is not of the form/],
-  ['2001:db8::1', /is not of the form/],
+  ['2001:db8::1/129', /'129' is no prefix length/],
+  ['2001:db8:::/32', /is not of the form/],
+  ['[2001:db8::]:http', /'http' is not a port number/],
   ['198.51.100.0/33', /'33' is no prefix length/],
   ['198.51.100.0/', /'' is no prefix length/],
   ['198.51.100.0/-1', /'-1' is no prefix length/],

@@ -16,7 +16,7 @@ import { carryOut, naiveOf, type Verb, verbs } from './verbs.ts'
 test.afterEach.always(turn)
 
 const RUNS = runs(30)
-const ROOM = { services: 12, backends: 120, flows: 64 }
+const ROOM = { services: 12, backends: 120, flows: 64, flows6: 64 }
 
 class Crash extends Error {}
 

@@ -3,18 +3,12 @@
 import assert from 'node:assert/strict'
 import test from 'ava'
 import fc from 'fast-check'
-import {
-  formatIpv4,
-  parseBackend,
-  parseIpv4,
-  parseService,
-  parseSource,
-  swap16,
-  swap32,
-} from '../../src/core/address.ts'
+import { parseBackend, parseService, swap16, swap32 } from '../../src/core/address.ts'
 import { CONNECTION_STATES, type ConnectionState } from '../../src/core/connection-states.ts'
 import { addService, type DesiredState, removeBackend, removeService, setBackend } from '../../src/core/desired.ts'
+import { parseSource } from '../../src/core/endpoint.ts'
 import { hashMix } from '../../src/core/hash.ts'
+import { formatIpv4, parseIpv4 } from '../../src/core/ip.ts'
 import { type Connection, Connections, type Wanted } from '../../src/dataplane/connections.ts'
 import { FlowState, Settings } from '../../src/dataplane/layout.gen.ts'
 import type { PlaneMemory } from '../../src/dataplane/memory.ts'
@@ -43,7 +37,7 @@ const withBackends = (state: DesiredState, name: string): DesiredState =>
 
 /** WEB and DNS with three backends, of which WEB's second was removed; and the id that GONE had. */
 const prepared = (): { plane: Plane; gone: number } => {
-  const plane = makePlane({ services: 16, backends: 60, flows: FLOWS })
+  const plane = makePlane({ services: 16, backends: 60, flows: FLOWS, flows6: FLOWS })
   apply(plane, (have) => [WEB, DNS, GONE].reduce(withBackends, have))
   const gone = serviceOf(plane.memory, GONE).service.id
   apply(plane, (have) => removeBackend(have, parseService(WEB), parseBackend('198.51.100.2', parseService(WEB))))
@@ -109,7 +103,7 @@ const expected = (entries: readonly (Entry | undefined)[], memory: PlaneMemory, 
     const address = swap32(entry.source)
     const { source, backend } = asked
     if (asked.state !== undefined && asked.state !== state) continue
-    if (source !== undefined && (address & source.mask) >>> 0 !== source.address) continue
+    if (source !== undefined && (entry.source & (source.masks[0] ?? 0)) >>> 0 !== source.words[0]) continue
     if (source?.port !== undefined && swap16(entry.sourcePort) !== source.port) continue
     const service = services.get(entry.service)
     if (asked.service !== undefined && service?.name !== asked.service) continue

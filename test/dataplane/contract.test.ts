@@ -16,7 +16,7 @@ const BPF_F_RDONLY_PROG = 128
 
 /** The tables and maps that attach makes, some of them changed. */
 const tables = (changed: Record<string, Partial<PinnedTable> | undefined> = {}): Map<string, PinnedTable> => {
-  const elements = elementsFor({ services: 100, backends: 1000, flows: 5000 }, 3)
+  const elements = elementsFor({ services: 100, backends: 1000, flows: 5000, flows6: 5000 }, 3)
   const made = new Map(
     (Object.keys(MAPPED) as MappedName[]).map((name): [string, PinnedTable] => [
       name,

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // How a packet finds its service, as bpf/directory.h does it: word for word, over DataView. Whoever changes the layout of the
 // directory changes this file, and none else here.
-import { formatIpv4, formatService, parseIpv4, type ServiceAddress, swap16, swap32 } from '../../src/core/address.ts'
+import { formatService, type ServiceAddress, swap16, swap32 } from '../../src/core/address.ts'
+import { formatIpv4, parseIpv4 } from '../../src/core/ip.ts'
 import {
   Directory,
   Live,

@@ -6,7 +6,7 @@ import { elementsFor, MAPPED, type MappedName, makeMemory } from '../../src/data
 import type { BpfMap } from '../../src/dataplane/native.ts'
 import { loadNative } from '../../src/dataplane/native.ts'
 
-const CAPACITY = { services: 64, backends: 1024, flows: 1024 }
+const CAPACITY = { services: 64, backends: 1024, flows: 1024, flows6: 1024 }
 const BPF_MAP_TYPE_ARRAY = 2
 const BPF_F_MMAPABLE = 1024
 

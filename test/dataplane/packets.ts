@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The way of a packet through a service, as bpf/schedule.h goes it: word for word, over DataView. Of the controller's code it
 // uses the generated layouts and the hash (which test/packet compares with the program's), no more.
-import { formatIpv4, swap16, swap32 } from '../../src/core/address.ts'
+import { swap16, swap32 } from '../../src/core/address.ts'
 import { hashMix, hashSlot } from '../../src/core/hash.ts'
+import { formatIpv4 } from '../../src/core/ip.ts'
 import {
   Backend,
   BackendDetail,

@@ -29,7 +29,7 @@ const generator = (seed: bigint): (() => bigint) => {
 }
 
 /** Room for whatever verbs.ts thinks of. */
-export const ROOMY: Capacity = { services: 16, backends: 400, flows: 64 }
+export const ROOMY: Capacity = { services: 16, backends: 400, flows: 64, flows6: 64 }
 
 export const makePlane = (capacity: Capacity = ROOMY): Plane => {
   const plane: Omit<Plane, 'memory'> = { age: 1000, nowMs: 1_700_000_000_000, random: generator(1n) }

@@ -14,7 +14,7 @@ import { naivelyFound } from './ports.ts'
 
 test.afterEach.always(turn)
 
-const ROOM = { services: 512, backends: 64, flows: 64 }
+const ROOM = { services: 512, backends: 64, flows: 64, flows6: 64 }
 const VIPS = ['198.51.100.1', '198.51.100.2']
 
 const add = (state: DesiredState, service: ServiceAddress): DesiredState => addService(state, service, {}, 1n)

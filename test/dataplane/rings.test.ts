@@ -97,7 +97,7 @@ type Began = { client: number; backend: string; changed: number }
  */
 const keepPromise = (protocol: Protocol, all: readonly Step[]): void => {
   const timeout = protocol === 'udp' ? TIMEOUTS.udp : TIMEOUTS.established
-  const plane = makePlane({ services: 2, backends: 32, flows: 8 })
+  const plane = makePlane({ services: 2, backends: 32, flows: 8, flows6: 8 })
   let began: Began[] = []
   let before: ReturnType<typeof look> | undefined
   const watch = (present: ReadonlySet<string>): void => {

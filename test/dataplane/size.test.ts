@@ -57,7 +57,7 @@ const restore = (plane: Plane, kind: Kind): void => {
   assert.equal(findOverlap(plane.memory, ownedExtents(plane.memory)), undefined)
 }
 
-const FIFTY: Capacity = { services: 50, backends: 1250, flows: 64 }
+const FIFTY: Capacity = { services: 50, backends: 1250, flows: 64, flows6: 64 }
 const ONE: Kind = {
   sizes: new Array(50).fill(25),
   vips: 18,
@@ -102,7 +102,7 @@ test.serial('wrr: 50 services with the longest schedules are replaced by 50 othe
   t.pass()
 })
 
-const HUNDRED: Capacity = { services: 10, backends: 100, flows: 8 }
+const HUNDRED: Capacity = { services: 10, backends: 100, flows: 8, flows6: 8 }
 
 /** Services of so many backends each, 100 in all or fewer. */
 const sizes = fc.array(fc.integer({ min: 0, max: 60 }), { minLength: 1, maxLength: 10 }).map((wanted) => {
@@ -130,6 +130,7 @@ test.serial('maps have room for what is asked for, in powers of two, and tell wh
     services: fc.integer({ min: 1, max: 300 }),
     backends: fc.integer({ min: 1, max: 2000 }),
     flows: fc.integer({ min: 3, max: 12 }).map((bits) => 2 ** bits),
+    flows6: fc.integer({ min: 3, max: 12 }).map((bits) => 2 ** bits),
   })
   fc.assert(
     fc.property(capacity, (capacity) => {
@@ -137,7 +138,7 @@ test.serial('maps have room for what is asked for, in powers of two, and tell wh
       const elements = elementsFor(capacity, 1)
       const told = capacityOf(memory)
       return (
-        (['services', 'backends', 'flows'] as const).every(
+        (['services', 'backends', 'flows', 'flows6'] as const).every(
           (kind) => told[kind] >= capacity[kind] && told[kind] < 2 * capacity[kind],
         ) &&
         JSON.stringify(elementsFor(told, 1)) === JSON.stringify(elements) &&
@@ -157,6 +158,7 @@ test.serial(
       services: fc.integer({ min: 1, max: 4 }),
       backends: fc.integer({ min: 1, max: 12 }),
       flows: fc.constant(8),
+      flows6: fc.constant(8),
     })
     let refused = 0
     fc.assert(
@@ -187,7 +189,7 @@ test.serial(
 )
 
 test.serial('one service more than the capacity is refused with how many there may be', (t) => {
-  const plane = makePlane({ services: 2, backends: 100, flows: 8 })
+  const plane = makePlane({ services: 2, backends: 100, flows: 8, flows6: 8 })
   restore(plane, { ...ONE, sizes: [1, 1] })
   t.throws(() => apply(plane, stateOf({ ...ONE, sizes: [1, 1, 1] })), {
     instanceOf: Refusal,
@@ -225,6 +227,6 @@ test.serial('however a capacity is shared out among services, it can be shared o
 })
 
 test.serial('more backends than the capacity are refused, as no change of them would find room', (t) => {
-  const plane = makePlane({ services: 4, backends: 10, flows: 8 })
+  const plane = makePlane({ services: 4, backends: 10, flows: 8, flows6: 8 })
   t.throws(() => apply(plane, stateOf({ ...ONE, sizes: [17] })), { instanceOf: Refusal })
 })

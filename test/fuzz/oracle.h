@@ -224,7 +224,7 @@ static struct wanted want(const __u8 *frame, size_t size)
 		return (struct wanted){.reason = PASS_OTHER_MAC};
 	at = find_payload(frame, size, &type);
 	if (type != 0x0800 || size < at + 20)
-		return (struct wanted){.reason = PASS_NOT_IPV4};
+		return (struct wanted){.reason = PASS_NOT_IP};
 	vip = read_be32(frame + at + 16);
 	if (vip != VIP_A && vip != VIP_B && vip != VIP_C && vip != VIP_D && vip != VIP_E)
 		return (struct wanted){.reason = PASS_NOT_VIP};

@@ -2,7 +2,8 @@
 // `xlb connections` and `xlb trace` on real connections, and on a million entries.
 import { fileURLToPath } from 'node:url'
 import test from 'ava'
-import { parseIpv4, swap16, swap32 } from '../../src/core/address.ts'
+import { swap16, swap32 } from '../../src/core/address.ts'
+import { parseIpv4 } from '../../src/core/ip.ts'
 import { locateFlow } from '../../src/dataplane/flow-entry.ts'
 import { FlowState, Settings } from '../../src/dataplane/layout.gen.ts'
 import { loadNative } from '../../src/dataplane/native.ts'
@@ -163,7 +164,11 @@ const fill = (lab: Lab, name: string, count: number): void => {
     for (let i = 0, written = 0; written < count; i++) {
       const source =
         BigInt(swap32((parseIpv4('100.64.0.0') ?? 0) + (i >> 4))) | (BigInt(swap16(1024 + (i & 15))) << 32n)
-      const { key, match, buckets } = locateFlow(plane, settings, { source, portBe, service: found.service.id })
+      const { key, match, buckets } = locateFlow(plane, settings, {
+        source: { address6: undefined, word: source },
+        portBe,
+        service: found.service.id,
+      })
       // As packets do: in the emptier of the two buckets.
       const [place] = buckets
         .map((bucket) => [0, 1, 2, 3].map((n) => bucket * 8 + 2 * n).filter((at) => words[at + 1] === 0n))

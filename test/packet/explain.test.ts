@@ -2,7 +2,7 @@
 // What `xlb trace` says of a packet is what the program does with it: for each, the maps are explained, then the frame goes
 // through the program. XLB_SEED=n repeats a run.
 import test, { type ExecutionContext } from 'ava'
-import { parseIpv4, parseMac, parseService } from '../../src/core/address.ts'
+import { parseMac, parseService } from '../../src/core/address.ts'
 import { addService, type DesiredState, type Scheduler } from '../../src/core/desired.ts'
 import { Refusal } from '../../src/core/refusal.ts'
 import { budgetOf, type Explanation, explain } from '../../src/dataplane/explain.ts'
@@ -34,9 +34,9 @@ const sampleOf = (
 ): Sample => ({
   packet: {
     protocol,
-    source: parseIpv4(source) ?? 0,
+    source,
     sourcePort,
-    vip: parseIpv4(vip) ?? 0,
+    vip,
     port,
     opens: protocol === 'tcp' && (flags & (TCP.SYN | TCP.ACK)) === TCP.SYN,
   },

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The flow table as a test sees and edits it.
-import { formatIpv4, swap16, swap32 } from '../../src/core/address.ts'
+import { swap16, swap32 } from '../../src/core/address.ts'
+import { formatIpv4 } from '../../src/core/ip.ts'
 import { FlowChanges, FlowKey, FlowLimit, FlowState, FlowValue } from '../../src/dataplane/layout.gen.ts'
 import type { Balancer } from './plane.ts'
 

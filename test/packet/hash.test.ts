@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The program's hash and ring are those of src/core: directors that share a VIP choose alike.
 import test from 'ava'
-import { formatIpv4 } from '../../src/core/address.ts'
+import { formatIpv4 } from '../../src/core/ip.ts'
 import { TCP, tcpFrame, udpFrame, VIP } from './frames.ts'
 import { type BackendSpec, Balancer, breathe } from './plane.ts'
 import { makeRandom } from './random.ts'

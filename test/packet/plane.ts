@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The program under test with maps of its own, without bpffs and without interfaces: frames go in and come out by
-// BPF_PROG_TEST_RUN. Backends are numbers: backend 7 is 198.51.100.7, and its MAC ends in 7.
-import { parseBackend, parseMac, parseService } from '../../src/core/address.ts'
+// BPF_PROG_TEST_RUN. Backends are numbers: backend 7 is 198.51.100.7 or 2001:db8:be::7, and its MAC ends in 7.
+import { parseBackend, parseMac, parseService, vipOf } from '../../src/core/address.ts'
 import {
   addService,
   type DesiredState,
@@ -13,6 +13,7 @@ import {
   setBackend,
   setService,
 } from '../../src/core/desired.ts'
+import { type Family, familyOf } from '../../src/core/ip.ts'
 import { plan } from '../../src/core/plan.ts'
 import { type Counts, readCounts, readReasons } from '../../src/dataplane/counters.ts'
 import { KernelPlane, ownSource } from '../../src/dataplane/kernel.ts'
@@ -65,7 +66,10 @@ export const SECOND_INTERFACE = { slot: 1, mac: '02:00:00:00:00:02', ifindex: 1 
 /** A slot that leads to no device, as after its interface was deleted. */
 export const GONE_SLOT = 2
 
-export const backendAddress = (backend: number): string => `198.51.${100 + (backend >> 8)}.${backend & 255}`
+export const backendAddress = (backend: number, family: Family = 'ipv4'): string =>
+  family === 'ipv4' ? `198.51.${100 + (backend >> 8)}.${backend & 255}` : `2001:db8:be::${backend.toString(16)}`
+/** As a backend of a service. */
+const addressFor = (service: string, backend: number): string => backendAddress(backend, familyOf(vipOf(service)))
 export const backendMac = (backend: number): string => `02:be:00:00:${octet(backend >> 8)}:${octet(backend & 255)}`
 
 const octet = (value: number): string => value.toString(16).padStart(2, '0')
@@ -89,7 +93,7 @@ export class Balancer {
   #reasons: number[]
 
   constructor(options: BalancerOptions = {}) {
-    const capacity = { services: 64, backends: 1024, flows: 8192, ...options.capacity }
+    const capacity = { services: 64, backends: 1024, flows: 8192, flows6: 8192, ...options.capacity }
     const settings = {
       ...makeSettings(this.native, capacity, options.newFlows ?? 2 ** 31),
       ageShift: FROZEN_CLOCK,
@@ -124,7 +128,8 @@ export class Balancer {
   /** As if it had just been loaded: no services, no flows, nothing spent of the bound on new flows. Loading takes longer. */
   reset(): this {
     this.change(() => new Map())
-    for (const name of ['flows', 'cpus', 'flow_changes'] as const) new Uint8Array(this.plane.buffer(name)).fill(0)
+    for (const name of ['flows', 'flows6', 'cpus', 'flow_changes'] as const)
+      new Uint8Array(this.plane.buffer(name)).fill(0)
     this.#reasons = this.#readReasons()
     return this
   }
@@ -166,7 +171,7 @@ export class Balancer {
 
   removeBackend(service: string, backend: number): void {
     const address = parseService(service)
-    this.change((state) => removeBackend(state, address, parseBackend(backendAddress(backend), address)))
+    this.change((state) => removeBackend(state, address, parseBackend(addressFor(service, backend), address)))
   }
 
   live(service: string): LiveService {
@@ -177,13 +182,13 @@ export class Balancer {
 
   /** Index of a backend within its service, as flow entries name it. */
   indexOf(service: string, backend: number): number {
-    const found = this.live(service).backends.find(({ want }) => want.address === backendAddress(backend))
+    const found = this.live(service).backends.find(({ want }) => want.address === addressFor(service, backend))
     if (found === undefined) throw new Error(`${service} has no backend ${backend}`)
     return found.index
   }
 
   counters(service: string, backend: number): Counts {
-    const found = this.live(service).backends.find(({ want }) => want.address === backendAddress(backend))
+    const found = this.live(service).backends.find(({ want }) => want.address === addressFor(service, backend))
     if (found === undefined) throw new Error(`${service} has no backend ${backend}`)
     return readCounts(this.plane, found.counter)
   }
@@ -229,7 +234,7 @@ const numbered = (count: number): Record<number, BackendSpec> =>
 
 export const withBackend = (state: DesiredState, service: string, backend: number, spec: BackendSpec): DesiredState => {
   const address = parseService(service)
-  const at = parseBackend(backendAddress(backend), address)
+  const at = parseBackend(addressFor(service, backend), address)
   if (spec.drained === true) {
     const known = state.get(service)?.backends.some((each) => each.address === at.address)
     const before = known === true ? state : withBackend(state, service, backend, { ...spec, drained: false })

@@ -256,10 +256,10 @@ export class Reference {
     if (frame.subarray(0, 6).toString('hex') !== OWN_MAC.replaceAll(':', '')) return just('PASS_OTHER_MAC')
     let at = 14
     for (let tags = 0; tags < 2 && isTag(word(frame, at - 2)); tags++) {
-      if (frame.length < at + 4) return just('PASS_NOT_IPV4')
+      if (frame.length < at + 4) return just('PASS_NOT_IP')
       at += 4
     }
-    if (word(frame, at - 2) !== 0x0800 || frame.length < at + 20) return just('PASS_NOT_IPV4')
+    if (word(frame, at - 2) !== 0x0800 || frame.length < at + 20) return just('PASS_NOT_IP')
     const vip = address(frame, at + 16)
     if (![...this.services.values()].some(({ want }) => want.vip === vip)) return just('PASS_NOT_VIP')
     return this.#balance(frame, frame.subarray(at), vip)

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where the ring sends a tuple, computed from what was configured alone: src/core's hash and ring, not the maps.
-import { parseIpv4, swap16, swap32 } from '../../src/core/address.ts'
+import { swap16, swap32 } from '../../src/core/address.ts'
 import { effectiveWeight, type Service } from '../../src/core/desired.ts'
 import { expandSeed, hashMix, hashSlot } from '../../src/core/hash.ts'
+import { parseIpv4 } from '../../src/core/ip.ts'
 import { defaultRingSize, maglevRing } from '../../src/core/maglev.ts'
 import { RingSlot } from '../../src/dataplane/layout.gen.ts'
 import { CLIENT } from './frames.ts'

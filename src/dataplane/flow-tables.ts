@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+// The two flow tables, IPv4's and IPv6's (struct flow_bucket and struct flow6_bucket of bpf/xlb.h), as arrays of 32-bit words. An
+// entry ends with its struct flow in both; IPv6's has the source before it. So one loop serves both, by where that starts.
+
+import { swap32 } from '../core/address.ts'
+import { AF, type Family, formatIpv4, readAddress } from '../core/ip.ts'
+import { Flow, Flow6, FlowLimit, FlowState, FlowValue, Settings } from './layout.gen.ts'
+import type { PlaneMemory } from './memory.ts'
+import { viewOf } from './reader.ts'
+
+export interface FlowTable {
+  name: 'flows' | 'flows6'
+  family: Family
+  perBucket: number
+  /** 32-bit words of an entry, and of them those before its struct flow. */
+  words: number
+  flowAt: number
+}
+
+export const FLOW_TABLES: Record<Family, FlowTable> = {
+  ipv4: { name: 'flows', family: 'ipv4', perBucket: FlowLimit.FLOWS_PER_BUCKET, words: Flow.size / 4, flowAt: 0 },
+  ipv6: {
+    name: 'flows6',
+    family: 'ipv6',
+    perBucket: FlowLimit.FLOWS6_PER_BUCKET,
+    words: Flow6.size / 4,
+    flowAt: Flow6.offset.flow / 4,
+  },
+}
+
+/** Words of struct flow. Port and id: source port (network order) in the lower half, the service's id in the upper. */
+export const WORD = { source: 0, portAndId: 1, valueLow: 2, valueHigh: 3 } as const
+
+export const stateOf = (valueLow: number): number =>
+  (valueLow >>> FlowValue.FLOW_STATE_SHIFT) & FlowValue.FLOW_STATE_MASK
+export const backendOf = (valueLow: number): number =>
+  (valueLow >>> FlowValue.FLOW_BACKEND_SHIFT) & FlowValue.FLOW_BACKEND_MASK
+/** Age stands in the lowest bits of the value's upper word. */
+export const idleOf = (valueHigh: number, now: number): number => (now - valueHigh) & FlowValue.FLOW_AGE_MASK
+
+/** The source's address, in an entry whose struct flow starts at word `flow`. */
+export const sourceOf = ({ family, flowAt }: FlowTable, words: Uint32Array, flow: number): string => {
+  if (family === 'ipv4') return formatIpv4(swap32(words[flow] ?? 0))
+  return readAddress(new DataView(words.buffer, words.byteOffset), (flow - flowAt) * 4, AF.ipv6)
+}
+
+/** Calls `visit` for every entry of both tables that has not expired: with the table's words, and where its struct flow starts. */
+export const eachLiveFlow = (
+  memory: PlaneMemory,
+  now: number,
+  visit: (words: Uint32Array, flow: number, table: FlowTable) => void,
+): void => {
+  const { timeout } = Settings.read(viewOf(memory, 'settings'), 0)
+  for (const table of Object.values(FLOW_TABLES)) {
+    const words = new Uint32Array(memory.buffer(table.name))
+    for (let flow = table.flowAt; flow < words.length; flow += table.words) {
+      const low = words[flow + WORD.valueLow] ?? 0
+      const state = stateOf(low)
+      if (state <= FlowState.FLOW_CLAIMED) continue
+      if (idleOf(words[flow + WORD.valueHigh] ?? 0, now) <= (timeout[state] ?? 0)) visit(words, flow, table)
+    }
+  }
+}
