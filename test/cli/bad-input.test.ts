@@ -207,7 +207,7 @@ const BAD_FILES: readonly Wrong[] = [
       'nothing was changed',
       /services\[0\]: .*port 70000 exceeds 65535/,
       /services\[1\]: .*ring size 1000 is not a prime/,
-      /services\[1\]\.backends\[0\]: .*'10\.89\.0\.300' is not an IPv4 address/,
+      /services\[1\]\.backends\[0\]: .*'10\.89\.0\.300' is neither an IPv4 nor an IPv6 address/,
       /services\[1\].*10\.89\.0\.22.*is there twice/,
       /services.*10\.89\.0\.102.*is a VIP itself/,
       /services\[4\]: tcp:\/\/10\.89\.0\.104:80 is there twice/,

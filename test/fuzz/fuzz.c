@@ -64,12 +64,13 @@ static void demand(bool holds, const char *rule)
 static void check_parsers(struct frame frame)
 {
 	void *start = place_at_end(arena, frame.octets, frame.size), *end = start + frame.size;
+	struct xdp_md ctx = {.data = (uintptr_t)start, .data_end = (uintptr_t)end};
 	struct packet packet = {0};
 	__u64 key;
 
 	if (!parse_plain(start, end, &key))
 		return;
-	demand(parse_any(start, end, &packet), "what is plain has an IPv4 header");
+	demand(parse_any(&ctx, &packet) && !packet.is_ipv6, "what is plain has an IPv4 header");
 	demand(packet.fault == FAULT_NONE, "what is plain has no fault");
 	demand(packet.part == PART_ALL, "what is plain is neither a fragment nor an error");
 	demand(service_key(&packet) == key, "both parsers say the same VIP, port and protocol");

@@ -223,6 +223,9 @@ static struct wanted want(const __u8 *frame, size_t size)
 	if (memcmp(frame, own_mac, ETH_ALEN))
 		return (struct wanted){.reason = PASS_OTHER_MAC};
 	at = find_payload(frame, size, &type);
+	/* No VIP is an IPv6 address. */
+	if (type == 0x86dd && size >= at + 40)
+		return (struct wanted){.reason = PASS_NOT_VIP};
 	if (type != 0x0800 || size < at + 20)
 		return (struct wanted){.reason = PASS_NOT_IP};
 	vip = read_be32(frame + at + 16);

@@ -27,6 +27,7 @@ static __attribute__((no_sanitize("address", "undefined"))) bool same_words(cons
 
 struct state {
 	struct flow_bucket flows[HOST_MASK_flows + 1];
+	struct flow6_bucket flows6[HOST_MASK_flows6 + 1];
 	struct flow_bucket fragments[HOST_MASK_fragments + 1];
 	struct cpu cpus[CPUS];
 	struct backend_counters counters[HOST_MASK_counters + 1];
@@ -41,6 +42,7 @@ _Static_assert(sizeof(struct state) % sizeof(words) == 0, "same_words sees all o
 static void take_state(struct state *state)
 {
 	memcpy(state->flows, flows, sizeof(state->flows));
+	memcpy(state->flows6, flows6, sizeof(state->flows6));
 	memcpy(state->fragments, fragments, sizeof(state->fragments));
 	memcpy(state->cpus, cpus, sizeof(state->cpus));
 	memcpy(state->counters, counters, sizeof(state->counters));
@@ -54,6 +56,7 @@ static void take_state(struct state *state)
 static void put_state(const struct state *state)
 {
 	memcpy(flows, state->flows, sizeof(state->flows));
+	memcpy(flows6, state->flows6, sizeof(state->flows6));
 	memcpy(fragments, state->fragments, sizeof(state->fragments));
 	memcpy(cpus, state->cpus, sizeof(state->cpus));
 	memcpy(counters, state->counters, sizeof(state->counters));
@@ -79,6 +82,7 @@ static struct {
 	struct settings settings[sizeof(settings) / sizeof(settings[0])];
 	struct target_bucket vip_buckets[HOST_MASK_vip_buckets + 1];
 	struct target_bucket service_buckets[HOST_MASK_service_buckets + 1];
+	struct vip6_bucket vip6_buckets[HOST_MASK_vip6_buckets + 1];
 	struct target range_targets[HOST_MASK_range_targets + 1];
 	struct service services[HOST_MASK_services + 1];
 	struct service_policy service_policies[HOST_MASK_service_policies + 1];
@@ -87,8 +91,8 @@ static struct {
 } written_once;
 
 #define EACH_READ_TABLE(with)                                                                                          \
-	with(root) with(settings) with(vip_buckets) with(service_buckets) with(range_targets) with(services)           \
-	    with(service_policies) with(rings) with(backends)
+	with(root) with(settings) with(vip_buckets) with(service_buckets) with(vip6_buckets) with(range_targets)       \
+	    with(services) with(service_policies) with(rings) with(backends)
 
 static void keep_read_tables(void)
 {
