@@ -116,12 +116,13 @@ const ports = (where: string, written: string, text: string): Ports => {
 /** @throws Refusal with what is wrong. */
 export const parseService = (text: string): ServiceAddress => {
   const parts = /^([A-Za-z0-9]+):\/\/([^/]*)$/.exec(text)
-  const place = splitPort(parts?.[2] ?? '')
+  const written = parts?.[2] ?? ''
+  const isBare = parseIpv6(written) !== undefined
+  const place = isBare ? undefined : splitPort(written)
   if (parts === null || place === undefined) {
-    const bare = parts !== null && parseIpv6(parts[2] ?? '') !== undefined
     throw new Refusal(
       `service '${text}': is not of the form PROTOCOL://VIP:PORT`,
-      bare ? `write ${parts[1]}://[${parts[2]}]:80` : 'write tcp://192.0.2.10:80 or tcp://[2001:db8::10]:80',
+      isBare ? `write ${parts?.[1]}://[${written}]:80` : 'write tcp://192.0.2.10:80 or tcp://[2001:db8::10]:80',
       usage,
     )
   }
@@ -132,11 +133,11 @@ export const parseService = (text: string): ServiceAddress => {
   }
   const where = `service '${text}'`
   const vip = unicast(where, place.host)
-  const written = `${protocol}://${beforePort(vip)}`
+  const withoutPort = `${protocol}://${beforePort(vip)}`
   if (place.port === undefined || place.port === '') {
-    throw new Refusal(`${where}: has no port`, `write ${written}:80`, usage)
+    throw new Refusal(`${where}: has no port`, `write ${withoutPort}:80`, usage)
   }
-  return { protocol, vip, ...ports(where, written, place.port) }
+  return { protocol, vip, ...ports(where, withoutPort, place.port) }
 }
 
 /** What parseBackend has to know of the service; `vip` where it is known. */

@@ -43,9 +43,9 @@ test('the tables that attach makes fit, whatever their sizes', (t) => {
 })
 
 test('a table that is missing, or that this xlb does not know, is named', (t) => {
-  t.deepEqual(tableFaults(tables({ cursors: undefined, flows6: {}, constructor: {} })), [
+  t.deepEqual(tableFaults(tables({ cursors: undefined, flows7: {}, constructor: {} })), [
     'table cursors: is not there',
-    'table flows6: is not known to this xlb',
+    'table flows7: is not known to this xlb',
     'table constructor: is not known to this xlb',
   ])
 })
