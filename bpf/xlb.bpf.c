@@ -163,7 +163,13 @@ static __noinline int balance_further(struct xdp_md *ctx, struct target_bucket *
 	return send_back(interface, service, data, end - data, cpu_number, slot, is_new) ? XDP_TX : balance(ctx);
 }
 
-/* A plain IPv6 frame of a tracked service. */
+/*
+ * Answered where balance() shall see to a frame. That is called by whoever has the fewest frames of stack above: the
+ * whole chain of calls has 512 octets.
+ */
+enum { TAKE_LONG_WAY = -1 };
+
+/* A plain IPv6 frame of a tracked service: a verdict, or TAKE_LONG_WAY. */
 static __noinline int balance_tracked6(struct xdp_md *ctx, const struct interface *interface,
 				       const struct service *service, __u64 cpu_number)
 {
@@ -175,14 +181,14 @@ static __noinline int balance_tracked6(struct xdp_md *ctx, const struct interfac
 		return drop(own_cpu(cpu_number), DROP_TRUNCATED); /* never: it is plain */
 	if (service->flags & SERVICE_OPS ||
 	    (!(service->flags & SERVICE_UDP) && LOAD(frame->tcp_flags) & (TCP_SYN | TCP_FIN | TCP_RST)))
-		return balance(ctx);
+		return TAKE_LONG_WAY;
 	slot = settled_backend6(service, plain_source6(frame), LOAD(frame->source_port_be), LOAD(frame->port_be));
-	return send_back(interface, service, data, end - data, cpu_number, slot, false) ? XDP_TX : balance(ctx);
+	return send_back(interface, service, data, end - data, cpu_number, slot, false) ? XDP_TX : TAKE_LONG_WAY;
 }
 
 /*
- * What is no plain IPv4 frame: the short way of plain IPv6 frames, as xlb() is that of IPv4's. All else, and what finds
- * anything unusual, goes by balance().
+ * What is no plain IPv4 frame: the short way of plain IPv6 frames, as xlb() is that of IPv4's. A verdict, or
+ * TAKE_LONG_WAY.
  */
 static __noinline int balance_ipv6(struct xdp_md *ctx)
 {
@@ -196,22 +202,29 @@ static __noinline int balance_ipv6(struct xdp_md *ctx)
 	bool is_new;
 
 	if (!parse_plain6(data, end) || !is_for_interface(interface, data))
-		return balance(ctx);
+		return TAKE_LONG_WAY;
 	handle_be = find_vip6(live, plain_vip6(frame));
 	if (!handle_be)
 		return pass(own_cpu(cpu_number), PASS_NOT_VIP);
 	key = plain_key6(frame, handle_be);
 	target = find_target(find_vip_bucket(live, handle_be), key);
 	if (!target)
-		return balance(ctx);
+		return TAKE_LONG_WAY;
 	service = AT(services, target->service);
 	if (service->flags & (SERVICE_TRACKED | SERVICE_LONG_WAY))
-		return service->flags & SERVICE_LONG_WAY ? balance(ctx)
+		return service->flags & SERVICE_LONG_WAY ? TAKE_LONG_WAY
 							 : balance_tracked6(ctx, interface, service, cpu_number);
 	slot = ring_slot6(service, plain_source6(frame), LOAD(frame->source_port_be), target->hash_mask,
 			  target->ring_seed);
 	is_new = is_first(LOAD(frame->tcp_flags)) && !(service->flags & SERVICE_UDP);
-	return send_back(interface, service, data, end - data, cpu_number, slot, is_new) ? XDP_TX : balance(ctx);
+	return send_back(interface, service, data, end - data, cpu_number, slot, is_new) ? XDP_TX : TAKE_LONG_WAY;
+}
+
+static __always_inline int balance_other(struct xdp_md *ctx)
+{
+	int verdict = balance_ipv6(ctx);
+
+	return verdict == TAKE_LONG_WAY ? balance(ctx) : verdict;
 }
 
 /*
@@ -236,7 +249,7 @@ int xlb(struct xdp_md *ctx)
 	__u32 slot;
 
 	if (!parse_plain(data, end, &key) || !is_for_interface(interface, data))
-		return balance_ipv6(ctx);
+		return balance_other(ctx);
 	bucket = find_vip_bucket(LOAD(root->live), key);
 	target = find_target(bucket, key);
 	if (!target) {

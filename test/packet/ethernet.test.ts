@@ -65,10 +65,10 @@ testTable(
       reason: 'PASS_NOT_IP',
     },
     {
-      name: 'IPv6 is left to the stack',
+      name: 'IPv6 for no VIP is left to the stack',
       frame: ethernet({ etherType: ETHERTYPE.IPV6 }, ipv6),
       goes: 'stack',
-      reason: 'PASS_NOT_IP',
+      reason: 'PASS_NOT_VIP',
     },
     {
       name: 'an IPv4 datagram under an unknown EtherType is no IPv4',
@@ -125,10 +125,10 @@ testTable(
       reason: 'PASS_NOT_IP',
     },
     {
-      name: 'IPv6 behind a VLAN tag is left to the stack',
+      name: 'IPv6 for no VIP behind a VLAN tag is left to the stack',
       frame: ethernet({ tags: [vlan], etherType: ETHERTYPE.IPV6 }, ipv6),
       goes: 'stack',
-      reason: 'PASS_NOT_IP',
+      reason: 'PASS_NOT_VIP',
     },
     {
       name: 'a VLAN frame for another MAC is left to the stack',

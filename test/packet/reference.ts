@@ -259,6 +259,8 @@ export class Reference {
       if (frame.length < at + 4) return just('PASS_NOT_IP')
       at += 4
     }
+    // No VIP is an IPv6 address.
+    if (word(frame, at - 2) === 0x86dd && frame.length >= at + 40) return just('PASS_NOT_VIP')
     if (word(frame, at - 2) !== 0x0800 || frame.length < at + 20) return just('PASS_NOT_IP')
     const vip = address(frame, at + 16)
     if (![...this.services.values()].some(({ want }) => want.vip === vip)) return just('PASS_NOT_VIP')
