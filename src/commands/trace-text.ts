@@ -79,7 +79,11 @@ const backendLines = ({ backend: found, choice }: Trace): string[] => {
   const address = `${found.address ?? 'a removed one'}, ${how}`
   if (!found.alive) return [address, 'not alive: it was removed, or has no MAC']
   if (found.local) return [address, 'alive, this host itself']
-  return [address, `alive, MAC ${found.mac}, behind ${found.interface ?? 'an interface that is not attached'}`]
+  const segment = found.vlan === null ? '' : `, VLAN ${found.vlan}`
+  return [
+    address,
+    `alive, MAC ${found.mac}, behind ${found.interface ?? 'an interface that is not attached'}${segment}`,
+  ]
 }
 
 const elsewhereLines = ({ elsewhere }: Trace): string[] =>

@@ -52,7 +52,14 @@ export interface Trace {
     before: { slot: number; size: number; backend: string | null; alive: boolean; counts: boolean } | null
   } | null
   choice: { by: ServiceLook['choice']['by']; backend: string | null } | null
-  backend: { address: string | null; alive: boolean; local: boolean; mac: string; interface: string | null } | null
+  backend: {
+    address: string | null
+    alive: boolean
+    local: boolean
+    mac: string
+    interface: string | null
+    vlan: number | null
+  } | null
   recorded: string | null
   verdict: Explanation['verdict']
   reason: string
@@ -129,6 +136,7 @@ const lookOf = (look: ServiceLook, names: Names) => ({
           alive: look.backend.alive,
           local: look.backend.local,
           mac: formatMac(look.backend.mac),
+          vlan: look.backend.vlan ?? null,
           interface: look.backend.local ? null : names.interface(look.backend.interfaceSlot),
         },
 })

@@ -21,10 +21,11 @@ const entryOf = (service: Service) => ({
   ...(service.ringSize === 0 ? {} : { 'ring-size': service.ringSize }),
   // Written also where it was drawn: only with the same seed do the same packets go to the same backends again.
   seed: `0x${service.seed.toString(16).padStart(16, '0')}`,
-  backends: service.backends.map(({ address, weight, admin }) => ({
+  backends: service.backends.map(({ address, weight, admin, vlan }) => ({
     address,
     weight,
     ...(admin === 'drain' ? { admin } : {}),
+    ...(vlan === undefined ? {} : { vlan }),
   })),
 })
 
