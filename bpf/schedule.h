@@ -11,6 +11,10 @@
  * before. On a marked slot the flow table is asked first, whatever the scheduler; a new TCP flow gets the new backend
  * and is recorded; a TCP packet without an entry belongs to an older flow, goes to the backend before, and is recorded
  * too.
+ *
+ * A backend that was removed may keep its flows: it is alive then, and neither ring nor schedule names it. Or they are
+ * *cut*: its entries, and the slots that remember it, lead to it, and forward() drops what comes, until an idle flow
+ * would have ended.
  */
 #ifndef XLB_SCHEDULE_H
 #define XLB_SCHEDULE_H
@@ -63,46 +67,53 @@ static __always_inline __u32 packet_slot(const struct service *service, const st
 	return line_slot(service->ring_line, hash_slot(hash, service->ring_size));
 }
 
-static __always_inline bool backend_is_alive(const struct service *service, __u32 backend)
+/* A backend's flags, 0 if there is none. */
+static __always_inline __u32 backend_flags(const struct service *service, __u32 backend)
 {
 	struct backend *found;
 
 	if (backend >= service->backend_count)
-		return false;
+		return 0;
 	found = AT(backends, service->backend_base + backend);
-	return READ_WORD(found->word) & BACKEND_ALIVE;
+	return READ_WORD(found->word) & BACKEND_FLAGS_MASK;
 }
+
+/* Whether a flow that is known by its slot alone may be of a backend that is cut. */
+enum cut { CUT_IS_GONE, CUT_COUNTS };
 
 /*
  * The backend that a marked slot had before, if packets can be sent there; else the one that it has now. The ring
  * before may differ in size and in hash too, where a person changed those.
  */
 static __always_inline __u32 backend_before(const struct service *service, const struct packet *packet,
-					    __u32 now_backend, __u64 now)
+					    __u32 now_backend, __u64 now, enum cut cut)
 {
 	__u64 mask = (1ULL << (service->flags & SERVICE_BEFORE_HASH_PORT ? HASHED_SOURCE_PORT : HASHED_SOURCE)) - 1;
 	__u64 hash = packet_hash(packet, mask, service->before_seed);
 	__u32 slot = line_slot(service->before_line, hash_slot(hash, service->before_size));
 	__u32 before = slot & SLOT_BACKEND_MASK;
+	__u32 flags = backend_flags(service, before);
+	bool is_cut = cut == CUT_COUNTS && flags & BACKEND_CUT;
 
-	if (service->flags & SERVICE_UDP) {
-		/* A mark counts for UDP until the UDP timeout has passed. */
+	if (service->flags & SERVICE_UDP || is_cut) {
+		/* A mark counts for UDP, and for what is cut, until the timeout has passed. */
 		__u32 epochs = ((now >> (service->mark_shift & 31)) - (slot >> BEFORE_EPOCH_SHIFT)) & BEFORE_EPOCH_MASK;
 
 		if ((__s32)(service->marks_end - (__u32)now) < 0 || epochs > MARK_EPOCHS)
 			return now_backend;
 	}
-	return backend_is_alive(service, before) ? before : now_backend;
+	return flags & BACKEND_ALIVE || is_cut ? before : now_backend;
 }
 
 /* Where packets go that have no entry in the flow table: the oldest backend that the slot may still have flows of. */
-static __always_inline __u32 backend_by_ring(const struct service *service, const struct packet *packet, __u64 now)
+static __always_inline __u32 backend_by_ring(const struct service *service, const struct packet *packet, __u64 now,
+					     enum cut cut)
 {
 	__u32 slot = packet_slot(service, packet);
 
 	if (likely(!(slot & SLOT_MARKED)))
 		return slot & SLOT_BACKEND_MASK;
-	return backend_before(service, packet, slot & SLOT_BACKEND_MASK, now);
+	return backend_before(service, packet, slot & SLOT_BACKEND_MASK, now, cut);
 }
 
 /* ---- new flows ---- */
@@ -157,23 +168,30 @@ static __always_inline __u32 backend_for_new(const struct service *service, cons
 
 /* ---- the way through the flow table ---- */
 
-/* An entry speaks for the packet unless its backend is gone, or the packet opens a new flow where the old one has
- * ended. */
-static __always_inline bool entry_holds(const struct service *service, const struct packet *packet, __u64 value,
-					__u64 now)
+enum hold { ENTRY_LAPSED, ENTRY_HOLDS, ENTRY_CUT };
+
+/*
+ * An entry speaks for the packet unless its backend is gone, or the packet opens a new flow where the old one has
+ * ended. One that is cut is not to be refreshed, so that it ends.
+ */
+static __always_inline enum hold entry_holds(const struct service *service, const struct packet *packet, __u64 value,
+					     __u64 now)
 {
-	__u32 state = flow_state(value);
+	__u32 state = flow_state(value), flags;
 
 	if (opens_connection(packet) && (state == FLOW_CLOSING || state == FLOW_CLOSED))
-		return false;
+		return ENTRY_LAPSED;
 	/*
 	 * In a tracked service a TCP flow that was idle for long, and whose place nobody took, is still that flow. A
 	 * hashed one writes entries only while its slots are marked: an old entry may be of a port's earlier use.
 	 */
 	if ((opens_connection(packet) || (service->flags & (SERVICE_TRACKED | SERVICE_UDP)) != SERVICE_TRACKED) &&
 	    flow_expired(value, now))
-		return false;
-	return backend_is_alive(service, flow_backend(value));
+		return ENTRY_LAPSED;
+	flags = backend_flags(service, flow_backend(value));
+	if (likely(flags & BACKEND_ALIVE))
+		return ENTRY_HOLDS;
+	return flags & BACKEND_CUT && !opens_connection(packet) && !flow_expired(value, now) ? ENTRY_CUT : ENTRY_LAPSED;
 }
 
 /* A packet without an entry that holds: chooses, and records what was chosen in a place of `place`, or in `flow` again.
@@ -191,7 +209,9 @@ static __always_inline __u32 backend_without_entry(const struct service *service
 		backend = backend_for_new(service, packet, left);
 		state = udp ? FLOW_UDP_ONCE : FLOW_HALF_OPEN;
 	} else {
-		backend = backend_by_ring(service, packet, now);
+		backend = backend_by_ring(service, packet, now, CUT_COUNTS);
+		if (backend_flags(service, backend) & BACKEND_CUT)
+			return backend;
 		state = packet->tcp_flags & TCP_RST   ? FLOW_CLOSED
 			: packet->tcp_flags & TCP_FIN ? FLOW_CLOSING
 						      : FLOW_ADOPTED;
@@ -200,7 +220,7 @@ static __always_inline __u32 backend_without_entry(const struct service *service
 		return backend;
 	entry = flow_value(place->match, backend, state, now);
 	if (flow ? !flow_replace(cpu, place, flow, value, entry) : !flow_insert(cpu, place, entry))
-		return backend_by_ring(service, packet, now);
+		return backend_by_ring(service, packet, now, CUT_IS_GONE);
 	cpu->budget_used++;
 	packet->is_new = opens || udp;
 	return backend;
@@ -212,24 +232,27 @@ static __always_inline __u32 backend_by_flow(const struct service *service, stru
 	struct flow_place place;
 	struct flow *flow;
 	__u64 now = clock_age(), value = 0;
+	enum hold hold;
 
 	packet->is_new = opens_connection(packet);
 	/* A flood of SYNs must not cost two cache misses each: beyond the bound the table is not asked. */
 	if (unlikely(opens_connection(packet))) {
 		left = budget_left(own_cpu(packet->cpu_number), now);
 		if (left == BUDGET_SPENT)
-			return backend_by_ring(service, packet, now);
+			return backend_by_ring(service, packet, now, CUT_IS_GONE);
 	}
 	flow_locate(&place, packet, service->id);
 	flow = flow_find(&place, &value);
-	if (flow && likely(entry_holds(service, packet, value, now))) {
-		flow_touch(&place, flow, value, packet, now);
+	hold = flow ? entry_holds(service, packet, value, now) : ENTRY_LAPSED;
+	if (likely(hold != ENTRY_LAPSED)) {
+		if (likely(hold == ENTRY_HOLDS))
+			flow_touch(&place, flow, value, packet, now);
 		return flow_backend(value);
 	}
 	if (!opens_connection(packet)) {
 		left = budget_left(own_cpu(packet->cpu_number), now);
 		if (left == BUDGET_SPENT)
-			return backend_by_ring(service, packet, now);
+			return backend_by_ring(service, packet, now, CUT_IS_GONE);
 	}
 	return backend_without_entry(service, packet, &place, flow, value, now, left);
 }
@@ -241,12 +264,15 @@ static __always_inline __u32 backend_of_marked_udp(const struct service *service
 	__u64 now = clock_age(), value = 0;
 	struct flow_place place;
 	struct flow *flow;
+	enum hold hold;
 
 	flow_locate(&place, packet, service->id);
 	flow = flow_find(&place, &value);
-	if (!flow || !entry_holds(service, packet, value, now))
-		return backend_before(service, packet, now_backend, now);
-	flow_touch(&place, flow, value, packet, now);
+	hold = flow ? entry_holds(service, packet, value, now) : ENTRY_LAPSED;
+	if (hold == ENTRY_LAPSED)
+		return backend_before(service, packet, now_backend, now, CUT_IS_GONE);
+	if (hold == ENTRY_HOLDS)
+		flow_touch(&place, flow, value, packet, now);
 	return flow_backend(value);
 }
 
@@ -259,8 +285,9 @@ static __always_inline __u32 backend_of_error(const struct service *service, con
 	if (service->flags & SERVICE_OPS || (!(service->flags & SERVICE_TRACKED) && !(slot & SLOT_MARKED)))
 		return slot & SLOT_BACKEND_MASK;
 	value = flow_value_of(packet, service->id);
-	return value && entry_holds(service, packet, value, now) ? flow_backend(value)
-								 : backend_by_ring(service, packet, now);
+	if (value && entry_holds(service, packet, value, now) != ENTRY_LAPSED)
+		return flow_backend(value);
+	return backend_by_ring(service, packet, now, CUT_IS_GONE);
 }
 
 /*
@@ -314,13 +341,13 @@ static __always_inline __u32 settled_in_bucket(const struct flow_bucket *bucket,
  * The backend of a flow whose entry is settled and was refreshed in this unit of age: all of it but the backend is
  * known, and nothing is to be written. SLOT_NONE: backend_by_flow shall see.
  */
-static __always_inline __u32 settled_backend(const struct service *service, __u64 source, __be16 port_be)
+static __always_inline __u32 settled_backend(const struct service *service, const struct packet *packet)
 {
 	struct flow_place place;
 	__u64 value;
 	__u32 found;
 
-	flow_locate4(&place, source, port_be, service->id);
+	flow_locate4(&place, packet_source(packet), packet->port_be, service->id);
 	value = flow_value(place.match, 0, service->settled, clock_age());
 	found = settled_in_bucket(AT(flows, place.index[0]), place.key, value);
 	return found != SLOT_NONE ? found : settled_in_bucket(AT(flows, place.index[1]), place.key, value);

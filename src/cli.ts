@@ -5,6 +5,8 @@ import { Command, CommanderError } from 'commander'
 import { type GlobalOptions, oneOf, reportError, seedNumber, wholeNumber } from './commands/context.ts'
 import { CONNECTION_STATES } from './core/connection-states.ts'
 import { FORWARDS, HASH_INPUTS, SCHEDULERS } from './core/desired.ts'
+import { parseDuration } from './core/duration.ts'
+import { FLOW_FATES } from './core/leaving.ts'
 import { Refusal } from './core/refusal.ts'
 
 const MODES = ['auto', 'native', 'generic'] as const
@@ -113,10 +115,6 @@ verb(backend, 'set', 'add a backend, change it, or take a drained one back in')
   .argument('<service>')
   .argument('<address>')
   .option('--weight <n>', '0 to 65535 (default: 1, or as it was)', wholeNumber('--weight'))
-  .option(
-    '--vlan <id>',
-    'its frames leave with this tag: 1 to 4094, none, or auto: by the route (default: auto, or as it was)',
-  )
   .option('--force', 'take it at weight 0 although it does not answer ARP')
   .action(async (text: string, address: string, _: unknown, command: Command) =>
     (await import('./commands/backend.ts')).runBackendSet(text, address, optionsOf(command)),
@@ -124,12 +122,20 @@ verb(backend, 'set', 'add a backend, change it, or take a drained one back in')
 verb(backend, 'drain', 'no new flows; established ones stay')
   .argument('<service>')
   .argument('<address>')
+  .option('--deadline <time>', 'wait until none is left, so long at most: 90s, 10m, 1h30m', (text) =>
+    parseDuration('--deadline', text),
+  )
   .action(async (text: string, address: string, _: unknown, command: Command) =>
     (await import('./commands/backend.ts')).runBackendDrain(text, address, optionsOf(command)),
   )
-verb(backend, 'rm', 'remove a backend; its flows are scheduled anew')
+verb(backend, 'rm', 'remove a backend')
   .argument('<service>')
   .argument('<address>')
+  .option(
+    '--flows <fate>',
+    'what becomes of its flows: keep (they stay until they end), cut (their packets are dropped), move (they are scheduled anew; default)',
+    oneOf('--flows', FLOW_FATES),
+  )
   .action(async (text: string, address: string, _: unknown, command: Command) =>
     (await import('./commands/backend.ts')).runBackendRemove(text, address, optionsOf(command)),
   )

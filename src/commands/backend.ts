@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 import { formatService, parseBackend, parseService } from '../core/address.ts'
-import { drainBackend, type Path, removeBackend, setBackend } from '../core/desired.ts'
+import { drainBackend, type Path, setBackend } from '../core/desired.ts'
+import { type FlowFate, removeBackend } from '../core/leaving.ts'
 import type { Change } from '../core/plan.ts'
 import { Refusal } from '../core/refusal.ts'
-import { parseVlan } from '../core/vlan.ts'
 import { changeState, withSession } from '../shell/session.ts'
 import { type GlobalOptions, makeContext } from './context.ts'
 
@@ -16,20 +16,17 @@ const report = (options: GlobalOptions, changes: readonly Change[], done: string
 export const runBackendSet = (
   serviceText: string,
   backendText: string,
-  options: GlobalOptions & { weight?: number; vlan?: string; force?: boolean },
+  options: GlobalOptions & { weight?: number; force?: boolean },
 ): void => {
   const { native, paths, note } = makeContext(options)
   const service = parseService(serviceText)
   const backend = parseBackend(backendText, service)
-  const wanted = {
-    ...(options.weight === undefined ? {} : { weight: options.weight }),
-    ...(options.vlan === undefined ? {} : { vlan: parseVlan(options.vlan) }),
-  }
+  const weight = options.weight === undefined ? {} : { weight: options.weight }
   let path: Path = { kind: 'unresolved', why: 'not asked' }
   const changes = withSession(native, paths, (session) =>
     changeState(session, (state, resolver) => {
       // Words that are wrong are refused before the kernel is asked for a MAC, which may take seconds.
-      setBackend(state, service, backend, { ...wanted, path })
+      setBackend(state, service, backend, { ...weight, path })
       path = resolver.resolve([backend.address]).get(backend.address) ?? path
       if (path.kind === 'unresolved' && options.force !== true) {
         resolver.release([backend.address])
@@ -38,20 +35,29 @@ export const runBackendSet = (
           'see that it is up and in this segment; or take it at weight 0 until it answers: --force',
         )
       }
-      return setBackend(state, service, backend, { ...wanted, path })
+      return setBackend(state, service, backend, { ...weight, path })
     }),
   )
   if (path.kind === 'unresolved') note(`warning: ${path.why}: it has weight 0 until a later verb finds its MAC`)
   report(options, changes, `set ${backend.address} of ${formatService(service)}`)
 }
 
-export const runBackendDrain = (serviceText: string, backendText: string, options: GlobalOptions): void => {
-  const { native, paths } = makeContext(options)
+export const runBackendDrain = async (
+  serviceText: string,
+  backendText: string,
+  options: GlobalOptions & { deadline?: number },
+): Promise<void> => {
+  const context = makeContext(options)
+  const { native, paths } = context
   const service = parseService(serviceText)
   const backend = parseBackend(backendText, service)
   const changes = withSession(native, paths, (session) =>
     changeState(session, (state) => drainBackend(state, service, backend)),
   )
+  if (options.deadline !== undefined) {
+    const { awaitDrained } = await import('./drained.ts')
+    return awaitDrained(context, { service: formatService(service), backend: backend.address }, options.deadline)
+  }
   report(
     options,
     changes,
@@ -59,12 +65,23 @@ export const runBackendDrain = (serviceText: string, backendText: string, option
   )
 }
 
-export const runBackendRemove = (serviceText: string, backendText: string, options: GlobalOptions): void => {
+const FATES: Record<FlowFate, string> = {
+  move: 'its flows are scheduled anew',
+  keep: 'its flows stay until they end',
+  cut: 'packets of its flows are dropped',
+}
+
+export const runBackendRemove = (
+  serviceText: string,
+  backendText: string,
+  options: GlobalOptions & { flows?: FlowFate },
+): void => {
   const { native, paths } = makeContext(options)
   const service = parseService(serviceText)
   const backend = parseBackend(backendText, service)
+  const { flows = 'move' } = options
   const changes = withSession(native, paths, (session) =>
-    changeState(session, (state) => removeBackend(state, service, backend)),
+    changeState(session, (state) => removeBackend(state, service, backend, flows)),
   )
-  report(options, changes, `removed ${backend.address} of ${formatService(service)}`)
+  report(options, changes, `removed ${backend.address} of ${formatService(service)}: ${FATES[flows]}`)
 }

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 import { formatMac, formatService, parseService } from '../core/address.ts'
-import { effectiveWeight } from '../core/desired.ts'
+import { effectiveWeight, isLeaving } from '../core/desired.ts'
 import { Refusal } from '../core/refusal.ts'
 import { type Counts, readCounts, readReasons } from '../dataplane/counters.ts'
 import { countFlows, type TableUse } from '../dataplane/flows.ts'
 import { Reason, ServiceFlag } from '../dataplane/layout.gen.ts'
 import type { LiveBackend, LiveService } from '../dataplane/reader.ts'
+import { isNeeded } from '../dataplane/remaining.ts'
 import { Neighbours } from '../shell/neighbours.ts'
 import { type Session, withSession } from '../shell/session.ts'
 import { type Context, formatSeed, type GlobalOptions, makeContext } from './context.ts'
@@ -24,8 +25,6 @@ interface BackendRow {
   since: string
   mac: string | null
   interface: string | null
-  /** Of the tag that its frames get; null: none. */
-  vlan: number | null
   active: number | null
   inactive: number | null
   counts: Counts
@@ -57,6 +56,7 @@ interface Listing {
 }
 
 const stateOf = ({ want }: LiveBackend): string => {
+  if (isLeaving(want)) return want.admin
   if (want.path.kind === 'unresolved') return 'no-mac'
   if (want.admin === 'drain') return 'drain'
   return want.weight === 0 ? 'weight-0' : want.path.kind === 'local' ? 'local' : 'up'
@@ -86,10 +86,9 @@ const listing = (session: Session, only: string | undefined, nowMs: number): Lis
       since: new Date(backend.sinceMs).toISOString(),
       mac: path.kind === 'link' ? formatMac(path.mac) : null,
       interface: path.kind === 'link' ? (slotNames.get(path.interfaceSlot) ?? null) : null,
-      vlan: path.kind === 'link' ? (path.vlan ?? null) : null,
       // A hashed service, and one of one-packet scheduling, keeps no flows, but for those that a change of its ring would have moved.
-      active: tracked ? count.active : null,
-      inactive: tracked ? count.inactive : null,
+      active: tracked || isLeaving(backend.want) ? count.active : null,
+      inactive: tracked || isLeaving(backend.want) ? count.inactive : null,
       counts: readCounts(plane, backend.counter),
     }
   }
@@ -111,7 +110,10 @@ const listing = (session: Session, only: string | undefined, nowMs: number): Lis
         seed: formatSeed(service.want.seed),
         ops: service.want.ops,
         changed: new Date(service.changedMs).toISOString(),
-        backends: service.backends.map((backend) => backendRow(service, backend)),
+        // One that was removed, and has no flows any more, is gone but for its record, which the next change takes.
+        backends: service.backends
+          .filter(({ want, index }) => !isLeaving(want) || isNeeded(plane, flows, service, index))
+          .map((backend) => backendRow(service, backend)),
       }))
       .sort((a, b) => (a.service < b.service ? -1 : 1)),
     reasons: reasonsOf(session),
@@ -148,11 +150,7 @@ const columnsFor = (options: ListOptions): { names: string[]; of: (row: BackendR
   const number = (value: number | null) => (value === null ? '-' : grouped(value))
   return {
     names: ['MAC', 'ACTIVE', 'INACTIVE'],
-    of: (row) => [
-      `${row.mac ?? '-'}${row.vlan === null ? '' : ` vlan ${row.vlan}`}`,
-      number(row.active),
-      number(row.inactive),
-    ],
+    of: (row) => [row.mac ?? '-', number(row.active), number(row.inactive)],
   }
 }
 

@@ -2,7 +2,8 @@
 import { existsSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { type Config, readConfig } from '../config/read.ts'
 import { writeConfig } from '../config/write.ts'
-import { type DesiredState, inVlan, type Path } from '../core/desired.ts'
+import type { DesiredState, Path } from '../core/desired.ts'
+import { withLeavingOf } from '../core/leaving.ts'
 import { Refusal } from '../core/refusal.ts'
 import { capacityOf } from '../dataplane/memory.ts'
 import { attach } from '../shell/attach.ts'
@@ -67,13 +68,7 @@ const withResolvedPaths = (state: DesiredState, resolver: Resolver, force: boole
   return new Map(
     [...state].map(([name, service]) => [
       name,
-      {
-        ...service,
-        backends: service.backends.map((backend) => ({
-          ...backend,
-          path: inVlan(pathOf(backend.address), backend.vlan),
-        })),
-      },
+      { ...service, backends: service.backends.map((backend) => ({ ...backend, path: pathOf(backend.address) })) },
     ]),
   )
 }
@@ -101,7 +96,7 @@ export const runRestore = (file: string, options: GlobalOptions & { force?: bool
   if (options.attach === true) attachMissing(context, config)
   const changes = withSession(native, paths, (session) =>
     changeState(session, (have, resolver) =>
-      withResolvedPaths(config.desired(have, random64), resolver, options.force === true, context),
+      withLeavingOf(have, withResolvedPaths(config.desired(have, random64), resolver, options.force === true, context)),
     ),
   )
   answer(

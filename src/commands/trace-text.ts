@@ -66,9 +66,11 @@ const ringLines = ({ ring }: Trace): string[] => {
   if (before.backend === null) return [`${slot}, marked`, 'before: no backend, or one that was removed since']
   const use = !before.counts
     ? 'so long ago that it counts no more'
-    : before.alive
-      ? 'where packets without an entry go, if they open no connection'
-      : 'which takes no packets'
+    : before.cut
+      ? 'removed, and its flows are cut: where packets without an entry go and are dropped, if they open no connection'
+      : before.alive
+        ? 'where packets without an entry go, if they open no connection'
+        : 'which takes no packets'
   return [`${slot}, marked`, `before: slot ${before.slot} of ${before.size}: ${before.backend}, ${use}`]
 }
 
@@ -77,13 +79,10 @@ const backendLines = ({ backend: found, choice }: Trace): string[] => {
   const how = CHOOSERS[choice.by]
   if (found === null) return [`none: no backend takes it, ${how}`]
   const address = `${found.address ?? 'a removed one'}, ${how}`
+  if (found.cut) return [address, 'removed, and its flows are cut']
   if (!found.alive) return [address, 'not alive: it was removed, or has no MAC']
   if (found.local) return [address, 'alive, this host itself']
-  const segment = found.vlan === null ? '' : `, VLAN ${found.vlan}`
-  return [
-    address,
-    `alive, MAC ${found.mac}, behind ${found.interface ?? 'an interface that is not attached'}${segment}`,
-  ]
+  return [address, `alive, MAC ${found.mac}, behind ${found.interface ?? 'an interface that is not attached'}`]
 }
 
 const elsewhereLines = ({ elsewhere }: Trace): string[] =>

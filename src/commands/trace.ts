@@ -49,16 +49,16 @@ export interface Trace {
     slot: number
     size: number
     backend: string | null
-    before: { slot: number; size: number; backend: string | null; alive: boolean; counts: boolean } | null
+    before: { slot: number; size: number; backend: string | null; alive: boolean; cut: boolean; counts: boolean } | null
   } | null
   choice: { by: ServiceLook['choice']['by']; backend: string | null } | null
   backend: {
     address: string | null
     alive: boolean
+    cut: boolean
     local: boolean
     mac: string
     interface: string | null
-    vlan: number | null
   } | null
   recorded: string | null
   verdict: Explanation['verdict']
@@ -134,9 +134,9 @@ const lookOf = (look: ServiceLook, names: Names) => ({
       : {
           address: names.backend(look.backend.index),
           alive: look.backend.alive,
+          cut: look.backend.cut,
           local: look.backend.local,
           mac: formatMac(look.backend.mac),
-          vlan: look.backend.vlan ?? null,
           interface: look.backend.local ? null : names.interface(look.backend.interfaceSlot),
         },
 })

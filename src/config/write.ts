@@ -2,7 +2,7 @@
 // What is -> the file that `xlb restore` makes it of again.
 import { dump } from 'js-yaml'
 import { formatService } from '../core/address.ts'
-import type { DesiredState, Service } from '../core/desired.ts'
+import { type DesiredState, isLeaving, type Service } from '../core/desired.ts'
 import type { Capacity } from '../dataplane/memory.ts'
 
 export interface Saved {
@@ -21,12 +21,14 @@ const entryOf = (service: Service) => ({
   ...(service.ringSize === 0 ? {} : { 'ring-size': service.ringSize }),
   // Written also where it was drawn: only with the same seed do the same packets go to the same backends again.
   seed: `0x${service.seed.toString(16).padStart(16, '0')}`,
-  backends: service.backends.map(({ address, weight, admin, vlan }) => ({
-    address,
-    weight,
-    ...(admin === 'drain' ? { admin } : {}),
-    ...(vlan === undefined ? {} : { vlan }),
-  })),
+  // Those that leave are removed: what is left of them is flows, and no file restores these.
+  backends: service.backends
+    .filter((backend) => !isLeaving(backend))
+    .map(({ address, weight, admin }) => ({
+      address,
+      weight,
+      ...(admin === 'drain' ? { admin } : {}),
+    })),
 })
 
 /** The text of the file, with a newline at its end. */

@@ -6,7 +6,6 @@ import { isPrime } from './maglev.ts'
 import { checkRanges } from './ranges.ts'
 import { Refusal } from './refusal.ts'
 import { ChangedState } from './state-map.ts'
-import type { Vlan } from './vlan.ts'
 
 export const SCHEDULERS = ['rr', 'wrr', 'mh', 'sh'] as const
 export type Scheduler = (typeof SCHEDULERS)[number]
@@ -14,7 +13,8 @@ export const HASH_INPUTS = ['source', 'source-port'] as const
 export type HashInput = (typeof HASH_INPUTS)[number]
 export const FORWARDS = ['dsr'] as const
 export type Forward = (typeof FORWARDS)[number]
-export type Admin = 'up' | 'drain'
+/** The last two are of removed backends: one that keeps its flows until they end, and one whose flows are cut. */
+export type Admin = 'up' | 'drain' | 'leaving' | 'cut'
 
 export const WEIGHT_MAX = 65535
 export const BACKENDS_PER_SERVICE_MAX = 4000
@@ -23,19 +23,17 @@ export const RING_SIZE_MAX = 1048573
 export const DEFAULT_SCHEDULER: Scheduler = 'wrr'
 
 /**
- * Where packets for a backend go: through an interface (its slot in `interfaces`) to a MAC, with a VLAN tag or, where `vlan`
- * is absent, without; to this host itself; or nowhere, and why.
+ * Where packets for a backend go: through an attached interface (its slot in `interfaces`) to a MAC; to this host itself;
+ * or nowhere, and why.
  */
 export type Path =
-  | { kind: 'link'; mac: bigint; interfaceSlot: number; vlan?: number }
+  | { kind: 'link'; mac: bigint; interfaceSlot: number }
   | { kind: 'local' }
   | { kind: 'unresolved'; why: string }
 
 export interface Backend extends BackendAddress {
   weight: number
   admin: Admin
-  /** As configured; absent: by the route. What packets get is in `path`. */
-  vlan?: Vlan
   path: Path
 }
 
@@ -55,13 +53,16 @@ export interface Service extends ServiceAddress {
 /** By formatService's text. */
 export type DesiredState = ReadonlyMap<string, Service>
 
+/** Removed, and still there for its flows' sake alone. */
+export const isLeaving = ({ admin }: Pick<Backend, 'admin'>): boolean => admin === 'leaving' || admin === 'cut'
+
 export const isTracked = (service: Pick<Service, 'scheduler'>): boolean =>
   service.scheduler === 'rr' || service.scheduler === 'wrr'
 
 /** `mh` takes the port in, `sh` does not; for rr and wrr the ring is where packets without an entry go. */
 export const defaultHash = (scheduler: Scheduler): HashInput => (scheduler === 'sh' ? 'source' : 'source-port')
 
-/** What the schedulers go by: the configured weight, or 0 while the backend is drained or cannot be reached. */
+/** What the schedulers go by: the configured weight, or 0 while the backend is drained, leaving, or cannot be reached. */
 export const effectiveWeight = (service: Pick<Service, 'scheduler'>, backend: Backend): number => {
   if (backend.admin !== 'up' || backend.path.kind === 'unresolved' || backend.weight === 0) return 0
   // ipvsadm(8): rr treats all real servers equally, whatever their weight; one of weight 0 gets no new connection.
@@ -77,7 +78,7 @@ export interface ServiceOptions {
   ops?: boolean
 }
 
-const withService = (state: DesiredState, service: Service): DesiredState =>
+export const withService = (state: DesiredState, service: Service): DesiredState =>
   ChangedState.of(state, [[formatService(service), service]])
 
 const checked = (state: DesiredState, service: Service): DesiredState => {
@@ -99,13 +100,14 @@ export const existing = (state: DesiredState, address: ServiceAddress): Service 
 function* ringSizeFaults(service: Service): Generator<Refusal> {
   if (service.ringSize === 0) return
   const where = `service ${formatService(service)}: ring size ${service.ringSize}`
+  const backends = service.backends.filter((backend) => !isLeaving(backend)).length
   if (service.ringSize > RING_SIZE_MAX) {
     yield new Refusal(`${where} exceeds ${RING_SIZE_MAX}`, 'choose a smaller prime, such as 65537', { usage: true })
   } else if (!isPrime(service.ringSize)) {
     yield new Refusal(`${where} is not a prime`, 'choose a prime, such as 4093, 16381 or 65537', { usage: true })
-  } else if (service.ringSize < service.backends.length) {
+  } else if (service.ringSize < backends) {
     yield new Refusal(
-      `${where} is smaller than its ${service.backends.length} backends`,
+      `${where} is smaller than its ${backends} backends`,
       'choose a prime of at least 100 x backends, or 0 to let xlb choose',
     )
   }
@@ -222,30 +224,21 @@ export const removeService = (state: DesiredState, address: ServiceAddress): Des
   return ChangedState.of(state, [[formatService(address), undefined]])
 }
 
-/** A path by the route, with the tag that was asked for in place of the route's. */
-export const inVlan = (path: Path, vlan: Vlan | undefined): Path => {
-  if (path.kind !== 'link' || vlan === undefined) return path
-  const { vlan: _, ...untagged } = path
-  return vlan === 'none' ? untagged : { ...untagged, vlan }
-}
-
-/** `xlb backend set`: adds the backend (weight 1 if not given) or changes it; a drained one is taken back in. */
+/**
+ * `xlb backend set`: adds the backend (weight 1 if not given) or changes it; a drained one is taken back in. So is one that was
+ * removed and keeps flows, but its weight is not remembered: else what comes of it would depend on whether flows are left.
+ */
 export const setBackend = (
   state: DesiredState,
   serviceAddress: ServiceAddress,
   address: BackendAddress,
-  change: { weight?: number; vlan?: Vlan | 'auto'; path: Path },
+  change: { weight?: number; path: Path },
 ): DesiredState => {
   const service = existing(state, serviceAddress)
   for (const name of state.keys()) if (vipOf(name) === address.address) throw circle(service, address.address)
   const before = service.backends.find((backend) => backend.address === address.address)
-  const vlan = change.vlan ?? before?.vlan ?? 'auto'
-  const next: Backend = {
-    ...address,
-    weight: change.weight ?? before?.weight ?? 1,
-    admin: 'up',
-    ...(vlan === 'auto' ? { path: change.path } : { vlan, path: inVlan(change.path, vlan) }),
-  }
+  const known = before === undefined || isLeaving(before) ? undefined : before.weight
+  const next: Backend = { ...address, weight: change.weight ?? known ?? 1, admin: 'up', path: change.path }
   const backends =
     before === undefined
       ? [...service.backends, next]
@@ -277,19 +270,14 @@ export const drainBackend = (
 ): DesiredState => {
   const service = existing(state, serviceAddress)
   const drained = existingBackend(service, address)
+  if (isLeaving(drained)) {
+    throw new Refusal(
+      `backend ${address.address} of ${formatService(service)} was removed, and is there for its flows alone`,
+      `it gets no new ones; to take it back in: xlb backend set ${formatService(service)} ${address.address}`,
+    )
+  }
   const backends = service.backends.map((each): Backend => (each === drained ? { ...each, admin: 'drain' } : each))
   return withService(state, { ...service, backends })
-}
-
-/** `xlb backend rm`: its flows are scheduled anew with their next packet. */
-export const removeBackend = (
-  state: DesiredState,
-  serviceAddress: ServiceAddress,
-  address: BackendAddress,
-): DesiredState => {
-  const service = existing(state, serviceAddress)
-  const removed = existingBackend(service, address)
-  return withService(state, { ...service, backends: service.backends.filter((each) => each !== removed) })
 }
 
 /** Paths of the backends of these services asked anew: what `resolve` answers takes the old path's place. */
@@ -303,7 +291,7 @@ export const withPaths = (
     const service = state.get(name)
     if (service === undefined) continue
     const backends = service.backends.map((backend) => {
-      const path = inVlan(resolve(backend.address, backend.path), backend.vlan)
+      const path = resolve(backend.address, backend.path)
       return samePath(path, backend.path) ? backend : { ...backend, path }
     })
     if (backends.some((backend, i) => backend !== service.backends[i])) next.push([name, { ...service, backends }])
@@ -313,6 +301,4 @@ export const withPaths = (
 
 /** Do two paths lead packets the same way? Why a path is unresolved does not matter. */
 export const samePath = (a: Path, b: Path): boolean =>
-  a.kind === 'link' && b.kind === 'link'
-    ? a.mac === b.mac && a.interfaceSlot === b.interfaceSlot && a.vlan === b.vlan
-    : a.kind === b.kind
+  a.kind === 'link' && b.kind === 'link' ? a.mac === b.mac && a.interfaceSlot === b.interfaceSlot : a.kind === b.kind

@@ -85,6 +85,29 @@ export const hasFreshMarks = (
   return before.some((slot, i) => ((ring[i] ?? 0) & SLOT_MARKED) !== 0 && isFresh(moment, slot))
 }
 
+/**
+ * Ages, from now, for which a mark within its timeout leads to a backend; 0: none does. The backend takes no new flows, so that
+ * what goes there by the ring goes by a mark.
+ */
+export const lastMarkOf = (
+  backend: number,
+  change: Pick<RingChange, 'current' | 'now' | 'written' | 'timeout' | 'markShift'>,
+): number => {
+  const { ring, before } = change.current
+  const moment = momentOf(change)
+  if (before === undefined || moment.past) return 0
+  let youngest = MARK_EPOCHS + 1
+  for (const [i, slot] of before.entries()) {
+    if ((slot & SLOT_BACKEND_MASK) !== backend) continue
+    if (before.length === ring.length && ((ring[i] ?? 0) & SLOT_MARKED) === 0) continue
+    youngest = Math.min(youngest, (moment.epoch - (slot >> BEFORE_EPOCH_SHIFT)) & BEFORE_EPOCH_MASK)
+  }
+  if (youngest > MARK_EPOCHS) return 0
+  const epoch = 2 ** change.markShift
+  const epochEnds = (MARK_EPOCHS + 1 - youngest) * epoch - (change.now % epoch)
+  return Math.min(epochEnds, change.written + change.timeout + 1 - change.now)
+}
+
 /** The slots of the current ring that have to stay marked, whatever their backend becomes. */
 const lasting = (change: RingChange, freshAtAll: boolean): Uint8Array => {
   const moment = momentOf(change)

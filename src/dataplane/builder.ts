@@ -3,7 +3,7 @@
 // (a ring whose weights are the same) is shared with the record that packets see, not written again.
 import { formatService } from '../core/address.ts'
 import { Arena } from '../core/arena.ts'
-import { type Backend, effectiveWeight, isTracked, SCHEDULERS, type Service } from '../core/desired.ts'
+import { type Backend, effectiveWeight, isLeaving, isTracked, SCHEDULERS, type Service } from '../core/desired.ts'
 import { expandSeed, hashAddress6, hashMix } from '../core/hash.ts'
 import { AF, address6, addressOctets, familyOf, parseIpv4, writeAddress } from '../core/ip.ts'
 import { defaultRingSize, maglevRing } from '../core/maglev.ts'
@@ -11,7 +11,6 @@ import { changeRing, hasFreshMarks, type MarkedRing, markShift, type NextRing } 
 import { Refusal } from '../core/refusal.ts'
 import { smoothSchedule } from '../core/schedule.ts'
 import {
-  AdminState,
   BackendDetail,
   BackendFlag,
   Backend as BackendRecord,
@@ -24,10 +23,18 @@ import {
   ServicePolicy,
   Service as ServiceRecord,
   Settings,
-  VlanChoice,
 } from './layout.gen.ts'
 import { countersPerCpu, type PlaneMemory, SCHEDULE_TURNS } from './memory.ts'
-import { INDICES, type LiveService, type LiveState, linesFor, scanBackends, slotsAt, viewOf } from './reader.ts'
+import {
+  ADMIN_STATES,
+  INDICES,
+  type LiveService,
+  type LiveState,
+  linesFor,
+  scanBackends,
+  slotsAt,
+  viewOf,
+} from './reader.ts'
 
 /** What is free in the maps, given what is live. */
 export interface Space {
@@ -143,18 +150,19 @@ const placeBackends = (want: Service, have: LiveService | undefined, context: Bu
 }
 
 /** struct backend's word. */
-const wordOf = ({ path }: Backend): bigint => {
+const wordOf = ({ path, admin }: Backend): bigint => {
+  const takes = admin === 'cut' ? BackendFlag.BACKEND_CUT : BackendFlag.BACKEND_ALIVE
   switch (path.kind) {
     case 'link':
       return (
         (path.mac << BigInt(BackendWord.BACKEND_MAC_SHIFT)) |
         (BigInt(path.interfaceSlot) << BigInt(BackendWord.BACKEND_INTERFACE_SHIFT)) |
-        BigInt(BackendFlag.BACKEND_ALIVE | (path.vlan === undefined ? 0 : BackendFlag.BACKEND_TAGGED))
+        BigInt(takes)
       )
     case 'local':
-      return BigInt(BackendFlag.BACKEND_ALIVE | BackendFlag.BACKEND_LOCAL)
+      return BigInt(takes | BackendFlag.BACKEND_LOCAL)
     case 'unresolved':
-      return 0n
+      return admin === 'cut' ? BigInt(takes) : 0n
   }
 }
 
@@ -166,7 +174,6 @@ const writeDetail = (view: DataView, at: number, want: Backend, admin: number, s
   view.setUint8(at + offset.family, AF[familyOf(want.address)])
   view.setUint8(at + offset.admin, admin)
   view.setUint32(at + offset.weight, want.weight, true)
-  view.setUint16(at + offset.vlan, want.vlan === 'none' ? VlanChoice.VLAN_NONE : (want.vlan ?? 0), true)
   view.setBigUint64(at + offset.sinceMs, BigInt(sinceMs), true)
 }
 
@@ -176,21 +183,20 @@ const writeBackends = (memory: PlaneMemory, base: number, count: number, placed:
   new Uint8Array(memory.buffer('backends'), base * BackendRecord.size, count * BackendRecord.size).fill(0)
   new Uint8Array(memory.buffer('backend_details'), base * BackendDetail.size, count * BackendDetail.size).fill(0)
   for (const { index, counter, want, sinceMs } of placed) {
-    BackendRecord.write(records, (base + index) * BackendRecord.size, {
-      word: wordOf(want),
-      counter,
-      vlan: want.path.kind === 'link' ? (want.path.vlan ?? 0) : 0,
-    })
-    const admin = want.admin === 'drain' ? AdminState.ADMIN_DRAIN : AdminState.ADMIN_UP
-    writeDetail(details, (base + index) * BackendDetail.size, want, admin, sinceMs)
+    BackendRecord.write(records, (base + index) * BackendRecord.size, { word: wordOf(want), counter })
+    writeDetail(details, (base + index) * BackendDetail.size, want, ADMIN_STATES[want.admin], sinceMs)
   }
 }
 
 /** What a ring is built from: where two of these are equal, so are the rings. */
 const ringInput = (service: Service, backends: readonly { index: number; want: Backend }[]) => ({
-  size: service.ringSize === 0 ? defaultRingSize(Math.max(1, backends.length)) : service.ringSize,
+  // Without those that leave: another director, or this one later, shall come to the same ring.
+  size: service.ringSize === 0 ? defaultRingSize(Math.max(1, present(backends))) : service.ringSize,
   weights: backends.map(({ index, want }) => ({ index, want, weight: effectiveWeight(service, want) })),
 })
+
+const present = (backends: readonly { want: Backend }[]): number =>
+  backends.filter(({ want }) => !isLeaving(want)).length
 
 type RingInput = ReturnType<typeof ringInput>
 

@@ -46,11 +46,6 @@ interface Owner {
 }
 
 const CHUNK_ENTRIES = 65536
-/**
- * The clock is read before the table is, and an entry that a packet refreshes in between is of a later age: it must not be taken for
- * one that was idle for 4,095 units. So many of them a scan never takes.
- */
-const SCAN_AGES_MAX = 16
 
 /** Entries of one table, kept as they stand there. */
 class Entries {
@@ -134,8 +129,7 @@ export class Connections {
   /** Negative: it has expired. */
   #agesLeft(words: Uint32Array, flow: number): number {
     const idle = idleOf(words[flow + WORD.valueHigh] ?? 0, this.#now)
-    const since = idle > FlowValue.FLOW_AGE_MASK - SCAN_AGES_MAX ? 0 : idle
-    return (this.#settings.timeout[stateOf(words[flow + WORD.valueLow] ?? 0)] ?? 0) - since
+    return (this.#settings.timeout[stateOf(words[flow + WORD.valueLow] ?? 0)] ?? 0) - idle
   }
 
   /** Entries are looked at first as they come, word by word; what seems to be wanted is then read as packets read it. */

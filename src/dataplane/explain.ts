@@ -75,9 +75,10 @@ export const budgetOf = (memory: PlaneMemory, cpu: number, now: number): Budget 
   return flooded !== 0 && (now - floodAge) >>> 0 <= floodHold ? 'flooded' : 'left'
 }
 
-/** backend_by_ring: where packets go that have no entry. */
-const byRing = (way: Way): Choice => {
+/** backend_by_ring: where packets go that have no entry. @param cutCounts to a backend that is cut too, where it is dropped */
+const byRing = (way: Way, cutCounts = false): Choice => {
   const before = way.isMarked ? way.before : undefined
+  if (cutCounts && before?.cut === true) return { by: 'ring-before', backend: before.backend }
   if (before?.alive === true && before.counts) return { by: 'ring-before', backend: before.backend }
   return { by: 'ring', backend: way.ring.backend }
 }
@@ -89,7 +90,9 @@ const lapseOf = (way: Way, entry: FlowEntry): Lapse | undefined => {
   if (opens && ended) return 'ended'
   const staysPastTimeout = way.is('SERVICE_TRACKED') && !way.is('SERVICE_UDP') && !opens
   if (!staysPastTimeout && entry.expired) return 'expired'
-  return way.backend(entry.backend)?.alive === true ? undefined : 'backend-down'
+  const backend = way.backend(entry.backend)
+  if (backend?.alive === true || (backend?.cut === true && !opens && !entry.expired)) return undefined
+  return 'backend-down'
 }
 
 /** The entry that speaks for the packet, of those that the flow has. */
@@ -100,7 +103,7 @@ const flowLook = (way: Way): FlowLook => {
   const settled = entries.find(({ state, idle, backend }) => {
     if (packet.opens || !way.is('SERVICE_TRACKED') || state !== service.settled || idle !== 0) return false
     const found = way.backend(backend)
-    return found?.alive === true && !found.local && found.vlan === undefined && found.interfaceSlot === at.interfaceSlot
+    return found?.alive === true && !found.local && found.interfaceSlot === at.interfaceSlot
   })
   const entry = settled ?? entries[0]
   return { buckets: place.buckets, entry, lapse: entry === undefined ? undefined : lapseOf(way, entry) }
@@ -115,8 +118,10 @@ const chooseAnew = (way: Way, flow: FlowLook): Chosen => {
   const fresh: Choice = scheduled
     ? { by: 'schedule', backend: way.turn?.backend }
     : { by: 'ring', backend: way.ring.backend }
-  const choice = isNew ? fresh : byRing(way)
-  if (choice.backend === undefined) return { flow, choice, recorded: undefined }
+  const choice = isNew ? fresh : byRing(way, true)
+  if (choice.backend === undefined || (!isNew && way.backend(choice.backend)?.cut === true)) {
+    return { flow, choice, recorded: undefined }
+  }
   if (flow.entry !== undefined || hasRoom(way.memory, way.settings, way.place, way.at.now)) {
     return { flow, choice, recorded: 'FLOW_INSERTED' }
   }
@@ -150,6 +155,7 @@ const verdictOf = (
   interfaceSlot: number,
 ): Pick<Explanation, 'verdict' | 'reason'> => {
   if (backend === undefined) return { verdict: 'XDP_DROP', reason: 'DROP_NO_BACKEND' }
+  if (backend.cut) return { verdict: 'XDP_DROP', reason: 'DROP_BACKEND_CUT' }
   if (!backend.alive) return { verdict: 'XDP_DROP', reason: 'DROP_BACKEND_DOWN' }
   if (backend.local) return { verdict: 'XDP_PASS', reason: 'PASS_LOCAL' }
   if (backend.interfaceSlot === interfaceSlot) return { verdict: 'XDP_TX', reason: 'TX_FORWARDED' }

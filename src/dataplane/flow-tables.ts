@@ -35,8 +35,18 @@ export const stateOf = (valueLow: number): number =>
   (valueLow >>> FlowValue.FLOW_STATE_SHIFT) & FlowValue.FLOW_STATE_MASK
 export const backendOf = (valueLow: number): number =>
   (valueLow >>> FlowValue.FLOW_BACKEND_SHIFT) & FlowValue.FLOW_BACKEND_MASK
+
+/**
+ * The clock is read before the table is, and an entry that a packet refreshes in between is of a later age: it must not be taken for
+ * one that was idle for 4,095 units. So many of them a scan never takes.
+ */
+const SCAN_AGES_MAX = 16
+
 /** Age stands in the lowest bits of the value's upper word. */
-export const idleOf = (valueHigh: number, now: number): number => (now - valueHigh) & FlowValue.FLOW_AGE_MASK
+export const idleOf = (valueHigh: number, now: number): number => {
+  const idle = (now - valueHigh) & FlowValue.FLOW_AGE_MASK
+  return idle > FlowValue.FLOW_AGE_MASK - SCAN_AGES_MAX ? 0 : idle
+}
 
 /** The source's address, in an entry whose struct flow starts at word `flow`. */
 export const sourceOf = ({ family, flowAt }: FlowTable, words: Uint32Array, flow: number): string => {

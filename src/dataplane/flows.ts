@@ -98,11 +98,14 @@ export interface TableUse {
   capacity: number
 }
 
-/** Counts the tables' unexpired entries: by service id and backend index, and in all. */
-export const countFlows = (
-  memory: PlaneMemory,
-  now: number,
-): { of: (service: number, backend: number) => FlowCounts; tables: Record<Family, TableUse> } => {
+/** Unexpired entries: of a backend, by service id and index; and in all. */
+export interface FlowTally {
+  of: (service: number, backend: number) => FlowCounts
+  tables: Record<Family, TableUse>
+}
+
+/** Counts the tables' unexpired entries. */
+export const countFlows = (memory: PlaneMemory, now: number): FlowTally => {
   const counts = new Map<number, FlowCounts>()
   const used = { ipv4: 0, ipv6: 0 }
   eachLiveFlow(memory, now, (words, flow, { family }) => {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The live state, read from the maps: what packets go by, and what people said.
 import { formatService, type Protocol, swap16, swap32 } from '../core/address.ts'
-import type { Backend, DesiredState, HashInput, Path, Scheduler, Service } from '../core/desired.ts'
+import type { Admin, Backend, DesiredState, HashInput, Path, Scheduler, Service } from '../core/desired.ts'
 import { type AddressKey, AF, type Family, formatIpv4, readAddress, readAddressKey } from '../core/ip.ts'
 import { LazyState } from '../core/state-map.ts'
 import {
@@ -23,7 +23,6 @@ import {
   Service as ServiceRecord,
   Target,
   TargetBucket,
-  VlanChoice,
 } from './layout.gen.ts'
 import type { PlaneMemory } from './memory.ts'
 
@@ -62,20 +61,21 @@ export interface LiveState {
 const SCHEDULER_NAMES: readonly Scheduler[] = ['rr', 'wrr', 'mh', 'sh']
 const HASH_NAMES: readonly HashInput[] = ['source', 'source-port']
 
-const pathOf = (word: bigint, vlan: number): Path => {
+export const ADMIN_STATES: Readonly<Record<Admin, number>> = {
+  up: AdminState.ADMIN_UP,
+  drain: AdminState.ADMIN_DRAIN,
+  leaving: AdminState.ADMIN_LEAVING,
+  cut: AdminState.ADMIN_CUT,
+}
+const ADMINS = new Map(Object.entries(ADMIN_STATES).map(([admin, state]) => [state, admin as Admin]))
+
+const pathOf = (word: bigint): Path => {
   const flags = Number(word & BigInt(BackendWord.BACKEND_FLAGS_MASK))
   if ((flags & BackendFlag.BACKEND_LOCAL) !== 0) return { kind: 'local' }
-  if ((flags & BackendFlag.BACKEND_ALIVE) === 0) return { kind: 'unresolved', why: 'its MAC is unknown' }
-  const interfaceSlot = Number((word >> BigInt(BackendWord.BACKEND_INTERFACE_SHIFT)) & 0xffn)
   const mac = word >> BigInt(BackendWord.BACKEND_MAC_SHIFT)
-  const tagged = (flags & BackendFlag.BACKEND_TAGGED) !== 0
-  return { kind: 'link', mac, interfaceSlot, ...(tagged ? { vlan } : {}) }
-}
-
-/** struct backend_detail's choice; nothing of it where the route decides. */
-const vlanOf = (choice: number): Pick<Backend, 'vlan'> => {
-  if (choice === VlanChoice.VLAN_BY_ROUTE) return {}
-  return { vlan: choice === VlanChoice.VLAN_NONE ? 'none' : choice }
+  if ((flags & BackendFlag.BACKEND_ALIVE) === 0 && mac === 0n) return { kind: 'unresolved', why: 'its MAC is unknown' }
+  const interfaceSlot = Number((word >> BigInt(BackendWord.BACKEND_INTERFACE_SHIFT)) & 0xffn)
+  return { kind: 'link', mac, interfaceSlot }
 }
 
 /** A view of a whole map. */
@@ -103,9 +103,8 @@ const readBackends = (views: { backends: DataView; details: DataView }, service:
         ),
         port: details.getUint16(detailAt + BackendDetail.offset.port),
         weight: details.getUint32(detailAt + BackendDetail.offset.weight, true),
-        admin: admin === AdminState.ADMIN_DRAIN ? 'drain' : 'up',
-        ...vlanOf(details.getUint16(detailAt + BackendDetail.offset.vlan, true)),
-        path: pathOf(word, views.backends.getUint16(at + BackendRecord.offset.vlan, true)),
+        admin: ADMINS.get(admin) ?? 'up',
+        path: pathOf(word),
       },
     })
   }
@@ -278,19 +277,31 @@ export interface BackendScan {
   flags: number
   interfaceSlot: number
   counter: number
+  /** enum admin_state */
+  admin: number
 }
 
 /** Calls `visit` for every backend that was not removed, of every live service; the object it gets is the same each time. */
 export const scanBackends = (memory: PlaneMemory, live: LiveState, visit: (backend: BackendScan) => void): void => {
   const words = new Uint32Array(memory.buffer('backends'))
   const details = viewOf(memory, 'backend_details')
-  const scan: BackendScan = { name: '', address: 0, macLow: 0, macHigh: 0, flags: 0, interfaceSlot: 0, counter: 0 }
+  const scan: BackendScan = {
+    name: '',
+    address: 0,
+    macLow: 0,
+    macHigh: 0,
+    flags: 0,
+    interfaceSlot: 0,
+    counter: 0,
+    admin: 0,
+  }
   for (const { name, service } of live.services.values()) {
     scan.name = name
     const end = service.backendBase + service.backendCount
     for (let record = service.backendBase; record < end; record++) {
       const detailAt = record * BackendDetail.size
-      if (details.getUint8(detailAt + BackendDetail.offset.admin) === AdminState.ADMIN_REMOVED) continue
+      scan.admin = details.getUint8(detailAt + BackendDetail.offset.admin)
+      if (scan.admin === AdminState.ADMIN_REMOVED) continue
       const at = (record * BackendRecord.size) / 4
       scan.address = readAddressKey(
         details,

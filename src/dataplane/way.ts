@@ -53,6 +53,8 @@ export interface RingLook {
 export interface BeforeLook extends RingLook {
   /** May packets be sent to its backend? */
   alive: boolean
+  /** Were its backend's flows cut, less than a timeout ago? Packets of older flows are dropped then. */
+  cut: boolean
   /** False: the UDP timeout has passed since the mark was made, and it means nothing any more. */
   counts: boolean
 }
@@ -60,12 +62,12 @@ export interface BeforeLook extends RingLook {
 export interface BackendLook {
   index: number
   alive: boolean
+  /** Removed, and its flows' packets are dropped. */
+  cut: boolean
   local: boolean
   /** As struct backend holds it: the first octet lowest. */
   mac: bigint
   interfaceSlot: number
-  /** The VLAN that frames leave in; undefined: untagged. */
-  vlan: number | undefined
 }
 
 /** The turn that the next new flow takes. */
@@ -137,11 +139,13 @@ export class Way {
     const epoch = Math.floor(this.at.now / 2 ** (markShift & 31))
     const epochs = (epoch - (entry >> BeforeSlot.BEFORE_EPOCH_SHIFT)) & BeforeSlot.BEFORE_EPOCH_MASK
     const past = ((marksEnd - this.at.now) | 0) < 0 || epochs > BeforeSlot.MARK_EPOCHS
+    const found = this.backend(backend)
     return {
       slot,
       size: beforeSize,
       backend,
-      alive: this.backend(backend)?.alive === true,
+      alive: found?.alive === true,
+      cut: found?.cut === true && !past,
       counts: !(this.is('SERVICE_UDP') && past),
     }
   }
@@ -150,15 +154,15 @@ export class Way {
   backend(index: number | undefined): BackendLook | undefined {
     if (index === undefined || index >= this.service.backendCount) return undefined
     const at = (this.service.backendBase + index) * BackendRecord.size
-    const { word, vlan } = BackendRecord.read(viewOf(this.memory, 'backends'), at)
+    const { word } = BackendRecord.read(viewOf(this.memory, 'backends'), at)
     const flags = Number(word & BigInt(BackendWord.BACKEND_FLAGS_MASK))
     return {
       index,
       alive: (flags & BackendFlag.BACKEND_ALIVE) !== 0,
+      cut: (flags & BackendFlag.BACKEND_CUT) !== 0,
       local: (flags & BackendFlag.BACKEND_LOCAL) !== 0,
       mac: word >> BigInt(BackendWord.BACKEND_MAC_SHIFT),
       interfaceSlot: Number((word >> BigInt(BackendWord.BACKEND_INTERFACE_SHIFT)) & 0xffn),
-      vlan: (flags & BackendFlag.BACKEND_TAGGED) !== 0 ? vlan : undefined,
     }
   }
 

@@ -4,14 +4,17 @@ import { existsSync, mkdirSync, unlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseMac } from '../core/address.ts'
+import { isLeaving } from '../core/desired.ts'
 import { chooseModes, preflight } from '../core/preflight.ts'
 import type { AttachMode, Finding } from '../core/preflight-facts.ts'
 import { Refusal } from '../core/refusal.ts'
+import { countFlows } from '../dataplane/flows.ts'
 import type { KernelPlane } from '../dataplane/kernel.ts'
 import { Settings } from '../dataplane/layout.gen.ts'
 import type { Capacity, MapName } from '../dataplane/memory.ts'
 import type { BpfLink, BpfMap, BpfObject, Native, NativeError } from '../dataplane/native.ts'
 import { readLive, viewOf } from '../dataplane/reader.ts'
+import { isNeeded } from '../dataplane/remaining.ts'
 import {
   clockPin,
   demandRoot,
@@ -254,9 +257,12 @@ const detachOne = (
       )
     }
     if (attached.length === 1) return detachAll(native, paths)
-    const through = [...readLive(plane).desired.values()]
-      .flatMap((service) => service.backends)
-      .filter(({ path }) => path.kind === 'link' && path.interfaceSlot === found.slot)
+    const flows = countFlows(plane, plane.age())
+    const through = [...readLive(plane).services.values()]
+      .flatMap((service) => service.backends.map((backend) => ({ service, ...backend })))
+      .filter(({ want: { path } }) => path.kind === 'link' && path.interfaceSlot === found.slot)
+      .filter(({ service, index, want }) => !isLeaving(want) || isNeeded(plane, flows, service, index))
+      .map(({ want }) => want)
     if (through.length > 0) {
       throw new Refusal(
         `${interfaceName}: ${through.length} backends are reached through it (${through[0]?.address}${through.length > 1 ? ', ...' : ''})`,

@@ -5,7 +5,7 @@ import { parseMac } from '../core/address.ts'
 import type { DesiredState, Path } from '../core/desired.ts'
 import { type AddressKey, AF, addressKey, familyOf, formatAddressKey } from '../core/ip.ts'
 import { Refusal } from '../core/refusal.ts'
-import { BackendFlag } from '../dataplane/layout.gen.ts'
+import { AdminState, BackendFlag } from '../dataplane/layout.gen.ts'
 import type { PlaneMemory } from '../dataplane/memory.ts'
 import type { Native, Neighbour } from '../dataplane/native.ts'
 import { type LiveState, scanBackends } from '../dataplane/reader.ts'
@@ -92,13 +92,16 @@ export class Neighbours {
   }
 
   /**
-   * Services of which the kernel knows a backend's MAC otherwise than the maps do. On the way it has the kernel keep those
-   * resolved that it has let go: an interface that goes down, or goes, takes its neighbours along.
+   * Services of which the kernel knows a backend's MAC otherwise than the maps do; and those that have leaving backends, seen on the
+   * same walk. On the way it has the kernel keep those resolved that it has let go: an interface that goes down, or goes, takes
+   * its neighbours along.
    */
-  outdated(memory: PlaneMemory, live: LiveState): Set<string> {
+  outdated(memory: PlaneMemory, live: LiveState): { outdated: Set<string>; leaving: Set<string> } {
     const bySlot = this.#addressTables()
     const outdated = new Set<string>()
+    const leaving = new Set<string>()
     scanBackends(memory, live, (backend) => {
+      if (backend.admin >= AdminState.ADMIN_LEAVING) leaving.add(backend.name)
       if ((backend.flags & BackendFlag.BACKEND_LOCAL) !== 0) return
       const alive = (backend.flags & BackendFlag.BACKEND_ALIVE) !== 0
       for (const [slot, table] of bySlot) {
@@ -109,7 +112,7 @@ export class Neighbours {
         if (!alive || known.low !== backend.macLow || known.high !== backend.macHigh) outdated.add(backend.name)
       }
     })
-    return outdated
+    return { outdated, leaving }
   }
 
   readonly #asked = new Set<string>()

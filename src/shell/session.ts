@@ -6,13 +6,16 @@ import { existsSync } from 'node:fs'
 import { parseMac } from '../core/address.ts'
 import { type DesiredState, type Path, withPaths } from '../core/desired.ts'
 import { addressKey } from '../core/ip.ts'
+import { withoutEnded } from '../core/leaving.ts'
 import { type Change, plan } from '../core/plan.ts'
 import { Refusal } from '../core/refusal.ts'
 import { namesToCompare } from '../core/state-map.ts'
+import { countFlows } from '../dataplane/flows.ts'
 import type { KernelPlane } from '../dataplane/kernel.ts'
 import { Root } from '../dataplane/layout.gen.ts'
 import type { Native } from '../dataplane/native.ts'
 import { type LiveState, readLive, scanBackends, viewOf } from '../dataplane/reader.ts'
+import { isNeeded } from '../dataplane/remaining.ts'
 import { applyChanges } from '../dataplane/writer.ts'
 import { attachedInstances, demandRoot, type InstancePaths } from './instance.ts'
 import { type AttachedInterface, attachedInterfaces, refreshInterfaceMacs } from './interfaces.ts'
@@ -84,8 +87,10 @@ export const changeState = (
     resolve: (addresses) => neighbours.resolve(addresses),
     release: (addresses) => neighbours.release(unusedOf(plane, live, addresses)),
   }
-  const wanted = change(live.desired, resolver)
-  const names = new Set([...neighbours.outdated(plane, live), ...namesToCompare(live.desired, wanted)])
+  const asked = change(live.desired, resolver)
+  const { outdated, leaving } = neighbours.outdated(plane, live)
+  const wanted = leaving.size === 0 ? asked : withoutEnded(asked, leaving, needed(plane, live))
+  const names = new Set([...outdated, ...namesToCompare(live.desired, wanted)])
   const want = withPaths(wanted, names, refreshedOnce(neighbours))
   const changes = plan(live.desired, want)
   applyChanges(plane, live, changes, {
@@ -98,6 +103,16 @@ export const changeState = (
   const gone = goneAddresses(changes)
   if (gone.size > 0) neighbours.release(unusedOf(plane, readLive(plane), gone))
   return changes
+}
+
+/** Tells of each leaving backend whether it is still there for anybody. */
+const needed = (plane: KernelPlane, live: LiveState): ((name: string, address: string) => boolean) => {
+  const flows = countFlows(plane, plane.age())
+  return (name, address) => {
+    const service = live.services.get(name)
+    const index = service?.backends.find(({ want }) => want.address === address)?.index
+    return service !== undefined && index !== undefined && isNeeded(plane, flows, service, index)
+  }
 }
 
 /** Neighbours.refreshed, asked once for each address and path: a restored file names the same backends in many services. */

@@ -19,6 +19,8 @@ import { refuses, type Wrong } from './wrong.ts'
 const labTest = hasRoot() ? test.serial : test.serial.skip
 const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url))
 
+const HASHED_UDP = 'udp://10.89.0.100:5353'
+
 let lab: Lab
 let before = ''
 let folder = ''
@@ -34,6 +36,7 @@ test.before(async () => {
     { service: WEB, scheduler: 'mh', backends: backends(lab, 1) },
     { service: 'udp://10.89.0.100:53', scheduler: 'rr', backends: backends(lab, 2) },
     { service: 'tcp://10.89.0.100:8000-8099', scheduler: 'mh', backends: backends(lab, 1) },
+    { service: HASHED_UDP, scheduler: 'sh', backends: backends(lab, 1) },
   ])
   before = await save(lab)
 })
@@ -88,6 +91,12 @@ const BAD_WORLD: readonly Wrong[] = [
     argv: ['backend', 'rm', WEB, '10.89.0.22'],
     code: 1,
     says: ['backend 10.89.0.22', 'does not exist'],
+  },
+  {
+    what: 'rm --flows cut where flows are not known',
+    argv: ['backend', 'rm', HASHED_UDP, '10.89.0.21', '--flows', 'cut'],
+    code: 1,
+    says: ['backend 10.89.0.21', 'a hashed UDP service does not know its flows', '--flows move, or --flows keep'],
   },
   {
     what: 'list of an unknown service',

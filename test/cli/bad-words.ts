@@ -40,7 +40,18 @@ const wrongUse = (what: string, argv: readonly string[], ...says: (string | RegE
   says,
 })
 
+const badDeadline = (value: string): Wrong => ({
+  what: `--deadline '${value}'`,
+  argv: ['backend', 'drain', WEB, RS1, '--deadline', value],
+  code: 2,
+  says: [`--deadline '${value}': is not a span of time`, 'such as 90s, 10m or 1h30m'],
+})
+
 export const BAD_WORDS: readonly Wrong[] = [
+  badDeadline('soon'),
+  badDeadline('-5s'),
+  badDeadline('1.5m'),
+  wrongUse('an unknown fate of flows', ['backend', 'rm', WEB, RS1, '--flows', 'kill'], "'kill'", 'keep, cut, move'),
   badService('foo', 'is not of the form PROTOCOL://VIP:PORT', 'write tcp://192.0.2.10:80'),
   badService('', 'is not of the form'),
   badService('tcp://10.89.0.100:80/x', /port|form/),
@@ -115,20 +126,6 @@ export const BAD_WORDS: readonly Wrong[] = [
   wrongUse('no verb', [], 'no verb was given', 'xlb --help'),
   wrongUse('service without a verb', ['service'], 'xlb --help'),
   wrongUse('service add without a service', ['service', 'add'], "missing required argument 'service'"),
-  wrongUse(
-    'a priority tag',
-    ['backend', 'set', WEB, RS1, '--vlan', '0'],
-    '--vlan 0',
-    'is a priority tag',
-    'none for untagged',
-  ),
-  wrongUse(
-    'a VLAN out of range',
-    ['backend', 'set', WEB, RS1, '--vlan', '4095'],
-    '--vlan 4095',
-    'is not a VLAN',
-    '1 to 4094',
-  ),
   wrongUse('backend set without an address', ['backend', 'set', WEB], "missing required argument 'address'"),
   wrongUse('restore without a file', ['restore'], "missing required argument 'file'"),
   wrongUse('too many arguments', ['list', WEB, 'x'], 'too many arguments'),

@@ -13,13 +13,13 @@ import {
   drainBackend,
   effectiveWeight,
   type Path,
-  removeBackend,
   removeService,
   type Service,
   setBackend,
   setService,
   withPaths,
 } from '../../src/core/desired.ts'
+import { removeBackend } from '../../src/core/leaving.ts'
 import { Refusal } from '../../src/core/refusal.ts'
 import { desiredState } from './states.ts'
 
@@ -106,13 +106,38 @@ test('a removed backend is gone, and the others stay as they are', (t) => {
   t.deepEqual(backend(state, 2), backend(sample(), 2))
 })
 
+test('a removed backend whose flows are kept or cut is leaving until it is removed again, or taken back in', (t) => {
+  for (const [fate, admin] of [
+    ['keep', 'leaving'],
+    ['cut', 'cut'],
+  ] as const) {
+    const state = removeBackend(sample(), WEB, real(2), fate)
+    t.like(backend(state, 2), { admin, weight: 3, path: LINK })
+    t.deepEqual(backend(state, 1), backend(sample(), 1))
+    t.is(backend(removeBackend(state, WEB, real(2)), 2), undefined)
+    t.like(backend(removeBackend(state, WEB, real(2), 'keep'), 2), { admin: 'leaving' })
+    t.like(backend(setBackend(state, WEB, real(2), { path: LINK }), 2), { admin: 'up', weight: 1 }, 'as a new one')
+    t.like(backend(setBackend(state, WEB, real(2), { path: LINK, weight: 9 }), 2), { admin: 'up', weight: 9 })
+  }
+})
+
+test('nothing is kept of a backend that cannot be reached, nor of a service without flows', (t) => {
+  const unresolved = setBackend(sample(), WEB, real(2), { path: { kind: 'unresolved', why: 'silent' } })
+  t.is(backend(removeBackend(unresolved, WEB, real(2), 'keep'), 2), undefined)
+  t.like(backend(removeBackend(unresolved, WEB, real(2), 'cut'), 2), { admin: 'cut' })
+  const ops = setBackend(addService(EMPTY, DNS, { ops: true }, 0n), DNS, real(1), { path: LINK })
+  for (const fate of ['keep', 'cut', 'move'] as const) {
+    t.deepEqual(removeBackend(ops, DNS, real(1), fate).get(formatService(DNS))?.backends, [])
+  }
+})
+
 test('only a backend that is up, resolved and has a weight takes new flows; rr treats all of those alike', (t) => {
   const up: Backend = { ...real(1), weight: 5, admin: 'up', path: LINK }
   for (const scheduler of ['wrr', 'mh', 'sh'] as const) t.is(effectiveWeight({ scheduler }, up), 5)
   t.is(effectiveWeight({ scheduler: 'rr' }, up), 1)
   t.is(effectiveWeight({ scheduler: 'wrr' }, { ...up, path: { kind: 'local' } }), 5)
   for (const scheduler of ['rr', 'wrr', 'mh', 'sh'] as const) {
-    t.is(effectiveWeight({ scheduler }, { ...up, admin: 'drain' }), 0)
+    for (const admin of ['drain', 'leaving', 'cut'] as const) t.is(effectiveWeight({ scheduler }, { ...up, admin }), 0)
     t.is(effectiveWeight({ scheduler }, { ...up, path: { kind: 'unresolved', why: 'silent' } }), 0)
     t.is(effectiveWeight({ scheduler }, { ...up, weight: 0 }), 0)
   }
@@ -178,6 +203,20 @@ const REFUSED: readonly (readonly [rule: string, state: DesiredState, verb: Verb
   ['is removed that is not there', sample(), (s) => removeService(s, DNS), /udp:.* does not exist/, /xlb list/],
   ['is not there for a backend', sample(), (s) => setBackend(s, DNS, real(1), { path: LINK }), /not exist/, /xlb list/],
   ['has no such backend to drain', sample(), (s) => drainBackend(s, WEB, real(9)), /192\.0\.2\.9 of/, /192\.0\.2\.1, /],
+  [
+    'has removed the backend that is to be drained',
+    removeBackend(sample(), WEB, real(1), 'keep'),
+    (s) => drainBackend(s, WEB, real(1)),
+    /192\.0\.2\.1 of tcp:.* was removed/,
+    /take it back in: xlb backend set tcp:\S+ 192\.0\.2\.1$/,
+  ],
+  [
+    'goes by a hash, and shall cut UDP flows',
+    setBackend(addService(EMPTY, DNS, { scheduler: 'mh' }, 0n), DNS, real(1), { path: LINK }),
+    (s) => removeBackend(s, DNS, real(1), 'cut'),
+    /192\.0\.2\.1 of udp:.* does not know its flows/,
+    /--flows move, or --flows keep/,
+  ],
   ['has no such backend to remove', sample(), (s) => removeBackend(s, WEB, real(9)), /not exist/, /192\.0\.2\.1, /],
   [
     'has no backend at all to remove',

@@ -3,9 +3,11 @@
 import assert from 'node:assert/strict'
 import test from 'ava'
 import fc from 'fast-check'
-import { type Protocol, parseService } from '../../src/core/address.ts'
-import { type Backend, HASH_INPUTS, type Service } from '../../src/core/desired.ts'
+import { formatService, type Protocol, parseService } from '../../src/core/address.ts'
+import { type Backend, effectiveWeight, HASH_INPUTS, type Service } from '../../src/core/desired.ts'
 import { Refusal } from '../../src/core/refusal.ts'
+import { readLive } from '../../src/dataplane/reader.ts'
+import { unseenSeconds } from '../../src/dataplane/remaining.ts'
 import { backendAddress } from '../core/states.ts'
 import { reachService } from './directory.ts'
 import { backendAt, byRing, markOf } from './packets.ts'
@@ -15,7 +17,7 @@ test.afterEach.always(turn)
 
 const NAME = 'tcp://198.51.100.1:80'
 
-type Weights = readonly (number | 'drain' | 'absent')[]
+type Weights = readonly (number | 'drain' | 'leaving' | 'absent')[]
 
 interface Step {
   /** Ages before this change. */
@@ -44,18 +46,21 @@ const serviceOf = (protocol: Protocol, { weights, ringSize, seed, hash, schedule
           {
             address: backendAddress(i + 1),
             port: 80,
-            weight: weight === 'drain' ? 1 : weight,
-            admin: weight === 'drain' ? 'drain' : 'up',
+            weight: typeof weight === 'number' ? weight : 1,
+            admin: typeof weight === 'number' ? 'up' : weight,
             path: { kind: 'link', mac: BigInt(i + 1), interfaceSlot: 0 },
           },
         ],
   ),
 })
 
-const weights: fc.Arbitrary<Weights> = fc.array(fc.constantFrom(1, 1, 2, 3, 0, 'drain' as const, 'absent' as const), {
-  minLength: 4,
-  maxLength: 4,
-})
+const weights: fc.Arbitrary<Weights> = fc.array(
+  fc.constantFrom(1, 1, 2, 3, 0, 'drain' as const, 'leaving' as const, 'absent' as const),
+  {
+    minLength: 4,
+    maxLength: 4,
+  },
+)
 
 /** Of few different weights, so that a ring often stays as it is, or gets back what it had. */
 const steps = (timeout: number, sizes: readonly number[], seeds: readonly bigint[]): fc.Arbitrary<Step[]> =>
@@ -88,6 +93,14 @@ const look = ({ memory, age }: Plane, protocol: Protocol) => {
   })
 }
 
+/** Is a backend that takes no new flows known to have some that are recorded nowhere? */
+const isSeen = ({ memory }: Plane, protocol: Protocol, address: string): boolean => {
+  const service = readLive(memory).services.get(formatService({ ...parseService(NAME), protocol }))
+  const backend = service?.backends.find(({ want }) => want.address === address)
+  if (service === undefined || backend === undefined) return false
+  return effectiveWeight(service.want, backend.want) > 0 || unseenSeconds(memory, service, backend.index) > 0
+}
+
 /** Flows that began by the ring alone, and were led to a backend until a change came at `changed`. */
 type Began = { client: number; backend: string; changed: number }
 
@@ -105,6 +118,7 @@ const keepPromise = (protocol: Protocol, all: readonly Step[]): void => {
     began = began.filter(({ changed, backend }) => plane.age <= changed + timeout && present.has(backend))
     for (const { client, backend, changed } of began) {
       assert.equal(now[client]?.led, backend, `client ${client} at age ${plane.age}, led there until ${changed}`)
+      assert(isSeen(plane, protocol, backend), `${backend} has flows at age ${plane.age}`)
     }
     before = now
   }

@@ -8,7 +8,6 @@ import {
   drainBackend,
   HASH_INPUTS,
   type Path,
-  removeBackend,
   removeService,
   SCHEDULERS,
   type Service,
@@ -16,6 +15,7 @@ import {
   setBackend,
   setService,
 } from '../../src/core/desired.ts'
+import { FLOW_FATES, type FlowFate, removeBackend } from '../../src/core/leaving.ts'
 import { ADDRESSES, backendAddress, desiredState, path, rangesOverlap, ringSize, seed, weight } from '../core/states.ts'
 
 export type Verb =
@@ -24,7 +24,7 @@ export type Verb =
   | { verb: 'rm'; service: ServiceAddress }
   | { verb: 'backend'; service: ServiceAddress; backend: string; weight: number; path: Path }
   | { verb: 'drain'; service: ServiceAddress; backend: string }
-  | { verb: 'remove'; service: ServiceAddress; backend: string }
+  | { verb: 'remove'; service: ServiceAddress; backend: string; flows: FlowFate }
   | { verb: 'clear' }
   | { verb: 'restore'; state: DesiredState }
   | { verb: 'wait'; ages: number }
@@ -48,7 +48,15 @@ const verb: fc.Arbitrary<Verb> = fc.oneof(
   { weight: 1, arbitrary: fc.record({ verb: fc.constant('rm' as const), service }) },
   { weight: 10, arbitrary: fc.record({ verb: fc.constant('backend' as const), service, backend, weight, path }) },
   { weight: 2, arbitrary: fc.record({ verb: fc.constant('drain' as const), service, backend }) },
-  { weight: 2, arbitrary: fc.record({ verb: fc.constant('remove' as const), service, backend }) },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      verb: fc.constant('remove' as const),
+      service,
+      backend,
+      flows: fc.constantFrom(...FLOW_FATES),
+    }),
+  },
   { weight: 1, arbitrary: fc.constant<Verb>({ verb: 'clear' }) },
   { weight: 2, arbitrary: fc.record({ verb: fc.constant('restore' as const), state: desiredState }) },
   { weight: 3, arbitrary: fc.record({ verb: fc.constant('wait' as const), ages: fc.integer({ min: 1, max: 120 }) }) },
@@ -75,7 +83,7 @@ export const carryOut = (state: DesiredState, verb: Verb): DesiredState => {
     case 'drain':
       return drainBackend(state, verb.service, { address: verb.backend, port: backendPort(verb.service) })
     case 'remove':
-      return removeBackend(state, verb.service, { address: verb.backend, port: backendPort(verb.service) })
+      return removeBackend(state, verb.service, { address: verb.backend, port: backendPort(verb.service) }, verb.flows)
     case 'clear':
       return new Map()
     case 'restore':
@@ -158,14 +166,23 @@ export const naively = (state: Naive, verb: Verb): boolean => {
     service.backends.set(verb.backend, { port: backendPort(service), weight, admin: 'up', path: pathText(path) })
     return true
   }
-  if (verb.verb === 'remove') return service.backends.delete(verb.backend)
-  if (existing !== undefined) existing.admin = 'drain'
-  return existing !== undefined
+  if (existing === undefined) return false
+  if (verb.verb === 'drain') {
+    if (existing.admin === 'leaving' || existing.admin === 'cut') return false
+    existing.admin = 'drain'
+    return true
+  }
+  if (verb.flows === 'cut' && service.protocol === 'udp' && ['mh', 'sh'].includes(service.scheduler)) return false
+  if (verb.flows === 'move' || service.ops || (verb.flows === 'keep' && existing.path === 'unresolved')) {
+    return service.backends.delete(verb.backend)
+  }
+  existing.admin = verb.flows === 'keep' ? 'leaving' : 'cut'
+  return true
 }
 
 /** The weight by which new flows come, written down once more. */
 export const naiveWeight = (service: NaiveService, address: string): number => {
   const backend = service.backends.get(address)
-  if (backend === undefined || backend.admin === 'drain' || backend.path === 'unresolved') return 0
+  if (backend === undefined || backend.admin !== 'up' || backend.path === 'unresolved') return 0
   return service.scheduler === 'rr' ? Math.min(1, backend.weight) : backend.weight
 }

@@ -5,13 +5,15 @@ import {
   addService,
   type DesiredState,
   drainBackend,
+  isLeaving,
+  isTracked,
   type Path,
-  removeBackend,
   removeService,
   type Service,
   setBackend,
   setService,
 } from '../../src/core/desired.ts'
+import { FLOW_FATES, removeBackend } from '../../src/core/leaving.ts'
 
 /** Numbers from 0 to 1, exclusive; mulberry32, so that a run can be repeated from its seed. */
 export const randomFrom = (seed: number): (() => number) => {
@@ -123,9 +125,15 @@ export class Verbs {
 
   #leave(state: DesiredState): Verb | undefined {
     const [name, service] = this.#own(state) ?? []
-    const backend = this.#pick(service?.backends ?? [])
-    if (name === undefined || backend === undefined) return undefined
-    return { kind: 'backend rm', asks: [], apply: (have) => removeBackend(have, parseService(name), backend) }
+    const backend = this.#pick(service?.backends.filter((each) => !isLeaving(each)) ?? [])
+    if (name === undefined || service === undefined || backend === undefined) return undefined
+    const knowsFlows = service.protocol === 'tcp' || isTracked(service)
+    const flows = this.#pick(knowsFlows ? FLOW_FATES : (['keep', 'move'] as const)) ?? 'move'
+    return {
+      kind: `backend rm --flows ${flows}`,
+      asks: [],
+      apply: (have) => removeBackend(have, parseService(name), backend, flows),
+    }
   }
 
   /** restore: other services, all at once; or clear, but for the spared one. */

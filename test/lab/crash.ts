@@ -9,7 +9,7 @@
 // time drawn evenly from what the verb takes from there.
 // Prints a line of JSON; exits 1 where there are faults.
 import { parseMac } from '../../src/core/address.ts'
-import type { DesiredState, Path } from '../../src/core/desired.ts'
+import { type DesiredState, isLeaving, type Path, type Service } from '../../src/core/desired.ts'
 import { sameService } from '../../src/core/plan.ts'
 import { Refusal } from '../../src/core/refusal.ts'
 import { loadNative } from '../../src/dataplane/native.ts'
@@ -75,12 +75,18 @@ const read = (): { state: DesiredState; faults: string[] } => {
   }
 }
 
+/** But for backends that leave: each verb takes those out that have no flows any more. */
 const sameState = (a: DesiredState, b: DesiredState): boolean =>
   a.size === b.size &&
   [...a].every(([name, service]) => {
     const other = b.get(name)
-    return other !== undefined && sameService(service, other)
+    return other !== undefined && sameService(withoutLeaving(service), withoutLeaving(other))
   })
+
+const withoutLeaving = (service: Service): Service => ({
+  ...service,
+  backends: service.backends.filter((backend) => !isLeaving(backend)),
+})
 
 const knownPaths = (): ((address: string) => Path) => {
   const macs = new Map(native.netlink.neighbours(2).map(({ address, mac }) => [address, mac]))

@@ -1,55 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Connections that are open while their backend is drained, gets weight 0, is removed, or dies.
 import test from 'ava'
-import { hasRoot, Lab, type Registrar } from './lab.ts'
+import { BYTES, begin, endsWhole } from './download.ts'
+import { hasRoot, type Lab } from './lab.ts'
 import type { Tracked } from './process.ts'
-import { ask, attach, backends, list, MODES, type Mode, restore, tally, xlb } from './xlb.ts'
+import { ask, list, MODES, tally, xlb } from './xlb.ts'
 
 const labTest = hasRoot() ? test.serial : test.serial.skip
-
-const BYTES = 400_000
-
-interface Download {
-  lab: Lab
-  service: string
-  /** curl, which has the first half of BYTES from `server` and waits for the second. */
-  curl: Tracked
-  server: string
-  address: string
-  /** The HTTP servers of rs1, rs2, rs3. */
-  servers: Tracked[]
-  /** Lets the download end. */
-  release: () => Promise<string>
-}
-
-/** A lab in which a download from the VIP stands half way. */
-const begin = async (t: Registrar, mode: Mode, scheduler: string): Promise<Download> => {
-  const lab = await Lab.up(t)
-  const service = `tcp://${lab.vip}:80`
-  const servers = await Promise.all([lab.http(1, 80), lab.http(2, 80), lab.http(3, 80)])
-  await attach(lab, mode)
-  await restore(lab, [{ service, scheduler, backends: backends(lab, 1, 1, 1) }])
-  const curl = lab.spawn('client', ['curl', '-sSN', '--max-time', '30', `http://${lab.vip}/held?bytes=${BYTES}`])
-  await curl.waitFor(/rs\d/)
-  const server = /rs\d/.exec(curl.stdout)?.[0] ?? ''
-  const { address } = lab.host(server)
-  const release = async () => (await lab.curl(`http://${address}/release`)).stdout
-  return { lab, service, curl, server, address, servers, release }
-}
-
-const endsWhole = async (t: { is: (a: unknown, b: unknown) => unknown }, download: Download): Promise<void> => {
-  t.is(await download.release(), '1\n')
-  const { code, stdout, stderr } = await download.curl.ended
-  t.is(stderr, '')
-  t.is(code, 0)
-  t.is(
-    stdout,
-    download.server
-      .repeat(Math.ceil(BYTES / 6))
-      .slice(0, BYTES / 2)
-      .repeat(2),
-  )
-}
 
 for (const mode of MODES) {
   // How packets leave does not depend on who chose the backend: one scheduler will do for generic.

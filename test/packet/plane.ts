@@ -7,13 +7,13 @@ import {
   type DesiredState,
   drainBackend,
   type Path,
-  removeBackend,
   removeService,
   type ServiceOptions,
   setBackend,
   setService,
 } from '../../src/core/desired.ts'
 import { type Family, familyOf } from '../../src/core/ip.ts'
+import { type FlowFate, removeBackend } from '../../src/core/leaving.ts'
 import { plan } from '../../src/core/plan.ts'
 import { type Counts, readCounts, readReasons } from '../../src/dataplane/counters.ts'
 import { KernelPlane, ownSource } from '../../src/dataplane/kernel.ts'
@@ -74,11 +74,10 @@ export const backendMac = (backend: number): string => `02:be:00:00:${octet(back
 
 const octet = (value: number): string => value.toString(16).padStart(2, '0')
 
-export const linkPath = (backend: number, interfaceSlot = 0, vlan?: number): Path => ({
+export const linkPath = (backend: number, interfaceSlot = 0): Path => ({
   kind: 'link',
   mac: parseMac(backendMac(backend)),
   interfaceSlot,
-  ...(vlan === undefined ? {} : { vlan }),
 })
 export const LOCAL: Path = { kind: 'local' }
 export const UNRESOLVED: Path = { kind: 'unresolved', why: 'nobody answers' }
@@ -170,9 +169,9 @@ export class Balancer {
     this.setBackend(service, backend, { drained: true })
   }
 
-  removeBackend(service: string, backend: number): void {
+  removeBackend(service: string, backend: number, flows?: FlowFate): void {
     const address = parseService(service)
-    this.change((state) => removeBackend(state, address, parseBackend(addressFor(service, backend), address)))
+    this.change((state) => removeBackend(state, address, parseBackend(addressFor(service, backend), address), flows))
   }
 
   live(service: string): LiveService {

@@ -13,8 +13,6 @@ export interface Expected {
   inserted: boolean
   /** Whom it is for, in so far as the packet is balanced: also where it is passed to this host. */
   backend?: number
-  /** The segment that it is to leave in, unless that is the untagged one. */
-  vlan?: number
 }
 
 interface Packet {
@@ -134,7 +132,12 @@ class ReferenceService {
 
   #isAlive(number: number | undefined): boolean {
     const backend = this.want.backends.find(({ address }) => numberOf(address) === number)
-    return backend !== undefined && backend.path.kind !== 'unresolved'
+    return backend !== undefined && backend.path.kind !== 'unresolved' && backend.admin !== 'cut'
+  }
+
+  /** Removed, and whatever belongs to a flow of it is dropped. */
+  #isCut(number: number | undefined): boolean {
+    return this.want.backends.some(({ address, admin }) => numberOf(address) === number && admin === 'cut')
   }
 
   #place(packet: Packet): Place {
@@ -193,13 +196,14 @@ class ReferenceService {
     const key = `${packet.source}:${packet.sourcePort} ${packet.port}`
     const flow = this.#flows.get(key)
     if (flow !== undefined && this.#holds(flow, packet)) {
-      flow.ended ||= packet.fin || packet.rst
+      if (!this.#isCut(flow.life.number)) flow.ended ||= packet.fin || packet.rst
       return { number: flow.life.number, inserted: false }
     }
     // UDP is recorded while its service is tracked, and no longer.
     if (udp && !isTracked(this.want)) return { number: this.#oldest(place), inserted: false }
     const isNew = packet.syn || udp
     const scheduled = isTracked(this.want) ? () => this.#nextTurn() : () => place.now
+    if (!isNew && place.marked && this.#isCut(place.before)) return { number: place.before, inserted: false }
     const number = isNew ? scheduled() : this.#oldest(place)
     const life = this.lives.get(number ?? -1)
     if (number === undefined || life === undefined) return { number: undefined, inserted: false }
@@ -209,7 +213,8 @@ class ReferenceService {
 
   #holds(flow: Flow, packet: Packet): boolean {
     if (packet.syn && flow.ended) return false
-    return this.lives.get(flow.life.number) === flow.life && this.#isAlive(flow.life.number)
+    if (this.lives.get(flow.life.number) !== flow.life) return false
+    return this.#isAlive(flow.life.number) || (!packet.syn && this.#isCut(flow.life.number))
   }
 }
 
@@ -380,11 +385,11 @@ export class Reference {
       return { reason: life.index < records ? 'DROP_BACKEND_DOWN' : 'DROP_NO_BACKEND', inserted }
     }
     const { path } = backend
+    if (backend.admin === 'cut') return { reason: 'DROP_BACKEND_CUT', inserted, backend: life.number }
     if (path.kind === 'unresolved') return { reason: 'DROP_BACKEND_DOWN', inserted, backend: life.number }
     life.packets++
     life.octets += bytes
     const reason = path.kind === 'local' ? 'PASS_LOCAL' : path.interfaceSlot === 0 ? 'TX_FORWARDED' : 'TX_REDIRECTED'
-    const vlan = path.kind === 'link' ? path.vlan : undefined
-    return { reason, inserted, backend: life.number, ...(vlan === undefined ? {} : { vlan }) }
+    return { reason, inserted, backend: life.number }
   }
 }

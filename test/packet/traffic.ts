@@ -4,11 +4,12 @@ import { parseBackend, parseService } from '../../src/core/address.ts'
 import {
   addService,
   type DesiredState,
-  removeBackend,
+  isLeaving,
   removeService,
   type Scheduler,
   setService,
 } from '../../src/core/desired.ts'
+import { FLOW_FATES, removeBackend } from '../../src/core/leaving.ts'
 import {
   datagram,
   ETHERTYPE,
@@ -136,24 +137,27 @@ const randomSpec = (random: Random): BackendSpec => ({
 
 const changedBackend = (random: Random, state: DesiredState, name: string): DesiredState => {
   const backend = 1 + random.below(BACKENDS)
-  const known = state.get(name)?.backends.some(({ address }) => address === backendAddress(backend)) === true
+  const found = state.get(name)?.backends.find(({ address }) => address === backendAddress(backend))
+  const known = found !== undefined
+  const leaving = known && isLeaving(found)
   const spec = randomSpec(random)
   switch (random.below(8)) {
     case 0:
+    case 7:
       return known
-        ? removeBackend(state, parseService(name), parseBackend(backendAddress(backend), parseService(name)))
+        ? removeBackend(
+            state,
+            parseService(name),
+            parseBackend(backendAddress(backend), parseService(name)),
+            random.pick(FLOW_FATES),
+          )
         : state
     case 1:
-      return known ? withBackend(state, name, backend, { drained: true }) : state
+      return known && !leaving ? withBackend(state, name, backend, { drained: true }) : state
     case 2:
       return withBackend(state, name, backend, {
         ...spec,
         path: random.pick([UNRESOLVED, LOCAL, linkPath(backend, 1)]),
-      })
-    case 3:
-      return withBackend(state, name, backend, {
-        ...spec,
-        path: linkPath(backend, random.below(2), random.once(4) ? undefined : 1 + random.below(4094)),
       })
     default:
       return withBackend(state, name, backend, spec)
