@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Direct server return: count, rewrite the MACs, and out. The IP packet is not touched. */
+/* Direct server return: count, rewrite MACs and VLAN tag, and out. The IP packet is not touched. */
 #ifndef XLB_FORWARD_H
 #define XLB_FORWARD_H
 
@@ -7,6 +7,7 @@
 #include "maps.h"
 #include "parse.h"
 #include "verdict.h"
+#include "vlan.h"
 
 /* Both MACs of a frame in two stores. Arguments have the MAC in their upper 48 bits. */
 static __always_inline void store_macs(struct ethhdr *eth, __u64 destination, __u64 source)
@@ -79,25 +80,38 @@ static __always_inline bool comes_from_backend(const struct service *service, co
 	return search.found;
 }
 
-/* Out by another interface than the frame came in by. What the kernel then cannot send is not the program's to see. */
-static __always_inline int redirect(struct ethhdr *eth, __u64 word, __u32 slot, struct cpu *cpu)
+/*
+ * Out by the interface that leads to the backend. What the kernel then cannot send of a redirect is not the program's
+ * to see.
+ */
+static __always_inline int send_out(struct xdp_md *ctx, const struct interface *own, struct ethhdr *eth,
+				    const struct packet *packet, const struct backend *backend, __u64 word,
+				    struct cpu *cpu)
 {
 	const struct root *root = root_now();
+	__u32 slot = word >> BACKEND_INTERFACE_SHIFT & 0xff;
+	bool goes_back = slot == CONSTANT(OWN_SLOT);
+	__u32 vlan = word & BACKEND_TAGGED ? backend->vlan : 0;
 
-	if (slot >= INTERFACES_MAX || bpf_redirect_map(&egress, slot, XDP_DROP) != XDP_REDIRECT)
+	if (slot >= INTERFACES_MAX)
 		return drop(cpu, DROP_NO_EGRESS);
-	store_macs(eth, word, root->interface[slot].mac_high);
+	store_macs(eth, word, goes_back ? own->mac_high : root->interface[slot].mac_high);
+	if ((packet->tags || vlan) && !bring_into_vlan(ctx, packet->tags, vlan))
+		return drop(cpu, DROP_NO_HEADROOM);
+	if (goes_back)
+		return XDP_TX;
+	if (bpf_redirect_map(&egress, slot, XDP_DROP) != XDP_REDIRECT)
+		return drop(cpu, DROP_NO_EGRESS);
 	count(cpu, TX_REDIRECTED);
 	return XDP_REDIRECT;
 }
 
-static __always_inline int forward(const struct interface *interface, const struct service *service, struct ethhdr *eth,
-				   const struct packet *packet, __u32 chosen)
+static __always_inline int forward(struct xdp_md *ctx, const struct interface *interface, const struct service *service,
+				   struct ethhdr *eth, const struct packet *packet, __u32 chosen)
 {
 	struct cpu *cpu = own_cpu(packet->cpu_number);
 	struct backend *backend;
-	int verdict = XDP_TX;
-	__u32 slot;
+	int verdict;
 	__u64 word;
 
 	if (chosen >= service->backend_count)
@@ -106,13 +120,8 @@ static __always_inline int forward(const struct interface *interface, const stru
 	word = LOAD(backend->word); /* once: MAC, interface and flags of one moment */
 	if (!(word & BACKEND_ALIVE))
 		return drop(cpu, word & BACKEND_CUT ? DROP_BACKEND_CUT : DROP_BACKEND_DOWN);
-	slot = word >> BACKEND_INTERFACE_SHIFT & 0xff;
-	if (word & BACKEND_LOCAL)
-		verdict = pass(cpu, PASS_LOCAL);
-	else if (slot != CONSTANT(OWN_SLOT))
-		verdict = redirect(eth, word, slot, cpu);
-	else
-		store_macs(eth, word, interface->mac_high);
+	verdict =
+	    word & BACKEND_LOCAL ? pass(cpu, PASS_LOCAL) : send_out(ctx, interface, eth, packet, backend, word, cpu);
 	if (verdict != XDP_DROP)
 		count_backend(backend, packet->cpu_number, packet->frame_bytes, packet->is_new);
 	return verdict;

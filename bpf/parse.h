@@ -65,7 +65,8 @@ struct packet {
 	__u8 part;      /* enum part */
 	__u8 is_new;    /* it opened a flow; known when its backend was chosen */
 	__u8 is_ipv6;
-	__u8 reserved[2];
+	__u8 tags; /* VLAN tags, 0 to 2 */
+	__u8 reserved[1];
 };
 
 /* Whom a packet is for, as struct target's key. */
@@ -191,8 +192,11 @@ struct vlan_tag {
 	__be16 protocol_be;
 };
 
-/* An XDP program may see tags where the interface does not strip them. Answers the EtherType behind at most two. */
-static __always_inline __be16 skip_vlan_tags(struct cursor *cursor, __be16 protocol_be)
+/*
+ * An XDP program may see tags where the interface does not strip them. Answers the EtherType behind at most two, and
+ * how many there are.
+ */
+static __always_inline __be16 skip_vlan_tags(struct cursor *cursor, __be16 protocol_be, __u8 *tags)
 {
 #pragma unroll
 	for (int i = 0; i < 2; i++) {
@@ -203,6 +207,7 @@ static __always_inline __be16 skip_vlan_tags(struct cursor *cursor, __be16 proto
 		if (!take(cursor, sizeof(*tag), &tag))
 			return 0;
 		protocol_be = tag->protocol_be;
+		*tags = i + 1;
 	}
 	return protocol_be;
 }

@@ -275,11 +275,11 @@ static __always_inline bool parse_any(struct xdp_md *ctx, struct packet *packet)
 
 	packet->source_be = packet->vip_be = packet->identification_be = 0;
 	packet->source_port_be = packet->port_be = 0;
-	packet->tcp_flags = packet->is_ipv6 = 0;
+	packet->tcp_flags = packet->is_ipv6 = packet->tags = 0;
 	packet->part = PART_ALL;
 	if (!take(&cursor, sizeof(*eth), &eth))
 		return false;
-	protocol_be = skip_vlan_tags(&cursor, eth->h_proto);
+	protocol_be = skip_vlan_tags(&cursor, eth->h_proto, &packet->tags);
 	if (protocol_be == bpf_htons(ETH_P_IPV6))
 		return parse_ipv6(ctx, cursor.at - data, packet);
 	return protocol_be == bpf_htons(ETH_P_IP) && parse_ipv4(&cursor, packet);

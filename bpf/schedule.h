@@ -341,13 +341,13 @@ static __always_inline __u32 settled_in_bucket(const struct flow_bucket *bucket,
  * The backend of a flow whose entry is settled and was refreshed in this unit of age: all of it but the backend is
  * known, and nothing is to be written. SLOT_NONE: backend_by_flow shall see.
  */
-static __always_inline __u32 settled_backend(const struct service *service, const struct packet *packet)
+static __always_inline __u32 settled_backend(const struct service *service, __u64 source, __be16 port_be)
 {
 	struct flow_place place;
 	__u64 value;
 	__u32 found;
 
-	flow_locate4(&place, packet_source(packet), packet->port_be, service->id);
+	flow_locate4(&place, source, port_be, service->id);
 	value = flow_value(place.match, 0, service->settled, clock_age());
 	found = settled_in_bucket(AT(flows, place.index[0]), place.key, value);
 	return found != SLOT_NONE ? found : settled_in_bucket(AT(flows, place.index[1]), place.key, value);

@@ -102,16 +102,17 @@ __noinline int balance(struct xdp_md *ctx)
 		chosen = choose_backend(service, &packet);
 	if (packet.part == PART_FIRST && chosen != SLOT_NONE)
 		lead_later(&packet, chosen);
-	return forward(interface, service, data, &packet, chosen);
+	return forward(ctx, interface, service, data, &packet, chosen);
 }
 
-/* A plain frame of a tracked service. Not inlined: the hashed path shall keep its registers. */
-static __noinline int balance_tracked(struct xdp_md *ctx, const struct interface *interface,
-				      const struct service *service, const struct target *target, __u64 cpu_number)
+/* What of a tracked service takes more than one look. Not inlined: the frame that does not shall keep its registers. */
+static __noinline int balance_unsettled(struct xdp_md *ctx, const struct service *service, const struct target *target,
+					__u64 cpu_number)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	struct packet packet = {.frame_bytes = end - data, .cpu_number = cpu_number};
 	const struct plain_frame *frame = data;
+	__u32 chosen;
 
 	if ((void *)(frame + 1) > end)
 		return drop(own_cpu(cpu_number), DROP_TRUNCATED); /* never: it is plain */
@@ -120,18 +121,29 @@ static __noinline int balance_tracked(struct xdp_md *ctx, const struct interface
 	packet.source_be = LOAD(frame->source_be);
 	packet.source_port_be = LOAD(frame->source_port_be);
 	packet.port_be = LOAD(frame->port_be);
-	if (service->flags & SERVICE_UDP) {
-		packet.tcp_flags = 0;
-		if (service->flags & SERVICE_OPS)
-			return forward(interface, service, data, &packet, next_in_schedule(service));
-	} else {
-		packet.tcp_flags = LOAD(frame->tcp_flags);
-	}
-	if (!(packet.tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST)) &&
-	    send_back(interface, service, data, packet.frame_bytes, cpu_number, settled_backend(service, &packet),
-		      false))
+	packet.tcp_flags = service->flags & SERVICE_UDP ? 0 : LOAD(frame->tcp_flags);
+	chosen = service->flags & SERVICE_OPS ? next_in_schedule(service) : choose_backend(service, &packet);
+	return forward(ctx, own_interface(root_now()), service, data, &packet, chosen);
+}
+
+/* A plain frame of a tracked service. Not inlined: the hashed path shall keep its registers. */
+static __noinline int balance_tracked(struct xdp_md *ctx, const struct interface *interface,
+				      const struct service *service, const struct target *target, __u64 cpu_number)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	const struct plain_frame *frame = data;
+	bool is_settled;
+
+	if ((void *)(frame + 1) > end)
+		return drop(own_cpu(cpu_number), DROP_TRUNCATED); /* never: it is plain */
+	if (service->flags & SERVICE_UDP)
+		is_settled = !(service->flags & SERVICE_OPS);
+	else
+		is_settled = !(LOAD(frame->tcp_flags) & (TCP_SYN | TCP_FIN | TCP_RST));
+	if (is_settled && send_back(interface, service, data, end - data, cpu_number,
+				    settled_backend(service, plain_source(frame), LOAD(frame->port_be)), false))
 		return XDP_TX;
-	return forward(interface, service, data, &packet, choose_backend(service, &packet));
+	return balance_unsettled(ctx, service, target, cpu_number);
 }
 
 /*

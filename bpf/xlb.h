@@ -262,9 +262,10 @@ enum backend_limit { BACKENDS_PER_SERVICE_MAX = 4095 }; /* SLOT_NONE is no index
 /* ---- backends. What a packet needs of one backend of one service ---- */
 
 enum backend_flag {
-	BACKEND_ALIVE = 1, /* has a MAC and was not removed: packets may be sent to it */
-	BACKEND_LOCAL = 2, /* this director itself: XDP_PASS */
-	BACKEND_CUT = 4,   /* in place of BACKEND_ALIVE: removed, and packets of the flows that it had are dropped */
+	BACKEND_ALIVE = 1,  /* has a MAC and was not removed: packets may be sent to it */
+	BACKEND_LOCAL = 2,  /* this director itself: XDP_PASS */
+	BACKEND_CUT = 4,    /* in place of BACKEND_ALIVE: removed, and packets of the flows that it had are dropped */
+	BACKEND_TAGGED = 8, /* its segment is the VLAN in its `vlan`; else it is the untagged one */
 };
 
 /*
@@ -282,7 +283,13 @@ enum backend_word {
 struct backend {
 	__u64 word;
 	__u32 counter; /* index into counters; stable while the backend lives */
-	__u32 reserved;
+	__u16 vlan;    /* in bits 0-11; the others are 0 */
+	__u16 reserved;
+};
+
+enum vlan_choice {
+	VLAN_BY_ROUTE, /* that of the interface which the route to the backend leads out of */
+	VLAN_NONE = 0xffff,
 };
 
 enum admin_state {
@@ -301,7 +308,9 @@ struct backend_detail {
 	__u8 admin;     /* enum admin_state */
 	__u32 weight;   /* as configured, 0-65535 */
 	__u64 since_ms; /* Unix time of the last change of weight or admin state */
-	__u64 reserved[2];
+	__u16 vlan;     /* as configured: enum vlan_choice, or an id from 1 to 4094 */
+	__u16 reserved_vlan[3];
+	__u64 reserved;
 };
 
 /* ---- flows: buckets, one cache line each; a flow may stand in either of two buckets ---- */
@@ -413,6 +422,7 @@ enum reason {
 	DROP_BACKEND_DOWN, /* the flow's backend is gone and no other takes it */
 	DROP_NO_EGRESS,    /* the interface that leads to its backend is gone */
 	DROP_BACKEND_CUT,  /* the flow's backend was removed, and its flows cut */
+	DROP_NO_HEADROOM,  /* its backend is on a VLAN, and the driver has left no room for a tag */
 	FLOW_INSERTED,
 	FLOW_REFUSED_FULL,   /* both buckets are full of established flows */
 	FLOW_REFUSED_BUDGET, /* beyond the bound on new flows */

@@ -6,6 +6,10 @@
 #include "error.h"
 #include "rtnetlink.h"
 
+#include <arpa/inet.h>
+#include <cstring>
+#include <linux/genetlink.h>
+#include <linux/if_ether.h>
 #include <linux/if_link.h>
 #include <linux/neighbour.h>
 #include <linux/rtnetlink.h>
@@ -41,7 +45,9 @@ Napi::Object to_interface(Napi::Env env, const nlmsghdr *message)
 	Attributes attributes(message, sizeof(*header));
 	Attributes kind(attributes[IFLA_LINKINFO]);
 	Attributes xdp(attributes[IFLA_XDP]);
+	Attributes data(kind[IFLA_INFO_DATA]);
 	const nlattr *name = attributes[IFLA_IFNAME];
+	bool is_vlan = kind[IFLA_INFO_KIND] && !strcmp(mnl_attr_get_str(kind[IFLA_INFO_KIND]), "vlan");
 
 	Napi::Object result = Napi::Object::New(env);
 	result.Set("ifindex", header->ifi_index);
@@ -49,6 +55,8 @@ Napi::Object to_interface(Napi::Env env, const nlmsghdr *message)
 	result.Set("mac", mac_text(attributes[IFLA_ADDRESS]));
 	result.Set("mtu", attributes.u32(IFLA_MTU));
 	result.Set("kind", kind[IFLA_INFO_KIND] ? mnl_attr_get_str(kind[IFLA_INFO_KIND]) : "");
+	result.Set("vlan", is_vlan ? data.u16(IFLA_VLAN_ID) : 0);
+	result.Set("vlanOfProvider", is_vlan && ntohs(data.u16(IFLA_VLAN_PROTOCOL)) == ETH_P_8021AD);
 	result.Set("up", (header->ifi_flags & IFF_UP) != 0);
 	result.Set("loopback", (header->ifi_flags & IFF_LOOPBACK) != 0);
 	// IFF_PROMISC shows only what was set by hand; a bridge or a capture raises the count alone.
@@ -202,6 +210,44 @@ Napi::Value neighbours(const Napi::CallbackInfo &info)
 	return result;
 }
 
+// linux/netdev.h, which is younger than the kernels that xlb is built with.
+enum netdev : uint16_t { NETDEV_CMD_DEV_GET = 1, NETDEV_A_DEV_IFINDEX = 1, NETDEV_A_DEV_XDP_FEATURES = 3 };
+
+/** A generic netlink family's number; 0: the kernel has none of this name. */
+uint16_t find_family(const std::string &name)
+{
+	RtnetlinkRequest request(GENL_ID_CTRL, 0, NETLINK_GENERIC);
+	request.header<genlmsghdr>().cmd = CTRL_CMD_GETFAMILY;
+	request.put(CTRL_ATTR_FAMILY_NAME, name.c_str(), name.size() + 1);
+	uint16_t family = 0;
+	request.run().each([&](const nlmsghdr *message) {
+		family = Attributes(message, sizeof(genlmsghdr)).u16(CTRL_ATTR_FAMILY_ID);
+	});
+	return family;
+}
+
+Napi::Value xdp_features(const Napi::CallbackInfo &info)
+{
+	uint32_t ifindex = uint32_argument(info, 0, "ifindex");
+	uint16_t family = find_family("netdev");
+	if (!family)
+		return info.Env().Undefined();
+	RtnetlinkRequest request(family, 0, NETLINK_GENERIC);
+	request.header<genlmsghdr>().cmd = NETDEV_CMD_DEV_GET;
+	request.put(NETDEV_A_DEV_IFINDEX, ifindex);
+	RtnetlinkAnswer answer = request.run();
+	if (answer.error == ENODEV)
+		return info.Env().Undefined();
+	check(info.Env(), answer, "NETDEV_CMD_DEV_GET", "interface " + std::to_string(ifindex));
+	Napi::Value result = info.Env().Undefined();
+	answer.each([&](const nlmsghdr *message) {
+		const nlattr *features = Attributes(message, sizeof(genlmsghdr))[NETDEV_A_DEV_XDP_FEATURES];
+		if (features && mnl_attr_get_payload_len(features) >= sizeof(uint64_t))
+			result = Napi::Number::New(info.Env(), static_cast<double>(mnl_attr_get_u64(features)));
+	});
+	return result;
+}
+
 RtnetlinkAnswer change_neighbour(const Napi::CallbackInfo &info, uint16_t type, uint16_t flags, const char *call)
 {
 	int32_t ifindex = int32_argument(info, 0, "ifindex");
@@ -237,6 +283,7 @@ Napi::Object make_netlink(Napi::Env env)
 	Napi::Object netlink = Napi::Object::New(env);
 	netlink.Set("interfaces", Napi::Function::New<interfaces>(env, "interfaces"));
 	netlink.Set("interfaceByIndex", Napi::Function::New<interface_by_index>(env, "interfaceByIndex"));
+	netlink.Set("xdpFeatures", Napi::Function::New<xdp_features>(env, "xdpFeatures"));
 	netlink.Set("addresses", Napi::Function::New<addresses>(env, "addresses"));
 	netlink.Set("route", Napi::Function::New<route>(env, "route"));
 	netlink.Set("neighbours", Napi::Function::New<neighbours>(env, "neighbours"));

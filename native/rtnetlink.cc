@@ -14,9 +14,9 @@ constexpr uint32_t sequence = 1;
 
 using Socket = std::unique_ptr<mnl_socket, int (*)(mnl_socket *)>;
 
-Socket open_socket()
+Socket open_socket(int bus)
 {
-	Socket socket(mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC), mnl_socket_close);
+	Socket socket(mnl_socket_open2(bus, SOCK_CLOEXEC), mnl_socket_close);
 	if (!socket || mnl_socket_bind(socket.get(), 0, MNL_SOCKET_AUTOPID) < 0)
 		return Socket(nullptr, mnl_socket_close);
 	int on = 1;
@@ -76,7 +76,7 @@ void RtnetlinkAnswer::each(const std::function<void(const nlmsghdr *)> &call) co
 		call(message);
 }
 
-RtnetlinkRequest::RtnetlinkRequest(uint16_t type, uint16_t flags)
+RtnetlinkRequest::RtnetlinkRequest(uint16_t type, uint16_t flags, int bus) : bus_(bus)
 {
 	message_ = mnl_nlmsg_put_header(buffer_);
 	message_->nlmsg_type = type;
@@ -99,7 +99,7 @@ void RtnetlinkRequest::put(uint16_t attribute, const void *value, size_t size)
 RtnetlinkAnswer RtnetlinkRequest::run_once() const
 {
 	RtnetlinkAnswer answer;
-	Socket socket = open_socket();
+	Socket socket = open_socket(bus_);
 	if (!socket || mnl_socket_sendto(socket.get(), message_, message_->nlmsg_len) < 0) {
 		answer.error = errno;
 		return answer;
@@ -166,6 +166,12 @@ uint32_t Attributes::u32(size_t type, uint32_t absent) const
 	const nlattr *attribute = (*this)[type];
 	return attribute && mnl_attr_get_payload_len(attribute) >= sizeof(uint32_t) ? mnl_attr_get_u32(attribute)
 										    : absent;
+}
+
+uint16_t Attributes::u16(size_t type) const
+{
+	const nlattr *attribute = (*this)[type];
+	return attribute && mnl_attr_get_payload_len(attribute) >= sizeof(uint16_t) ? mnl_attr_get_u16(attribute) : 0;
 }
 
 IpAddress parse_address(const std::string &text)

@@ -23,8 +23,8 @@ struct RtnetlinkAnswer {
 class RtnetlinkRequest
 {
       public:
-	/** `flags`: NLM_F_DUMP asks for a dump; anything else is acknowledged. */
-	RtnetlinkRequest(uint16_t type, uint16_t flags);
+	/** `flags`: NLM_F_DUMP asks for a dump; anything else is acknowledged. `bus`: NETLINK_ROUTE, NETLINK_GENERIC. */
+	RtnetlinkRequest(uint16_t type, uint16_t flags, int bus = NETLINK_ROUTE);
 	RtnetlinkRequest(const RtnetlinkRequest &) = delete;
 	RtnetlinkRequest &operator=(const RtnetlinkRequest &) = delete;
 
@@ -41,6 +41,7 @@ class RtnetlinkRequest
 
       private:
 	RtnetlinkAnswer run_once() const;
+	int bus_;
 	alignas(nlmsghdr) char buffer_[512];
 	nlmsghdr *message_;
 };
@@ -57,6 +58,8 @@ class Attributes
 	const nlattr *operator[](size_t type) const;
 	/** The attribute as a 32-bit number, or `absent`. */
 	uint32_t u32(size_t type, uint32_t absent = 0) const;
+	/** Likewise one of 16 bits; 0 where absent. */
+	uint16_t u16(size_t type) const;
 
       private:
 	void keep(const void *start, const void *end);

@@ -115,6 +115,10 @@ verb(backend, 'set', 'add a backend, change it, or take a drained one back in')
   .argument('<service>')
   .argument('<address>')
   .option('--weight <n>', '0 to 65535 (default: 1, or as it was)', wholeNumber('--weight'))
+  .option(
+    '--vlan <id>',
+    'its frames leave with this tag: 1 to 4094, none, or auto: by the route (default: auto, or as it was)',
+  )
   .option('--force', 'take it at weight 0 although it does not answer ARP')
   .action(async (text: string, address: string, _: unknown, command: Command) =>
     (await import('./commands/backend.ts')).runBackendSet(text, address, optionsOf(command)),

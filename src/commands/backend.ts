@@ -4,6 +4,7 @@ import { drainBackend, type Path, setBackend } from '../core/desired.ts'
 import { type FlowFate, removeBackend } from '../core/leaving.ts'
 import type { Change } from '../core/plan.ts'
 import { Refusal } from '../core/refusal.ts'
+import { parseVlan } from '../core/vlan.ts'
 import { changeState, withSession } from '../shell/session.ts'
 import { type GlobalOptions, makeContext } from './context.ts'
 
@@ -16,17 +17,20 @@ const report = (options: GlobalOptions, changes: readonly Change[], done: string
 export const runBackendSet = (
   serviceText: string,
   backendText: string,
-  options: GlobalOptions & { weight?: number; force?: boolean },
+  options: GlobalOptions & { weight?: number; vlan?: string; force?: boolean },
 ): void => {
   const { native, paths, note } = makeContext(options)
   const service = parseService(serviceText)
   const backend = parseBackend(backendText, service)
-  const weight = options.weight === undefined ? {} : { weight: options.weight }
+  const wanted = {
+    ...(options.weight === undefined ? {} : { weight: options.weight }),
+    ...(options.vlan === undefined ? {} : { vlan: parseVlan(options.vlan) }),
+  }
   let path: Path = { kind: 'unresolved', why: 'not asked' }
   const changes = withSession(native, paths, (session) =>
     changeState(session, (state, resolver) => {
       // Words that are wrong are refused before the kernel is asked for a MAC, which may take seconds.
-      setBackend(state, service, backend, { ...weight, path })
+      setBackend(state, service, backend, { ...wanted, path })
       path = resolver.resolve([backend.address]).get(backend.address) ?? path
       if (path.kind === 'unresolved' && options.force !== true) {
         resolver.release([backend.address])
@@ -35,7 +39,7 @@ export const runBackendSet = (
           'see that it is up and in this segment; or take it at weight 0 until it answers: --force',
         )
       }
-      return setBackend(state, service, backend, { ...weight, path })
+      return setBackend(state, service, backend, { ...wanted, path })
     }),
   )
   if (path.kind === 'unresolved') note(`warning: ${path.why}: it has weight 0 until a later verb finds its MAC`)

@@ -25,6 +25,8 @@ interface BackendRow {
   since: string
   mac: string | null
   interface: string | null
+  /** Of the tag that its frames get; null: none. */
+  vlan: number | null
   active: number | null
   inactive: number | null
   counts: Counts
@@ -86,6 +88,7 @@ const listing = (session: Session, only: string | undefined, nowMs: number): Lis
       since: new Date(backend.sinceMs).toISOString(),
       mac: path.kind === 'link' ? formatMac(path.mac) : null,
       interface: path.kind === 'link' ? (slotNames.get(path.interfaceSlot) ?? null) : null,
+      vlan: path.kind === 'link' ? (path.vlan ?? null) : null,
       // A hashed service, and one of one-packet scheduling, keeps no flows, but for those that a change of its ring would have moved.
       active: tracked || isLeaving(backend.want) ? count.active : null,
       inactive: tracked || isLeaving(backend.want) ? count.inactive : null,
@@ -150,7 +153,11 @@ const columnsFor = (options: ListOptions): { names: string[]; of: (row: BackendR
   const number = (value: number | null) => (value === null ? '-' : grouped(value))
   return {
     names: ['MAC', 'ACTIVE', 'INACTIVE'],
-    of: (row) => [row.mac ?? '-', number(row.active), number(row.inactive)],
+    of: (row) => [
+      `${row.mac ?? '-'}${row.vlan === null ? '' : ` vlan ${row.vlan}`}`,
+      number(row.active),
+      number(row.inactive),
+    ],
   }
 }
 

@@ -2,7 +2,7 @@
 import { existsSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { type Config, readConfig } from '../config/read.ts'
 import { writeConfig } from '../config/write.ts'
-import type { DesiredState, Path } from '../core/desired.ts'
+import { type DesiredState, inVlan, type Path } from '../core/desired.ts'
 import { withLeavingOf } from '../core/leaving.ts'
 import { Refusal } from '../core/refusal.ts'
 import { capacityOf } from '../dataplane/memory.ts'
@@ -68,7 +68,13 @@ const withResolvedPaths = (state: DesiredState, resolver: Resolver, force: boole
   return new Map(
     [...state].map(([name, service]) => [
       name,
-      { ...service, backends: service.backends.map((backend) => ({ ...backend, path: pathOf(backend.address) })) },
+      {
+        ...service,
+        backends: service.backends.map((backend) => ({
+          ...backend,
+          path: inVlan(pathOf(backend.address), backend.vlan),
+        })),
+      },
     ]),
   )
 }

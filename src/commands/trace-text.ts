@@ -82,7 +82,11 @@ const backendLines = ({ backend: found, choice }: Trace): string[] => {
   if (found.cut) return [address, 'removed, and its flows are cut']
   if (!found.alive) return [address, 'not alive: it was removed, or has no MAC']
   if (found.local) return [address, 'alive, this host itself']
-  return [address, `alive, MAC ${found.mac}, behind ${found.interface ?? 'an interface that is not attached'}`]
+  const segment = found.vlan === null ? '' : `, VLAN ${found.vlan}`
+  return [
+    address,
+    `alive, MAC ${found.mac}, behind ${found.interface ?? 'an interface that is not attached'}${segment}`,
+  ]
 }
 
 const elsewhereLines = ({ elsewhere }: Trace): string[] =>

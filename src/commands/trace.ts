@@ -59,6 +59,7 @@ export interface Trace {
     local: boolean
     mac: string
     interface: string | null
+    vlan: number | null
   } | null
   recorded: string | null
   verdict: Explanation['verdict']
@@ -137,6 +138,7 @@ const lookOf = (look: ServiceLook, names: Names) => ({
           cut: look.backend.cut,
           local: look.backend.local,
           mac: formatMac(look.backend.mac),
+          vlan: look.backend.vlan ?? null,
           interface: look.backend.local ? null : names.interface(look.backend.interfaceSlot),
         },
 })

@@ -96,11 +96,11 @@ const collect = <T>(faults: string[], where: string, read: () => T): T | undefin
 
 const backendsOf = (entry: ServiceEntry, service: ServiceAddress, where: string, faults: string[]): Backend[] => {
   const backends: Backend[] = []
-  for (const [i, { address: text, weight, admin }] of entry.backends.entries()) {
+  for (const [i, { address: text, weight, admin, vlan }] of entry.backends.entries()) {
     // Not by collect(): a file may hold a hundred thousand backends, and a closure and a name for each take their time.
     try {
       const { address, port } = parseBackend(text, service)
-      backends.push({ address, port, weight, admin, path: UNASKED })
+      backends.push({ address, port, weight, admin, ...(vlan === undefined ? {} : { vlan }), path: UNASKED })
     } catch (error) {
       faults.push(faultAt(`${where}.backends[${i}]`, error))
     }

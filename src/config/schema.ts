@@ -2,11 +2,15 @@
 // The one schema of what `xlb save` writes and `xlb restore` reads.
 import { z } from 'zod'
 import { FORWARDS, HASH_INPUTS, SCHEDULERS, WEIGHT_MAX } from '../core/desired.ts'
+import { VLAN_MAX, VLAN_MIN } from '../core/vlan.ts'
 
 const backend = z.strictObject({
   address: z.string(),
   weight: z.int().min(0).max(WEIGHT_MAX).default(1),
   admin: z.enum(['up', 'drain']).default('up'),
+  vlan: z
+    .union([z.literal('none'), z.int().min(VLAN_MIN).max(VLAN_MAX)], `is neither none nor ${VLAN_MIN} to ${VLAN_MAX}`)
+    .optional(),
 })
 
 const service = z.strictObject({

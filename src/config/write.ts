@@ -24,10 +24,11 @@ const entryOf = (service: Service) => ({
   // Those that leave are removed: what is left of them is flows, and no file restores these.
   backends: service.backends
     .filter((backend) => !isLeaving(backend))
-    .map(({ address, weight, admin }) => ({
+    .map(({ address, weight, admin, vlan }) => ({
       address,
       weight,
       ...(admin === 'drain' ? { admin } : {}),
+      ...(vlan === undefined ? {} : { vlan }),
     })),
 })
 

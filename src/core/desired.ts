@@ -6,6 +6,7 @@ import { isPrime } from './maglev.ts'
 import { checkRanges } from './ranges.ts'
 import { Refusal } from './refusal.ts'
 import { ChangedState } from './state-map.ts'
+import type { Vlan } from './vlan.ts'
 
 export const SCHEDULERS = ['rr', 'wrr', 'mh', 'sh'] as const
 export type Scheduler = (typeof SCHEDULERS)[number]
@@ -23,17 +24,19 @@ export const RING_SIZE_MAX = 1048573
 export const DEFAULT_SCHEDULER: Scheduler = 'wrr'
 
 /**
- * Where packets for a backend go: through an attached interface (its slot in `interfaces`) to a MAC; to this host itself;
- * or nowhere, and why.
+ * Where packets for a backend go: through an interface (its slot in `interfaces`) to a MAC, with a VLAN tag or, where `vlan`
+ * is absent, without; to this host itself; or nowhere, and why.
  */
 export type Path =
-  | { kind: 'link'; mac: bigint; interfaceSlot: number }
+  | { kind: 'link'; mac: bigint; interfaceSlot: number; vlan?: number }
   | { kind: 'local' }
   | { kind: 'unresolved'; why: string }
 
 export interface Backend extends BackendAddress {
   weight: number
   admin: Admin
+  /** As configured; absent: by the route. What packets get is in `path`. */
+  vlan?: Vlan
   path: Path
 }
 
@@ -224,21 +227,34 @@ export const removeService = (state: DesiredState, address: ServiceAddress): Des
   return ChangedState.of(state, [[formatService(address), undefined]])
 }
 
+/** A path by the route, with the tag that was asked for in place of the route's. */
+export const inVlan = (path: Path, vlan: Vlan | undefined): Path => {
+  if (path.kind !== 'link' || vlan === undefined) return path
+  const { vlan: _, ...untagged } = path
+  return vlan === 'none' ? untagged : { ...untagged, vlan }
+}
+
 /**
  * `xlb backend set`: adds the backend (weight 1 if not given) or changes it; a drained one is taken back in. So is one that was
- * removed and keeps flows, but its weight is not remembered: else what comes of it would depend on whether flows are left.
+ * removed and keeps flows, but nothing else of it is remembered: else what comes of it would depend on whether flows are left.
  */
 export const setBackend = (
   state: DesiredState,
   serviceAddress: ServiceAddress,
   address: BackendAddress,
-  change: { weight?: number; path: Path },
+  change: { weight?: number; vlan?: Vlan | 'auto'; path: Path },
 ): DesiredState => {
   const service = existing(state, serviceAddress)
   for (const name of state.keys()) if (vipOf(name) === address.address) throw circle(service, address.address)
   const before = service.backends.find((backend) => backend.address === address.address)
-  const known = before === undefined || isLeaving(before) ? undefined : before.weight
-  const next: Backend = { ...address, weight: change.weight ?? known ?? 1, admin: 'up', path: change.path }
+  const known = before === undefined || isLeaving(before) ? undefined : before
+  const vlan = change.vlan ?? known?.vlan ?? 'auto'
+  const next: Backend = {
+    ...address,
+    weight: change.weight ?? known?.weight ?? 1,
+    admin: 'up',
+    ...(vlan === 'auto' ? { path: change.path } : { vlan, path: inVlan(change.path, vlan) }),
+  }
   const backends =
     before === undefined
       ? [...service.backends, next]
@@ -291,7 +307,7 @@ export const withPaths = (
     const service = state.get(name)
     if (service === undefined) continue
     const backends = service.backends.map((backend) => {
-      const path = resolve(backend.address, backend.path)
+      const path = inVlan(resolve(backend.address, backend.path), backend.vlan)
       return samePath(path, backend.path) ? backend : { ...backend, path }
     })
     if (backends.some((backend, i) => backend !== service.backends[i])) next.push([name, { ...service, backends }])
@@ -301,4 +317,6 @@ export const withPaths = (
 
 /** Do two paths lead packets the same way? Why a path is unresolved does not matter. */
 export const samePath = (a: Path, b: Path): boolean =>
-  a.kind === 'link' && b.kind === 'link' ? a.mac === b.mac && a.interfaceSlot === b.interfaceSlot : a.kind === b.kind
+  a.kind === 'link' && b.kind === 'link'
+    ? a.mac === b.mac && a.interfaceSlot === b.interfaceSlot && a.vlan === b.vlan
+    : a.kind === b.kind

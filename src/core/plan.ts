@@ -13,6 +13,7 @@ const sameBackend = (a: Backend, b: Backend): boolean =>
   a.port === b.port &&
   a.weight === b.weight &&
   a.admin === b.admin &&
+  a.vlan === b.vlan &&
   samePath(a.path, b.path)
 
 const sameBackends = (a: readonly Backend[], b: readonly Backend[]): boolean => {

@@ -23,6 +23,7 @@ import {
   ServicePolicy,
   Service as ServiceRecord,
   Settings,
+  VlanChoice,
 } from './layout.gen.ts'
 import { countersPerCpu, type PlaneMemory, SCHEDULE_TURNS } from './memory.ts'
 import {
@@ -157,7 +158,7 @@ const wordOf = ({ path, admin }: Backend): bigint => {
       return (
         (path.mac << BigInt(BackendWord.BACKEND_MAC_SHIFT)) |
         (BigInt(path.interfaceSlot) << BigInt(BackendWord.BACKEND_INTERFACE_SHIFT)) |
-        BigInt(takes)
+        BigInt(takes | (path.vlan === undefined ? 0 : BackendFlag.BACKEND_TAGGED))
       )
     case 'local':
       return BigInt(takes | BackendFlag.BACKEND_LOCAL)
@@ -174,6 +175,7 @@ const writeDetail = (view: DataView, at: number, want: Backend, admin: number, s
   view.setUint8(at + offset.family, AF[familyOf(want.address)])
   view.setUint8(at + offset.admin, admin)
   view.setUint32(at + offset.weight, want.weight, true)
+  view.setUint16(at + offset.vlan, want.vlan === 'none' ? VlanChoice.VLAN_NONE : (want.vlan ?? 0), true)
   view.setBigUint64(at + offset.sinceMs, BigInt(sinceMs), true)
 }
 
@@ -183,7 +185,11 @@ const writeBackends = (memory: PlaneMemory, base: number, count: number, placed:
   new Uint8Array(memory.buffer('backends'), base * BackendRecord.size, count * BackendRecord.size).fill(0)
   new Uint8Array(memory.buffer('backend_details'), base * BackendDetail.size, count * BackendDetail.size).fill(0)
   for (const { index, counter, want, sinceMs } of placed) {
-    BackendRecord.write(records, (base + index) * BackendRecord.size, { word: wordOf(want), counter })
+    BackendRecord.write(records, (base + index) * BackendRecord.size, {
+      word: wordOf(want),
+      counter,
+      vlan: want.path.kind === 'link' ? (want.path.vlan ?? 0) : 0,
+    })
     writeDetail(details, (base + index) * BackendDetail.size, want, ADMIN_STATES[want.admin], sinceMs)
   }
 }

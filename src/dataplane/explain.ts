@@ -103,7 +103,7 @@ const flowLook = (way: Way): FlowLook => {
   const settled = entries.find(({ state, idle, backend }) => {
     if (packet.opens || !way.is('SERVICE_TRACKED') || state !== service.settled || idle !== 0) return false
     const found = way.backend(backend)
-    return found?.alive === true && !found.local && found.interfaceSlot === at.interfaceSlot
+    return found?.alive === true && !found.local && found.vlan === undefined && found.interfaceSlot === at.interfaceSlot
   })
   const entry = settled ?? entries[0]
   return { buckets: place.buckets, entry, lapse: entry === undefined ? undefined : lapseOf(way, entry) }

@@ -461,6 +461,7 @@ export const BackendFlag = {
   BACKEND_ALIVE: 1,
   BACKEND_LOCAL: 2,
   BACKEND_CUT: 4,
+  BACKEND_TAGGED: 8,
 } as const
 
 /** enum backend_word */
@@ -475,18 +476,27 @@ export const BackendWord = {
 export interface Backend {
   word: bigint
   counter: number
+  vlan: number
 }
 export const Backend = {
   size: 16,
-  offset: { word: 0, counter: 8 },
+  offset: { word: 0, counter: 8, vlan: 12 },
   read: (view: DataView, at: number): Backend => ({
     word: view.getBigUint64(at + 0, true),
     counter: view.getUint32(at + 8, true),
+    vlan: view.getUint16(at + 12, true),
   }),
   write: (view: DataView, at: number, value: Backend): void => {
     view.setBigUint64(at + 0, value.word, true)
     view.setUint32(at + 8, value.counter, true)
+    view.setUint16(at + 12, value.vlan, true)
   },
+} as const
+
+/** enum vlan_choice */
+export const VlanChoice = {
+  VLAN_BY_ROUTE: 0,
+  VLAN_NONE: 65535,
 } as const
 
 /** enum admin_state */
@@ -506,10 +516,11 @@ export interface BackendDetail {
   admin: number
   weight: number
   sinceMs: bigint
+  vlan: number
 }
 export const BackendDetail = {
   size: 48,
-  offset: { address: 0, port: 16, family: 18, admin: 19, weight: 20, sinceMs: 24 },
+  offset: { address: 0, port: 16, family: 18, admin: 19, weight: 20, sinceMs: 24, vlan: 32 },
   read: (view: DataView, at: number): BackendDetail => ({
     address: readBytes(view, at + 0, 16),
     port: view.getUint16(at + 16, false),
@@ -517,6 +528,7 @@ export const BackendDetail = {
     admin: view.getUint8(at + 19),
     weight: view.getUint32(at + 20, true),
     sinceMs: view.getBigUint64(at + 24, true),
+    vlan: view.getUint16(at + 32, true),
   }),
   write: (view: DataView, at: number, value: BackendDetail): void => {
     writeBytes(view, at + 0, 16, value.address)
@@ -525,6 +537,7 @@ export const BackendDetail = {
     view.setUint8(at + 19, value.admin)
     view.setUint32(at + 20, value.weight, true)
     view.setBigUint64(at + 24, value.sinceMs, true)
+    view.setUint16(at + 32, value.vlan, true)
   },
 } as const
 
@@ -712,11 +725,12 @@ export const Reason = {
   DROP_BACKEND_DOWN: 14,
   DROP_NO_EGRESS: 15,
   DROP_BACKEND_CUT: 16,
-  FLOW_INSERTED: 17,
-  FLOW_REFUSED_FULL: 18,
-  FLOW_REFUSED_BUDGET: 19,
-  FLOW_REFUSED_RACE: 20,
-  REASONS: 21,
+  DROP_NO_HEADROOM: 17,
+  FLOW_INSERTED: 18,
+  FLOW_REFUSED_FULL: 19,
+  FLOW_REFUSED_BUDGET: 20,
+  FLOW_REFUSED_RACE: 21,
+  REASONS: 22,
 } as const
 
 /** struct cpu, 256 octets. */

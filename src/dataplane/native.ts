@@ -163,6 +163,10 @@ export interface Interface {
   mtu: number
   /** IFLA_INFO_KIND: `veth`, `vlan`, `bond`, `bridge`, ... or '' for hardware and loopback. */
   kind: string
+  /** Of a VLAN device its VLAN, else 0. */
+  vlan: number
+  /** It is a VLAN device of the provider's kind, 802.1ad. */
+  vlanOfProvider: boolean
   up: boolean
   /** IFF_LOOPBACK. */
   loopback: boolean
@@ -181,6 +185,18 @@ export interface Interface {
   /** IFLA_XDP_PROG_ID, 0 where none. */
   xdpProgramId: number
 }
+
+/** enum netdev_xdp_act of linux/netdev.h. */
+export const XdpFeature = {
+  /** XDP_DROP, XDP_PASS, XDP_TX. */
+  BASIC: 1,
+  /** Takes frames that are redirected to it. */
+  TRANSMIT: 4,
+  /** Gives frames of several buffers to programs that take them (SEC("xdp.frags")). */
+  MULTI_BUFFER: 32,
+  /** Takes such frames that are redirected to it. */
+  TRANSMIT_MULTI_BUFFER: 64,
+} as const
 
 /** RTM_NEWADDR, read. */
 export interface InterfaceAddress {
@@ -217,6 +233,11 @@ export interface Netlink {
   interfaces(): Interface[]
   /** One interface of the namespace that `netnsId` names from here (IFLA_TARGET_NETNSID); -1: this one. Undefined: none. */
   interfaceByIndex(ifindex: number, netnsId: number): Interface | undefined
+  /**
+   * What XDP can do there now: XdpFeature bits. Undefined: there is no such interface, or the kernel does not tell
+   * (before 6.3).
+   */
+  xdpFeatures(ifindex: number): number | undefined
   addresses(): InterfaceAddress[]
   /** Throws ENETUNREACH or the like where there is no route. */
   route(address: string): Route

@@ -23,6 +23,7 @@ import {
   Service as ServiceRecord,
   Target,
   TargetBucket,
+  VlanChoice,
 } from './layout.gen.ts'
 import type { PlaneMemory } from './memory.ts'
 
@@ -69,13 +70,20 @@ export const ADMIN_STATES: Readonly<Record<Admin, number>> = {
 }
 const ADMINS = new Map(Object.entries(ADMIN_STATES).map(([admin, state]) => [state, admin as Admin]))
 
-const pathOf = (word: bigint): Path => {
+const pathOf = (word: bigint, vlan: number): Path => {
   const flags = Number(word & BigInt(BackendWord.BACKEND_FLAGS_MASK))
   if ((flags & BackendFlag.BACKEND_LOCAL) !== 0) return { kind: 'local' }
   const mac = word >> BigInt(BackendWord.BACKEND_MAC_SHIFT)
   if ((flags & BackendFlag.BACKEND_ALIVE) === 0 && mac === 0n) return { kind: 'unresolved', why: 'its MAC is unknown' }
   const interfaceSlot = Number((word >> BigInt(BackendWord.BACKEND_INTERFACE_SHIFT)) & 0xffn)
-  return { kind: 'link', mac, interfaceSlot }
+  const tagged = (flags & BackendFlag.BACKEND_TAGGED) !== 0
+  return { kind: 'link', mac, interfaceSlot, ...(tagged ? { vlan } : {}) }
+}
+
+/** struct backend_detail's choice; nothing of it where the route decides. */
+const vlanOf = (choice: number): Pick<Backend, 'vlan'> => {
+  if (choice === VlanChoice.VLAN_BY_ROUTE) return {}
+  return { vlan: choice === VlanChoice.VLAN_NONE ? 'none' : choice }
 }
 
 /** A view of a whole map. */
@@ -104,7 +112,8 @@ const readBackends = (views: { backends: DataView; details: DataView }, service:
         port: details.getUint16(detailAt + BackendDetail.offset.port),
         weight: details.getUint32(detailAt + BackendDetail.offset.weight, true),
         admin: ADMINS.get(admin) ?? 'up',
-        path: pathOf(word),
+        ...vlanOf(details.getUint16(detailAt + BackendDetail.offset.vlan, true)),
+        path: pathOf(word, views.backends.getUint16(at + BackendRecord.offset.vlan, true)),
       },
     })
   }

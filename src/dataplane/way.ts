@@ -68,6 +68,8 @@ export interface BackendLook {
   /** As struct backend holds it: the first octet lowest. */
   mac: bigint
   interfaceSlot: number
+  /** The VLAN that frames leave in; undefined: untagged. */
+  vlan: number | undefined
 }
 
 /** The turn that the next new flow takes. */
@@ -154,7 +156,7 @@ export class Way {
   backend(index: number | undefined): BackendLook | undefined {
     if (index === undefined || index >= this.service.backendCount) return undefined
     const at = (this.service.backendBase + index) * BackendRecord.size
-    const { word } = BackendRecord.read(viewOf(this.memory, 'backends'), at)
+    const { word, vlan } = BackendRecord.read(viewOf(this.memory, 'backends'), at)
     const flags = Number(word & BigInt(BackendWord.BACKEND_FLAGS_MASK))
     return {
       index,
@@ -163,6 +165,7 @@ export class Way {
       local: (flags & BackendFlag.BACKEND_LOCAL) !== 0,
       mac: word >> BigInt(BackendWord.BACKEND_MAC_SHIFT),
       interfaceSlot: Number((word >> BigInt(BackendWord.BACKEND_INTERFACE_SHIFT)) & 0xffn),
+      vlan: (flags & BackendFlag.BACKEND_TAGGED) !== 0 ? vlan : undefined,
     }
   }
 

@@ -13,7 +13,7 @@
 #include <sys/mman.h>
 #include <linux/types.h>
 
-enum { PAGE_BYTES = 4096, FRAME_BYTES_MAX = PAGE_BYTES };
+enum { PAGE_BYTES = 4096, HEADROOM_BYTES = 8, FRAME_BYTES_MAX = PAGE_BYTES - HEADROOM_BYTES };
 
 static __u8 *make_arena(void)
 {
@@ -33,10 +33,10 @@ static __u8 *place(__u8 *arena, __u8 *start, const __u8 *frame, size_t size)
 	return start;
 }
 
-/* No octet before the frame, nor any behind it, can be read unnoticed. */
+/* No octet before the frame, nor any behind it, can be read unnoticed. There is room for a tag. */
 static __u8 *place_at_start(__u8 *arena, const __u8 *frame, size_t size)
 {
-	return place(arena, arena, frame, size);
+	return place(arena, arena + HEADROOM_BYTES, frame, size);
 }
 
 /* The same without help of a sanitizer, behind the frame. */

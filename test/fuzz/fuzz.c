@@ -31,7 +31,8 @@ struct frame {
 struct outcome {
 	int verdict;
 	__u32 egress; /* where a redirect leads to; else 0 */
-	__u8 frame[FRAME_BYTES_MAX];
+	__u8 frame[FRAME_BYTES_MAX + HEADROOM_BYTES];
+	size_t size;
 	struct state state;
 };
 
@@ -126,19 +127,53 @@ static bool has_macs(const __u8 *frame, const __u8 *destination, const __u8 *sou
 	return !memcmp(frame, destination, ETH_ALEN) && !memcmp(frame + ETH_ALEN, source, ETH_ALEN);
 }
 
+static bool is_tag(const __u8 *type)
+{
+	return (type[0] == 0x81 && type[1] == 0x00) || (type[0] == 0x88 && type[1] == 0xa8);
+}
+
+/*
+ * What stands behind a frame's MACs once it is in a segment (0: the untagged one): of at most two tags the inner one
+ * has its id, is gone, or has come. Answers how much that is.
+ */
+static size_t in_segment(struct frame frame, __u16 vlan, __u8 *rest)
+{
+	const __u8 *type = frame.octets + MACS_BYTES;
+	size_t size = frame.size - MACS_BYTES, inner = is_tag(type) && is_tag(type + 4) ? 4 : 0;
+
+	memcpy(rest, type, size);
+	if (is_tag(type) && vlan) {
+		rest[inner + 2] = (rest[inner + 2] & 0xf0) | vlan >> 8;
+		rest[inner + 3] = vlan;
+	} else if (is_tag(type)) {
+		memcpy(rest + inner, type + inner + 4, size - inner - 4);
+		size -= 4;
+	} else if (vlan) {
+		const __u8 tag[] = {0x81, 0x00, vlan >> 8, vlan};
+
+		memcpy(rest, tag, sizeof(tag));
+		memcpy(rest + sizeof(tag), type, size);
+		size += 4;
+	}
+	return size;
+}
+
 /* Out by an interface: to the backend that was counted, and from this director. */
 static void check_sent(struct frame frame, const struct outcome *outcome, int backend)
 {
 	bool redirected = outcome->verdict == XDP_REDIRECT;
 	enum reach reach = reach_of(backend / BACKENDS_PER_SERVICE, backend % BACKENDS_PER_SERVICE);
-	__u8 mac[ETH_ALEN];
+	__u8 mac[ETH_ALEN], rest[FRAME_BYTES_MAX + HEADROOM_BYTES];
+	size_t size;
 
 	backend_mac(backend, mac);
-	demand(reach == (redirected ? REACH_OTHER : REACH_OWN), "a frame leaves where its backend is reached");
+	demand(redirected ? reach == REACH_OTHER : reach == REACH_OWN || reach == REACH_TAGGED,
+	       "a frame leaves where its backend is reached");
 	demand(outcome->egress == (redirected ? OTHER_IFINDEX : 0), "a redirect leads to the backend's interface");
 	demand(has_macs(outcome->frame, mac, redirected ? other_mac : own_mac), "a frame leaves with its two MACs");
-	demand(!memcmp(outcome->frame + MACS_BYTES, frame.octets + MACS_BYTES, frame.size - MACS_BYTES),
-	       "no octet but the MACs changes");
+	size = in_segment(frame, reach == REACH_TAGGED ? VLAN_OF_TAGGED : 0, rest);
+	demand(outcome->size == MACS_BYTES + size && !memcmp(outcome->frame + MACS_BYTES, rest, size),
+	       "no octet but the MACs and the segment's tag changes");
 }
 
 static void run(int (*program)(struct xdp_md *), __u8 *start, size_t size, struct outcome *outcome)
@@ -150,7 +185,8 @@ static void run(int (*program)(struct xdp_md *), __u8 *start, size_t size, struc
 	outcome->egress = host_redirected.ifindex;
 	demand(!host_redirected.ifindex || host_redirected.flags == XDP_DROP,
 	       "where a redirect leads nowhere, the frame is dropped");
-	memcpy(outcome->frame, start, size);
+	outcome->size = (uintptr_t)start + size - ctx.data;
+	memcpy(outcome->frame, (void *)(uintptr_t)ctx.data, outcome->size);
 	take_state(&outcome->state);
 }
 
@@ -226,7 +262,8 @@ static void check_outcome(struct frame frame, const struct state *before, const 
 	if (outcome->verdict == XDP_TX || outcome->verdict == XDP_REDIRECT)
 		check_sent(frame, outcome, moved.backend);
 	else
-		demand(!memcmp(outcome->frame, frame.octets, frame.size), "what is passed or dropped is not touched");
+		demand(outcome->size == frame.size && !memcmp(outcome->frame, frame.octets, frame.size),
+		       "what is passed or dropped is not touched");
 
 	wanted = want(frame.octets, frame.size);
 	if (wanted.may_be_lost && moved.reason == DROP_FRAGMENT)
@@ -259,7 +296,8 @@ static void check_frame(struct frame frame)
 	put_state(&before);
 	run(balance, place_at_end(arena, frame.octets, frame.size), frame.size, &long_way);
 	demand(all.verdict == long_way.verdict && all.egress == long_way.egress, "both ways have one verdict");
-	demand(!memcmp(all.frame, long_way.frame, frame.size), "both ways make the same of the frame");
+	demand(all.size == long_way.size && !memcmp(all.frame, long_way.frame, all.size),
+	       "both ways make the same of the frame");
 	demand(same_words(&all.state, &long_way.state, sizeof(all.state)), "both ways make the same of the tables");
 	check_outcome(frame, &before, &all);
 }

@@ -3,6 +3,7 @@
 #ifndef XLB_FUZZ_PACKETPATH_H
 #define XLB_FUZZ_PACKETPATH_H
 
+#include <sanitizer/asan_interface.h>
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
@@ -36,8 +37,18 @@ static long host_redirect_map(void *map, __u64 slot, __u64 flags)
 	return host_redirected.ifindex ? XDP_REDIRECT : (long)flags;
 }
 
+/* The frame begins so much later. */
+static long host_adjust_head(struct xdp_md *ctx, int delta)
+{
+	if (delta < 0)
+		ASAN_UNPOISON_MEMORY_REGION((void *)(__UINTPTR_TYPE__)(ctx->data + delta), -delta);
+	ctx->data += delta;
+	return 0;
+}
+
 #define bpf_get_smp_processor_id host_get_smp_processor_id
 #define bpf_jiffies64            host_jiffies64
+#define bpf_xdp_adjust_head      host_adjust_head
 #define bpf_redirect_map         host_redirect_map
 
 /* A macro, so that the callback is called as what it is. */

@@ -62,7 +62,8 @@ const QINQ = [
   { type: ETHERTYPE.QINQ, id: 5 },
   { type: ETHERTYPE.VLAN, id: 6 },
 ]
-const VLAN = { type: ETHERTYPE.VLAN, id: 7 }
+/** VLAN 7, with a priority. */
+const VLAN = { type: ETHERTYPE.VLAN, id: 0xb007 }
 const OPTIONS = Buffer.from('94040000', 'hex') // router alert
 const PAYLOAD = Buffer.alloc(20, 0x61)
 const FLAGS_LIKE = Buffer.alloc(20, TCP.SYN)

@@ -21,6 +21,7 @@ enum {
 	OTHER_IFINDEX = 7,
 	OWN_IFINDEX = 4,
 	FRAGMENT_TIMEOUT = 3,
+	VLAN_OF_TAGGED = 0x123,
 	JIFFIES_AT_START = 0xffff0 << HOST_AGE_SHIFT,
 };
 
@@ -62,12 +63,12 @@ static __u32 host_egress(__u64 slot)
 
 enum { SERVICES = sizeof(fixtures) / sizeof(fixtures[0]) };
 
-enum reach { REACH_OWN, REACH_OTHER, REACH_LOCAL, REACH_DEAD };
+enum reach { REACH_OWN, REACH_OTHER, REACH_LOCAL, REACH_DEAD, REACH_TAGGED };
 
 /* How a backend is reached, by its index within its service. */
 static enum reach reach_of(__u32 service, __u32 index)
 {
-	const enum reach reaches[] = {REACH_OWN, REACH_OWN, REACH_OTHER, REACH_LOCAL, REACH_DEAD, REACH_OWN};
+	const enum reach reaches[] = {REACH_OWN, REACH_OWN, REACH_OTHER, REACH_LOCAL, REACH_DEAD, REACH_TAGGED};
 
 	/* With a backend on this host all packets go the long way: most services have none. */
 	if (reaches[index] == REACH_LOCAL && !(fixtures[service].flags & SERVICE_LOCAL))
@@ -77,7 +78,7 @@ static enum reach reach_of(__u32 service, __u32 index)
 
 static bool has_mac(enum reach reach)
 {
-	return reach == REACH_OWN || reach == REACH_OTHER;
+	return reach == REACH_OWN || reach == REACH_OTHER || reach == REACH_TAGGED;
 }
 
 static const __u8 own_mac[ETH_ALEN] = {0x02, 0, 0, 0, 0, 0x01};
@@ -103,6 +104,7 @@ static void fill_backends(__u32 service)
 	const __u64 words[] = {[REACH_OWN] = HOST_OWN_PATH,
 			       [REACH_OTHER] = BACKEND_ALIVE | OTHER_SLOT << BACKEND_INTERFACE_SHIFT,
 			       [REACH_LOCAL] = BACKEND_ALIVE | BACKEND_LOCAL,
+			       [REACH_TAGGED] = HOST_OWN_PATH | BACKEND_TAGGED,
 			       [REACH_DEAD] = 0};
 
 	for (__u32 i = 0; i < fixtures[service].backends; i++) {
@@ -113,6 +115,7 @@ static void fill_backends(__u32 service)
 		backend_mac(record, mac);
 		backends[record].word = words[reach] | (has_mac(reach) ? mac_high(mac) : 0);
 		backends[record].counter = record;
+		backends[record].vlan = reach == REACH_TAGGED ? VLAN_OF_TAGGED : 0;
 	}
 }
 

@@ -5,7 +5,7 @@ import test from 'ava'
 import type { DesiredState } from '../../src/core/desired.ts'
 import { plan } from '../../src/core/plan.ts'
 import { Refusal } from '../../src/core/refusal.ts'
-import { OWN_MAC, rewritten } from './frames.ts'
+import { inSegment, OWN_MAC, rewritten } from './frames.ts'
 import { Balancer, backendMac, breathe, type Reasons, SECOND_INTERFACE, VERDICT } from './plane.ts'
 import { makeRandom } from './random.ts'
 import { type Expected, Reference } from './reference.ts'
@@ -25,7 +25,7 @@ const verdictOf = ({ reason }: Expected): number => {
 const frameOf = (frame: Buffer, expected: Expected): Buffer => {
   if (!expected.reason.startsWith('TX')) return frame
   const source = expected.reason === 'TX_FORWARDED' ? OWN_MAC : SECOND_INTERFACE.mac
-  return rewritten(frame, backendMac(expected.backend ?? 0), source)
+  return rewritten(inSegment(frame, expected.vlan), backendMac(expected.backend ?? 0), source)
 }
 
 const reasonsOf = ({ reason, inserted }: Expected): Reasons => ({

@@ -89,19 +89,19 @@ testTable(
       reason: 'PASS_NOT_IP',
     },
     {
-      name: 'a frame with one VLAN tag is balanced, and keeps it',
+      name: 'a frame with one VLAN tag is balanced, and leaves untagged',
       frame: tcpFrame({ tags: [vlan] }),
       goes: 1,
       reason: 'TX_FORWARDED',
     },
     {
-      name: 'a frame with a provider tag and a VLAN tag is balanced, and keeps both',
+      name: "a frame with a provider tag and a VLAN tag is balanced, and leaves with the provider's",
       frame: tcpFrame({ tags: [provider, vlan] }),
       goes: 1,
       reason: 'TX_FORWARDED',
     },
     {
-      name: 'a frame with two VLAN tags is balanced, and keeps both',
+      name: 'a frame with two VLAN tags is balanced, and leaves with the outer one',
       frame: tcpFrame({ tags: [vlan, vlan] }),
       goes: 1,
       reason: 'TX_FORWARDED',

@@ -210,6 +210,21 @@ export const icmp6 = (type: number, code: number, body: Uint8Array): Buffer =>
 export const icmpError = (type: number, code: number, quoted: Uint8Array): Buffer =>
   Buffer.concat([Buffer.from([type, code, 0, 0, 0, 0, 0, 0]), quoted])
 
+/**
+ * The frame in another segment: the innermost of at most two tags is the segment's. It gets another id, goes, or comes; what it
+ * says beside the id stays. Undefined: untagged.
+ */
+export const inSegment = (frame: Uint8Array, vlan: number | undefined): Buffer => {
+  const bytes = Buffer.from(frame)
+  const isTag = (at: number): boolean =>
+    bytes.readUInt16BE(at) === ETHERTYPE.VLAN || bytes.readUInt16BE(at) === ETHERTYPE.QINQ
+  const at = isTag(12) ? (isTag(16) ? 16 : 12) : undefined
+  const [head, tail] = [bytes.subarray(0, at ?? 12), bytes.subarray(at === undefined ? 12 : at + 4)]
+  if (vlan === undefined) return Buffer.concat([head, tail])
+  if (at === undefined) return Buffer.concat([head, u16s(ETHERTYPE.VLAN, vlan), tail])
+  return Buffer.concat([head, u16s(bytes.readUInt16BE(at), (bytes.readUInt16BE(at + 2) & 0xf000) | vlan), tail])
+}
+
 /** The frame as it has to leave: the two MACs differ, no other octet. */
 export const rewritten = (frame: Uint8Array, destination: string, source: string): Buffer =>
   Buffer.concat([macBytes(destination), macBytes(source), frame.subarray(12)])

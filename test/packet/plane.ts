@@ -74,10 +74,11 @@ export const backendMac = (backend: number): string => `02:be:00:00:${octet(back
 
 const octet = (value: number): string => value.toString(16).padStart(2, '0')
 
-export const linkPath = (backend: number, interfaceSlot = 0): Path => ({
+export const linkPath = (backend: number, interfaceSlot = 0, vlan?: number): Path => ({
   kind: 'link',
   mac: parseMac(backendMac(backend)),
   interfaceSlot,
+  ...(vlan === undefined ? {} : { vlan }),
 })
 export const LOCAL: Path = { kind: 'local' }
 export const UNRESOLVED: Path = { kind: 'unresolved', why: 'nobody answers' }

@@ -13,6 +13,8 @@ export interface Expected {
   inserted: boolean
   /** Whom it is for, in so far as the packet is balanced: also where it is passed to this host. */
   backend?: number
+  /** The segment that it is to leave in, unless that is the untagged one. */
+  vlan?: number
 }
 
 interface Packet {
@@ -390,6 +392,7 @@ export class Reference {
     life.packets++
     life.octets += bytes
     const reason = path.kind === 'local' ? 'PASS_LOCAL' : path.interfaceSlot === 0 ? 'TX_FORWARDED' : 'TX_REDIRECTED'
-    return { reason, inserted, backend: life.number }
+    const vlan = path.kind === 'link' ? path.vlan : undefined
+    return { reason, inserted, backend: life.number, ...(vlan === undefined ? {} : { vlan }) }
   }
 }

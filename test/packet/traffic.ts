@@ -159,6 +159,11 @@ const changedBackend = (random: Random, state: DesiredState, name: string): Desi
         ...spec,
         path: random.pick([UNRESOLVED, LOCAL, linkPath(backend, 1)]),
       })
+    case 3:
+      return withBackend(state, name, backend, {
+        ...spec,
+        path: linkPath(backend, random.below(2), random.once(4) ? undefined : 1 + random.below(4094)),
+      })
     default:
       return withBackend(state, name, backend, spec)
   }
