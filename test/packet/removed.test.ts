@@ -3,7 +3,20 @@
 import test, { type ExecutionContext } from 'ava'
 import { FlowState, Service as ServiceRecord, Settings } from '../../src/dataplane/layout.gen.ts'
 import { entries, entryOf, makeIdle, setState, stateOf } from './flowtable.ts'
-import { datagram, FRAGMENT, icmpError, ipv4, PROTOCOL, TCP, tcp, tcpFrame, udpFrame, VIP } from './frames.ts'
+import {
+  datagram,
+  FRAGMENT,
+  icmpError,
+  ipv4,
+  PROTOCOL,
+  TCP,
+  tcp,
+  tcp6Frame,
+  tcpFrame,
+  udpFrame,
+  VIP,
+  VIP6,
+} from './frames.ts'
 import { ack, client, closeShared, FLOWS, goTo, open, ringNow, syn, TCP_SERVICE, UDP_SERVICE, udp } from './marked.ts'
 import { type Balancer, breathe, LOCAL, UNRESOLVED, VERDICT } from './plane.ts'
 import { lookUp } from './ring.ts'
@@ -265,3 +278,28 @@ test.serial('with one-packet scheduling there are no flows to keep or cut: the b
   }
   t.is(balancer.live(UDP_SERVICE).backends.length, 2)
 })
+
+for (const scheduler of ['rr', 'wrr', 'mh', 'sh'] as const) {
+  test.serial(`${scheduler}: flows of IPv6 are kept, cut and moved as those of IPv4`, (t) => {
+    const balancer = open(t, scheduler)
+    const service = `tcp://[${VIP6}]:80`
+    balancer.add(service, { scheduler, seed: 0x1234n }, 4)
+    const frame = (flow: number, flags: number) =>
+      tcp6Frame({ source: `2001:db8:5::${flow.toString(16)}`, sourcePort: flow, flags })
+    const syn6 = (flow: number) => frame(flow, TCP.SYN)
+    const ack6 = (flow: number) => frame(flow, TCP.ACK)
+    goTo(balancer, FLOWS, syn6)
+    const old = goTo(balancer, FLOWS, ack6)
+    t.true(ofFirst(old).length > 0)
+    balancer.removeBackend(service, 1, 'keep')
+    t.deepEqual(goTo(balancer, FLOWS, ack6), old)
+    balancer.removeBackend(service, 1, 'cut')
+    for (const flow of ofFirst(old)) dropped(t, balancer, ack6(flow))
+    const [flow = 0] = ofFirst(old)
+    const anew = balancer.to(syn6(flow))
+    t.true(anew !== undefined && anew > 1)
+    t.is(balancer.to(ack6(flow)), anew)
+    balancer.removeBackend(service, 1, 'move')
+    t.false(goTo(balancer, FLOWS, ack6).includes(1))
+  })
+}
