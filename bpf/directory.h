@@ -21,6 +21,17 @@ static __always_inline __u64 fold_address6(struct address6 address)
 	return address.low + address.high * 0xffffffff9e3779b1ULL;
 }
 
+/* The directory that packets use. */
+static __always_inline const struct directory *directory_of(__u64 live)
+{
+	return &root_now()->directory[live & CONSTANT(DIRECTORY_BUCKETS) ? 1 : 0];
+}
+
+static __always_inline const struct directory *directory_now(void)
+{
+	return directory_of(LOAD(root_now()->live));
+}
+
 /* The bucket in which an address stands if it is a VIP. `live` was read once: it tells half, multiplier and shift. */
 static __always_inline struct target_bucket *find_vip_bucket(__u64 live, __be32 address_be)
 {
@@ -33,8 +44,7 @@ static __always_inline struct target_bucket *find_vip_bucket(__u64 live, __be32 
 /* The handle by which the directory knows an IPv6 VIP. 0: the address is none. `live` is root.live, read once. */
 static __always_inline __u32 find_vip6(__u64 live, struct address6 address)
 {
-	const struct directory *directory = &root_now()->directory[live & CONSTANT(DIRECTORY_BUCKETS) ? 1 : 0];
-	__u64 word = LOAD(directory->vip6), place = fold_address6(address) * word;
+	__u64 word = LOAD(directory_of(live)->vip6), place = fold_address6(address) * word;
 	const struct vip6_bucket *bucket;
 
 	SHIFT_RIGHT(place, word);

@@ -25,6 +25,9 @@ TABLE(struct vip6_bucket, vip6_buckets);
 TABLE(struct target, range_targets);
 TABLE(struct service, services);
 TABLE(struct service_policy, service_policies);
+TABLE(struct filter, filters);
+TABLE(struct filter_bound, filter_bounds);
+TABLE(struct source_rate, source_rates);
 TABLE(__u16, rings); /* slots */
 TABLE(struct backend, backends);
 TABLE(struct flow_bucket, flows);

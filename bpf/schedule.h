@@ -19,6 +19,7 @@
 #ifndef XLB_SCHEDULE_H
 #define XLB_SCHEDULE_H
 
+#include "directory.h"
 #include "flow.h"
 
 /* Slot `slot` of a ring or schedule that starts at a line. */
@@ -129,7 +130,7 @@ static __always_inline enum budget budget_left(struct cpu *cpu, __u64 now)
 		cpu->budget_age = now;
 		cpu->budget_used = 0;
 	}
-	if (unlikely(cpu->budget_used >= bounds->new_flows)) {
+	if (unlikely(cpu->budget_used >= directory_now()->new_flows)) {
 		cpu->flood_age = now;
 		cpu->flooded = 1;
 		count(cpu, FLOW_REFUSED_BUDGET);

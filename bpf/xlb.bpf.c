@@ -8,6 +8,7 @@
 #include <linux/bpf.h>
 #include "config.h"
 #include "directory.h"
+#include "filter.h"
 #include "forward.h"
 #include "fragment.h"
 #include "maps.h"
@@ -98,6 +99,12 @@ __noinline int balance(struct xdp_md *ctx)
 	/* Two directors that are each other's backends would send it to and fro. */
 	if (service->flags & SERVICE_LOCAL && comes_from_backend(service, data))
 		return pass(cpu, PASS_FROM_PEER);
+	if (service->flags & (SERVICE_POLICY | SERVICE_FILTERED)) {
+		verdict = ask_filters(service, &packet, directory_of(live)->filter,
+				      AT(service_policies, target->service)->filter);
+		if (verdict)
+			return verdict;
+	}
 	if (chosen == SLOT_NONE)
 		chosen = choose_backend(service, &packet);
 	if (packet.part == PART_FIRST && chosen != SLOT_NONE)

@@ -48,6 +48,9 @@ enum constant {
 	CONSTANT_MASK_counters,
 	CONSTANT_MASK_flow_changes,
 	CONSTANT_MASK_cursors,
+	CONSTANT_MASK_filters,
+	CONSTANT_MASK_filter_bounds,
+	CONSTANT_MASK_source_rates,
 	CONSTANT_END,
 };
 
@@ -87,6 +90,9 @@ struct directory {
 	__u64 service_multiplier;
 	__u32 service_base;
 	__u32 service_shift;
+	/* These two are here so that the store that commits the services commits them too. */
+	__u32 filter;    /* index into filters, of that of all services; 0: none */
+	__u32 new_flows; /* new tracked flows that a CPU may record in one unit of age */
 };
 
 enum vip6_limit { VIP6_PER_BUCKET = 4 };
@@ -121,7 +127,7 @@ struct root {
 	__u32 reserved;
 	struct directory directory[2];
 	__u64 forwarded_before; /* packets of backends that are gone, and whose counters others have */
-	__u64 reserved_words[6];
+	__u64 reserved_words[4];
 	struct interface interface[INTERFACES_MAX];
 };
 
@@ -187,9 +193,10 @@ enum service_flag {
 	SERVICE_MARKED = 8,            /* some slots of the ring are marked; the ring before them is at before_line */
 	SERVICE_BEFORE_HASH_PORT = 16, /* the hash of the ring before takes the source port in */
 	SERVICE_OPS = 32, /* UDP: each datagram is scheduled by itself, nothing is recorded; its ring is never marked */
-	SERVICE_POLICY = 64, /* its policy has something to say about every packet */
+	SERVICE_POLICY = 64,    /* its policy has something to say about every packet */
+	SERVICE_FILTERED = 128, /* there is a filter of all services, or there was one a moment ago */
 	/* What balance() alone sees to: these packets leave the short way. */
-	SERVICE_LONG_WAY = SERVICE_LOCAL | SERVICE_POLICY,
+	SERVICE_LONG_WAY = SERVICE_LOCAL | SERVICE_POLICY | SERVICE_FILTERED,
 };
 
 struct service {
@@ -213,7 +220,69 @@ struct service {
 
 /* What only some packets need of a service - new flows, or all where SERVICE_POLICY is set -, beside services[i]. */
 struct service_policy {
-	__u64 reserved[8];
+	__u32 filter; /* index into filters; 0: none. Where there is one, SERVICE_POLICY is set */
+	__u32 reserved_filter;
+	__u64 reserved[7];
+};
+
+/* ---- filters: what is asked of a packet's source before its backend is chosen ---- */
+
+/*
+ * A list of prefixes, each allowed or denied, of which the longest that covers a source decides, becomes the ascending
+ * list of the addresses at which the answer changes: as many as lie at or below a source, so often has it changed from
+ * what holds for the lowest address. So a look-up is a search for a number in a sorted array, and a list of any size is
+ * committed with what leads to it. Of IPv4 and of IPv6 by themselves.
+ *
+ * New connections of one source are bounded by the generic cell rate algorithm (ITU-T I.371): each takes `interval`,
+ * and none may come more than `tolerance` before its time.
+ */
+struct filter {
+	__u64 interval; /* in 1 / 2^RATE_SHIFT of a jiffy; 0: no bound */
+	__u64 tolerance;
+	__u32 first4; /* in filter_bounds: of four IPv4 addresses each */
+	__u32 count4; /* addresses */
+	__u32 first6; /* likewise, of one IPv6 address each */
+	__u32 count6;
+	__u32 prefixes; /* what a person said: first and number of filter_prefixes */
+	__u32 prefix_count;
+	__u32 rate; /* likewise: new connections of a source in a second, and how many at once */
+	__u32 burst;
+	__u8 denies;    /* 1: a source that no prefix covers is denied */
+	__u8 rate_bits; /* the leading bits of an address that make a source: at most 32 of an IPv4 one, 128 of an IPv6
+			   one */
+	__u16 reserved;
+	__u32 reserved_tail[3];
+};
+
+/* In the order of numbers, the most significant word first. */
+struct filter_bound {
+	__u32 word[4];
+};
+
+/* Packets do not need it. In the order of families, addresses, lengths. */
+struct filter_prefix {
+	__u32 word[4]; /* as above; IPv4 in the first */
+	__u8 bits;
+	__u8 family; /* AF_INET 2, AF_INET6 10 */
+	__u8 allows; /* 1: allowed; 0: denied */
+	__u8 reserved;
+};
+
+enum filter_limit {
+	FILTER_BOUNDS_MAX = 1 << 21, /* of one family of one list */
+	RATE_SHIFT = 20,
+	RATE_ROWS = 4,
+};
+
+/*
+ * When the next new connection of a source is due, in 1 / 2^RATE_SHIFT of a jiffy. A source has a word in each row, by
+ * a hash of its own for each, and shares it with others; the earliest of the four counts, and none is raised beyond
+ * what that makes the next (conservative update, Estan and Varghese 2002). So a source is never taken for slower than
+ * it is (but where two CPUs write at once), and taken for faster only where others that are at their bound have all
+ * four of its words.
+ */
+struct source_rate {
+	__u64 due[RATE_ROWS];
 };
 
 /* What a person said about the service, beside services[i]: packets do not need it. */
@@ -381,7 +450,7 @@ enum fragment_limit { FRAGMENT_BUCKETS = 4096 };
 struct settings {
 	__u16 timeout[FLOW_STATE_MASK +
 		      1]; /* ages, by enum flow_state; each below 2,048, as an entry's age has 12 bits */
-	__u32 new_flows;  /* new tracked flows a CPU may record in one unit of age */
+	__u32 reserved;
 	__u32 flood_hold; /* ages for which a CPU goes by the ring after it was over that bound */
 	__u32 age_shift;
 	__u32 jiffies_per_second;
@@ -423,6 +492,11 @@ enum reason {
 	DROP_NO_EGRESS,    /* the interface that leads to its backend is gone */
 	DROP_BACKEND_CUT,  /* the flow's backend was removed, and its flows cut */
 	DROP_NO_HEADROOM,  /* its backend is on a VLAN, and the driver has left no room for a tag */
+	/* Refused by filters: that of all services denies its source; its service's does; it opens a connection, and
+	 * its source has opened too many. */
+	DROP_DENIED_GLOBAL,
+	DROP_DENIED,
+	DROP_RATE_LIMITED,
 	FLOW_INSERTED,
 	FLOW_REFUSED_FULL,   /* both buckets are full of established flows */
 	FLOW_REFUSED_BUDGET, /* beyond the bound on new flows */
@@ -432,14 +506,14 @@ enum reason {
 
 /* cpus: what one CPU counts by itself. */
 struct cpu {
-	__u64 reasons[24]; /* by enum reason */
+	__u64 reasons[48]; /* by enum reason */
 	/* New tracked flows: those recorded in unit of age `budget_age`, and the age at which the bound was last
 	 * passed. */
 	__u32 budget_age;
 	__u32 budget_used;
 	__u32 flood_age;
 	__u32 flooded; /* 1: flood_age was set, and its hold has not been seen to end */
-	__u64 reserved[6];
+	__u64 reserved[14];
 };
 
 /* ---- flow_changes: by CPU. Where flow sync will read which buckets changed ---- */
@@ -465,7 +539,7 @@ _Static_assert(__builtin_offsetof(struct run, flags) == __builtin_offsetof(struc
 
 #define XLB_LAYOUT(type, size) _Static_assert(sizeof(type) == (size), #type " changed its size")
 XLB_LAYOUT(struct interface, 32);
-XLB_LAYOUT(struct directory, 24);
+XLB_LAYOUT(struct directory, 32);
 XLB_LAYOUT(struct root, 128 + 32 * INTERFACES_MAX);
 XLB_LAYOUT(struct vip6_bucket, 64);
 XLB_LAYOUT(struct target, 32);
@@ -473,6 +547,10 @@ XLB_LAYOUT(struct run, sizeof(struct target));
 XLB_LAYOUT(struct target_bucket, 128);
 XLB_LAYOUT(struct service, 64);
 XLB_LAYOUT(struct service_policy, 64);
+XLB_LAYOUT(struct filter, 64);
+XLB_LAYOUT(struct filter_bound, 16);
+XLB_LAYOUT(struct filter_prefix, 20);
+XLB_LAYOUT(struct source_rate, 32);
 XLB_LAYOUT(struct service_detail, 64);
 XLB_LAYOUT(struct backend, 16);
 XLB_LAYOUT(struct backend_detail, 48);
@@ -481,6 +559,6 @@ XLB_LAYOUT(struct flow6_bucket, 64);
 XLB_LAYOUT(struct settings, 64);
 XLB_LAYOUT(struct flow_changes, 32776);
 XLB_LAYOUT(struct backend_counters, 32);
-XLB_LAYOUT(struct cpu, 256);
+XLB_LAYOUT(struct cpu, 512);
 
 #endif

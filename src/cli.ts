@@ -40,6 +40,17 @@ const serviceOptions = (command: Command): Command =>
     .option('--seed <number>', "the ring's secret seed, 64 bits; equal on directors that share a VIP", seedNumber)
     .option('--ops', 'one-packet scheduling: each datagram by itself, no flow is recorded (UDP)')
     .option('--no-ops', 'datagrams of one flow go to one backend (default)')
+    .option(
+      '--source-rate <n>',
+      'connections that one source may open in a second; 0: no bound (default)',
+      wholeNumber('--source-rate'),
+    )
+    .option('--source-burst <n>', 'and how many at once (default: as many)', wholeNumber('--source-burst'))
+    .option(
+      '--source-prefix <bits>',
+      'leading bits of an address that make a source (default: all)',
+      wholeNumber('--source-prefix'),
+    )
 
 const program = withGlobals(new Command('xlb'))
   .description('layer-4 load balancer: direct server return in XDP')
@@ -68,6 +79,11 @@ verb(program, 'attach', 'load the program onto an interface')
     '--flows6 <n>',
     'entries of the flow table of IPv6, rounded up to a power of two; 32 octets each (default: 524288)',
     wholeNumber('--flows6'),
+  )
+  .option(
+    '--prefixes <n>',
+    'room for prefixes over all filters, rounded up to a power of two (default: 131072)',
+    wholeNumber('--prefixes'),
   )
   .option(
     '--new-flows <n>',
@@ -143,6 +159,45 @@ verb(backend, 'rm', 'remove a backend')
   .action(async (text: string, address: string, _: unknown, command: Command) =>
     (await import('./commands/backend.ts')).runBackendRemove(text, address, optionsOf(command)),
   )
+
+const filter = program
+  .command('filter')
+  .description('allow and deny sources: of a service, or, where none is named, of all services')
+verb(filter, 'add', 'allow or deny prefixes of sources; the longest that covers a source decides')
+  .argument('<words...>', '[SERVICE] allow|deny PREFIX...')
+  .action(async (words: string[], _: unknown, command: Command) =>
+    (await import('./commands/filter.ts')).runFilterAdd(words, optionsOf(command)),
+  )
+verb(filter, 'rm', 'remove prefixes from the list')
+  .argument('<words...>', '[SERVICE] PREFIX...')
+  .action(async (words: string[], _: unknown, command: Command) =>
+    (await import('./commands/filter.ts')).runFilterRemove(words, optionsOf(command)),
+  )
+verb(filter, 'default', 'say what becomes of sources that no prefix covers')
+  .argument('<words...>', '[SERVICE] allow|deny')
+  .action(async (words: string[], _: unknown, command: Command) =>
+    (await import('./commands/filter.ts')).runFilterDefault(words, optionsOf(command)),
+  )
+verb(filter, 'load', 'replace the whole list by that of a file, at once')
+  .argument('<words...>', '[SERVICE] FILE; - is standard input')
+  .option('--as <verdict>', 'of lines with a prefix alone: allow, deny', oneOf('--as', ['allow', 'deny']))
+  .action(async (words: string[], _: unknown, command: Command) =>
+    (await import('./commands/filter.ts')).runFilterLoad(words, optionsOf(command)),
+  )
+verb(filter, 'list', 'print the list, as load reads it')
+  .argument('[words...]', '[SERVICE]')
+  .action(async (words: string[], _: unknown, command: Command) =>
+    (await import('./commands/filter.ts')).runFilterList(words, optionsOf(command)),
+  )
+verb(filter, 'clear', 'empty the list, and allow everybody')
+  .argument('[words...]', '[SERVICE]')
+  .action(async (words: string[], _: unknown, command: Command) =>
+    (await import('./commands/filter.ts')).runFilterClear(words, optionsOf(command)),
+  )
+
+verb(program, 'limits', 'show or set bounds that hold for all services')
+  .option('--new-flows <n>', 'tracked flows that one CPU may record in a second', wholeNumber('--new-flows'))
+  .action(async (_: unknown, command: Command) => (await import('./commands/limits.ts')).runLimits(optionsOf(command)))
 
 verb(program, 'list', 'show interfaces, services and backends')
   .argument('[service]')

@@ -12,7 +12,7 @@ import type { BpfProgram, Native } from '../dataplane/native.ts'
 import { readLive } from '../dataplane/reader.ts'
 import { applyChanges } from '../dataplane/writer.ts'
 import { writeInterface } from '../shell/interfaces.ts'
-import { formatPlane, loadProgram, makeMaps, makeSettings } from '../shell/load.ts'
+import { formatPlane, loadProgram, makeMaps, makeSettings, newFlowsPerAge } from '../shell/load.ts'
 import { random64 } from '../shell/session.ts'
 import { DEFAULT_MACS, SERVICE_PORT, vipOfService } from './frames.ts'
 
@@ -88,10 +88,10 @@ export const makePlane = (native: Native, options: PlaneOptions): BenchPlane => 
     flows: options.flows ?? 2 ** 21,
     flows6: options.flows ?? 2 ** 21,
   }
-  const settings = makeSettings(native, capacity, options.newFlows ?? WITHOUT_BOUND)
+  const settings = makeSettings(native, capacity)
   const maps = makeMaps(native, capacity)
   const object = loadProgram(native, maps, 0, settings)
-  formatPlane(maps, settings)
+  formatPlane(maps, settings, newFlowsPerAge(options.newFlows ?? WITHOUT_BOUND, settings))
   const plane = new KernelPlane(native, ownSource(maps, object))
   writeInterface(plane, 0, { mac: parseMac(DEFAULT_MACS.director), ifindex: 1, generic: 0, name: 'bench' })
   const live = readLive(plane)

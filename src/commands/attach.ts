@@ -11,6 +11,7 @@ export interface AttachArguments extends GlobalOptions {
   backends?: number
   flows?: number
   flows6?: number
+  prefixes?: number
   newFlows?: number
 }
 
@@ -18,7 +19,7 @@ export const runAttach = (interfaceName: string, options: AttachArguments): void
   const context = makeContext(options)
   const { native, paths, answer } = context
   const capacity = Object.fromEntries(
-    (['services', 'backends', 'flows', 'flows6'] as const).flatMap((name) => {
+    (['services', 'backends', 'flows', 'flows6', 'prefixes'] as const).flatMap((name) => {
       const value = options[name]
       return value === undefined ? [] : [[name, value]]
     }),

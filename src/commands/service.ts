@@ -14,7 +14,7 @@ const change = (options: GlobalOptions, done: string, apply: (state: DesiredStat
 }
 
 const chosen = (options: ServiceOptions): ServiceOptions => {
-  const { scheduler, forward, hash, ringSize, seed, ops } = options
+  const { scheduler, forward, hash, ringSize, seed, ops, sourceRate, sourceBurst, sourcePrefix } = options
   return {
     ...(scheduler === undefined ? {} : { scheduler }),
     ...(forward === undefined ? {} : { forward }),
@@ -22,6 +22,9 @@ const chosen = (options: ServiceOptions): ServiceOptions => {
     ...(ringSize === undefined ? {} : { ringSize }),
     ...(seed === undefined ? {} : { seed }),
     ...(ops === undefined ? {} : { ops }),
+    ...(sourceRate === undefined ? {} : { sourceRate }),
+    ...(sourceBurst === undefined ? {} : { sourceBurst }),
+    ...(sourcePrefix === undefined ? {} : { sourcePrefix }),
   }
 }
 

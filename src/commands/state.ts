@@ -2,14 +2,15 @@
 import { existsSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { type Config, readConfig } from '../config/read.ts'
 import { writeConfig } from '../config/write.ts'
-import { type DesiredState, inVlan, type Path } from '../core/desired.ts'
+import { type DesiredState, type Globals, inVlan, type Path } from '../core/desired.ts'
 import { withLeavingOf } from '../core/leaving.ts'
 import { Refusal } from '../core/refusal.ts'
 import { capacityOf } from '../dataplane/memory.ts'
 import { attach } from '../shell/attach.ts'
-import { newFlowsOf } from '../shell/load.ts'
-import { changeState, type Resolver, random64, withSession } from '../shell/session.ts'
+import type { Changed } from '../shell/session.ts'
+import { changeAll, type Resolver, random64, withSession } from '../shell/session.ts'
 import { type Context, type GlobalOptions, makeContext, printWarnings } from './context.ts'
+import { newFlowsAt, newFlowsNow } from './limits.ts'
 import { plural } from './text.ts'
 
 export const runSave = (options: GlobalOptions & { output?: string }): void => {
@@ -19,7 +20,8 @@ export const runSave = (options: GlobalOptions & { output?: string }): void => {
       {
         interfaces: session.interfaces,
         capacity: capacityOf(session.plane),
-        newFlows: newFlowsOf(session.plane),
+        newFlows: newFlowsNow(session),
+        filter: session.live.globals.filter,
         services: session.live.desired,
       },
       json ? 'json' : 'yaml',
@@ -95,27 +97,52 @@ const attachMissing = (context: Context, config: Config): void => {
   }
 }
 
+const report = ({ services, globals }: Changed) => ({
+  changed: services.map(({ kind, name }) => ({ kind, service: name })),
+  changedForAll: globals,
+})
+
+const isChanged = ({ services, globals }: Changed): boolean => services.length > 0 || globals
+
+const changedText = ({ services, globals }: Changed): string =>
+  `${plural(services.length, 'service')}${globals ? ', and what holds for all,' : ''}`
+
 export const runRestore = (file: string, options: GlobalOptions & { force?: boolean; attach?: boolean }): void => {
   const context = makeContext(options)
   const { native, paths, answer } = context
   const config = readConfig(file)
   if (options.attach === true) attachMissing(context, config)
-  const changes = withSession(native, paths, (session) =>
-    changeState(session, (have, resolver) =>
-      withLeavingOf(have, withResolvedPaths(config.desired(have, random64), resolver, options.force === true, context)),
-    ),
+  const { newFlows, filter } = config
+  const changed = withSession(native, paths, (session) =>
+    changeAll(session, {
+      services: (have, resolver) =>
+        withLeavingOf(
+          have,
+          withResolvedPaths(config.desired(have, random64), resolver, options.force === true, context),
+        ),
+      globals: (have: Globals) => ({
+        newFlows: newFlows === undefined ? have.newFlows : newFlowsAt(session, newFlows),
+        filter,
+      }),
+    }),
   )
   answer(
-    { changed: changes.map(({ kind, name }) => ({ kind, service: name })) },
-    changes.length > 0 ? `restored from ${file}: ${plural(changes.length, 'service')} changed` : 'nothing to change',
+    report(changed),
+    isChanged(changed) ? `restored from ${file}: ${changedText(changed)} changed` : 'nothing to change',
   )
 }
 
 export const runClear = (options: GlobalOptions): void => {
   const { native, paths, answer } = makeContext(options)
-  const changes = withSession(native, paths, (session) => changeState(session, () => new Map()))
+  const changed = withSession(native, paths, (session) =>
+    changeAll(session, {
+      services: () => new Map(),
+      globals: (have: Globals) => ({ ...have, filter: undefined }),
+    }),
+  )
+  const filter = changed.globals ? ', and the filter of all services' : ''
   answer(
-    { changed: changes.map(({ kind, name }) => ({ kind, service: name })) },
-    changes.length > 0 ? `removed ${plural(changes.length, 'service')}` : 'nothing to change',
+    report(changed),
+    isChanged(changed) ? `removed ${plural(changed.services.length, 'service')}${filter}` : 'nothing to change',
   )
 }

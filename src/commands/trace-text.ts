@@ -38,6 +38,25 @@ const serviceText = ({ service }: Trace): string => {
   return `${service.service}, ${service.scheduler}, ${way}`
 }
 
+const sourceLines = ({ source }: Trace): string[] => {
+  if (source === null) return []
+  const { all, own, rate } = source
+  const list = (name: string, look: typeof all): string[] => {
+    if (look === null) return []
+    const why = look.prefix === null ? 'by default: no prefix covers it' : `by ${look.prefix}`
+    return [`${look.verdict === 'deny' ? 'denied' : 'allowed'} by the filter of ${name}, ${why}`]
+  }
+  const bound = rate === null ? '' : `${rate.rate} new connections a second, ${rate.burst} at once`
+  const says = { true: 'may open one more', false: 'has opened too many', null: 'this packet counts as none' }
+  return [
+    ...list('all services', all),
+    ...(all?.verdict === 'deny' ? [] : list('this service', own)),
+    ...(rate === null || source.refused?.startsWith('drop_denied') === true
+      ? []
+      : [`${bound}: ${says[`${rate.allows}`]}`]),
+  ]
+}
+
 const flowLines = ({ flow, service, packet }: Trace): string[] => {
   if (flow === null) {
     return service?.tracked === true
@@ -109,7 +128,8 @@ export const renderTrace = (trace: Trace): string =>
     ...section('packet', [packetText(trace)]),
     ...section('VIP', [vipText(trace)]),
     ...section('service', trace.vip ? [serviceText(trace)] : []),
-    ...section('flow table', trace.service === null ? [] : flowLines(trace)),
+    ...section('source', sourceLines(trace)),
+    ...section('flow table', trace.choice === null ? [] : flowLines(trace)),
     ...section('ring', ringLines(trace)),
     ...section(
       'schedule',

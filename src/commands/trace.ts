@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 import { formatMac, type Protocol } from '../core/address.ts'
 import { type ConnectionState, STATE_NAMES } from '../core/connection-states.ts'
+import { isTracked } from '../core/desired.ts'
 import { type Endpoint, formatEndpoint, parseEndpoint } from '../core/endpoint.ts'
+import type { Verdict } from '../core/prefixes.ts'
 import { Refusal } from '../core/refusal.ts'
 import { secondsOfAges } from '../dataplane/connections.ts'
 import {
@@ -14,6 +16,7 @@ import {
 } from '../dataplane/explain.ts'
 import { Cpu, Settings } from '../dataplane/layout.gen.ts'
 import { type LiveService, viewOf } from '../dataplane/reader.ts'
+import type { SourceLook } from '../dataplane/source-look.ts'
 import type { Budget, TracedPacket } from '../dataplane/way.ts'
 import type { AttachedInterface } from '../shell/interfaces.ts'
 import { type Session, withSession } from '../shell/session.ts'
@@ -30,6 +33,13 @@ export interface Trace {
   packet: { protocol: Protocol; source: string; destination: string; syn: boolean; interface: string }
   vip: boolean
   service: { service: string; scheduler: string; tracked: boolean } | null
+  /** What filters say of its source; null: none is asked. `prefix` is null where the default holds. */
+  source: {
+    all: { verdict: Verdict; prefix: string | null } | null
+    own: { verdict: Verdict; prefix: string | null } | null
+    rate: { rate: number; burst: number; allows: boolean | null } | null
+    refused: string | null
+  } | null
   flow: {
     buckets: readonly [number, number]
     entry: {
@@ -143,6 +153,17 @@ const lookOf = (look: ServiceLook, names: Names) => ({
         },
 })
 
+const sourceOf = ({ all, own, rate, refused }: SourceLook): Trace['source'] => {
+  const list = (look: SourceLook['all']) =>
+    look === undefined ? null : { verdict: look.verdict, prefix: look.prefix ?? null }
+  return {
+    all: list(all),
+    own: list(own),
+    rate: rate === undefined ? null : { ...rate, allows: rate.allows ?? null },
+    refused: refused?.toLowerCase() ?? null,
+  }
+}
+
 const NOTHING = { flow: null, schedule: null, ring: null, choice: null, backend: null }
 
 /** What CPUs answer that are over their bound on new flows, where it is not what the others answer. */
@@ -166,11 +187,12 @@ const elsewhereOf = (
 const trace = (session: Session, packet: TracedPacket, by: AttachedInterface): Trace => {
   const { plane, live } = session
   for (;;) {
-    const at = { now: plane.age(), interfaceSlot: by.slot }
+    const { age, jiffies } = plane.clock()
+    const at = { now: Number(age), jiffies, interfaceSlot: by.slot }
     const said = explain(plane, packet, { ...at, budget: 'left' })
-    const service = [...live.services.values()].find(({ record }) => record === said.look?.record)
+    const service = [...live.services.values()].find(({ record }) => record === said.service)
     const names = namesOf(session, service)
-    const elsewhere = elsewhereOf(session, packet, at, names, said.look)
+    const elsewhere = said.look === undefined ? [] : elsewhereOf(session, packet, at, names, said.look)
     if (plane.age() !== at.now) continue
     const { look } = said
     const source = formatEndpoint({ address: packet.source, port: packet.sourcePort })
@@ -179,9 +201,10 @@ const trace = (session: Session, packet: TracedPacket, by: AttachedInterface): T
       packet: { protocol: packet.protocol, source, destination, syn: packet.opens, interface: by.name },
       vip: said.isVip,
       service:
-        look === undefined || service === undefined
+        service === undefined
           ? null
-          : { service: service.name, scheduler: service.want.scheduler, tracked: look.tracked },
+          : { service: service.name, scheduler: service.want.scheduler, tracked: isTracked(service.want) },
+      source: said.source === undefined ? null : sourceOf(said.source),
       ...(look === undefined ? NOTHING : lookOf(look, names)),
       recorded: look?.recorded?.toLowerCase() ?? null,
       verdict: said.verdict,

@@ -12,9 +12,11 @@ import {
   type Service,
   serviceFaults,
 } from '../core/desired.ts'
+import type { Filter } from '../core/prefixes.ts'
 import { rangeFaults } from '../core/ranges.ts'
 import { Refusal } from '../core/refusal.ts'
 import type { Capacity } from '../dataplane/memory.ts'
+import { askedOf, filterOf } from './filter.ts'
 import { type ConfigFile, configSchema, type ServiceEntry } from './schema.ts'
 
 export interface Config {
@@ -22,6 +24,8 @@ export interface Config {
   capacity: Partial<Capacity>
   /** New tracked flows a CPU may record in a second, where the file says it. */
   newFlows?: number
+  /** That of all services. */
+  filter: Filter | undefined
   /**
    * The services. One without a seed keeps that of the same service in `have`, else gets a drawn one. Backends' paths are
    * yet to be resolved.
@@ -121,6 +125,7 @@ const serviceOf = (entry: ServiceEntry, where: string, faults: string[]): Servic
     ringSize: entry['ring-size'] ?? 0,
     seed: entry.seed === undefined ? 0n : BigInt(entry.seed),
     ops: entry.ops ?? false,
+    ...askedOf(entry, address, where, faults),
     backends,
   }
   for (const fault of serviceFaults(service)) faults.push(`${where}: ${fault.message}; ${fault.mend}`)
@@ -144,16 +149,19 @@ export const readConfig = (file: string): Config => {
   })
   for (const fault of rangeFaults(services.keys())) faults.push(`services: ${fault.message}; ${fault.mend}`)
   collect(faults, 'services', () => checkCircles(services))
+  const filter = filterOf(config.filter, 'filter', faults)
   if (faults.length > 0) refuse(file, faults, 'mend these places and restore again')
   const { limits } = config
   return {
     interfaces: config.interfaces,
+    filter,
     ...(limits['new-flows'] === undefined ? {} : { newFlows: limits['new-flows'] }),
     capacity: {
       ...(limits.services === undefined ? {} : { services: limits.services }),
       ...(limits.backends === undefined ? {} : { backends: limits.backends }),
       ...(limits.flows === undefined ? {} : { flows: limits.flows }),
       ...(limits.flows6 === undefined ? {} : { flows6: limits.flows6 }),
+      ...(limits.prefixes === undefined ? {} : { prefixes: limits.prefixes }),
     },
     desired: (have, random) =>
       new Map(

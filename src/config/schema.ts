@@ -2,6 +2,7 @@
 // The one schema of what `xlb save` writes and `xlb restore` reads.
 import { z } from 'zod'
 import { FORWARDS, HASH_INPUTS, SCHEDULERS, WEIGHT_MAX } from '../core/desired.ts'
+import { RATE_MAX, SOURCE_BITS_MAX } from '../core/source-rate.ts'
 import { VLAN_MAX, VLAN_MIN } from '../core/vlan.ts'
 
 const backend = z.strictObject({
@@ -13,6 +14,18 @@ const backend = z.strictObject({
     .optional(),
 })
 
+const filter = z.strictObject({
+  default: z.enum(['allow', 'deny']).default('allow'),
+  allow: z.array(z.string()).default([]),
+  deny: z.array(z.string()).default([]),
+})
+
+const sourceRate = z.strictObject({
+  rate: z.int().min(1).max(RATE_MAX),
+  burst: z.int().min(1).max(RATE_MAX).optional(),
+  prefix: z.int().min(1).max(SOURCE_BITS_MAX).optional(),
+})
+
 const service = z.strictObject({
   service: z.string(),
   scheduler: z.enum(SCHEDULERS).optional(),
@@ -20,6 +33,8 @@ const service = z.strictObject({
   hash: z.enum(HASH_INPUTS).optional(),
   ops: z.boolean().optional(),
   'ring-size': z.int().min(0).optional(),
+  filter: filter.optional(),
+  'source-rate': sourceRate.optional(),
   seed: z
     .string()
     .regex(/^0x[0-9a-fA-F]{1,16}$/, 'is not 1 to 16 hexadecimal digits after 0x')
@@ -40,11 +55,14 @@ export const configSchema = z.strictObject({
       backends: z.int().optional(),
       flows: z.int().optional(),
       flows6: z.int().optional(),
+      prefixes: z.int().optional(),
       'new-flows': z.int().optional(),
     })
     .default({}),
+  filter: filter.optional(),
   services: z.array(service).default([]),
 })
 
 export type ConfigFile = z.output<typeof configSchema>
 export type ServiceEntry = ConfigFile['services'][number]
+export type FilterEntry = NonNullable<ConfigFile['filter']>

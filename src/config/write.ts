@@ -3,12 +3,17 @@
 import { dump } from 'js-yaml'
 import { formatService } from '../core/address.ts'
 import { type DesiredState, isLeaving, type Service } from '../core/desired.ts'
+import type { Filter } from '../core/prefixes.ts'
 import type { Capacity } from '../dataplane/memory.ts'
+import { askedEntry } from './filter.ts'
 
 export interface Saved {
   interfaces: readonly { name: string; mode: string }[]
   capacity: Capacity
+  /** Of a CPU, in a second. */
   newFlows: number
+  /** That of all services. */
+  filter: Filter | undefined
   services: DesiredState
 }
 
@@ -19,6 +24,7 @@ const entryOf = (service: Service) => ({
   hash: service.hash,
   ...(service.ops ? { ops: true } : {}),
   ...(service.ringSize === 0 ? {} : { 'ring-size': service.ringSize }),
+  ...askedEntry(service),
   // Written also where it was drawn: only with the same seed do the same packets go to the same backends again.
   seed: `0x${service.seed.toString(16).padStart(16, '0')}`,
   // Those that leave are removed: what is left of them is flows, and no file restores these.
@@ -37,6 +43,7 @@ export const writeConfig = (saved: Saved, format: 'yaml' | 'json'): string => {
   const value = {
     interfaces: saved.interfaces.map(({ name, mode }) => ({ name, mode })),
     limits: { ...saved.capacity, 'new-flows': saved.newFlows },
+    ...(saved.filter === undefined ? {} : askedEntry({ filter: saved.filter })),
     // By name: the order in the maps is one of hashing.
     services: [...saved.services.values()].map(entryOf).sort((a, b) => (a.service < b.service ? -1 : 1)),
   }

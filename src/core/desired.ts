@@ -3,8 +3,10 @@
 // they throw a Refusal and leave the old one where they cannot.
 import { type BackendAddress, formatService, type ServiceAddress, vipOf } from './address.ts'
 import { isPrime } from './maglev.ts'
+import type { Filter } from './prefixes.ts'
 import { checkRanges } from './ranges.ts'
 import { Refusal } from './refusal.ts'
+import { changedRate, rateFaults, type SourceRate, type SourceRateOptions } from './source-rate.ts'
 import { ChangedState } from './state-map.ts'
 import type { Vlan } from './vlan.ts'
 
@@ -50,7 +52,19 @@ export interface Service extends ServiceAddress {
   seed: bigint
   /** One-packet scheduling, for UDP: each datagram is scheduled by itself, and no flow is recorded. */
   ops: boolean
+  /** Which sources it hears; left out: all. */
+  filter?: Filter
+  /** How many connections a source may open; left out: as many as it likes. */
+  sourceRate?: SourceRate
   backends: readonly Backend[]
+}
+
+/** What holds for all services. */
+export interface Globals {
+  /** Asked before a service's own; what it allows, the service's own may still deny. */
+  filter: Filter | undefined
+  /** New tracked flows that a CPU may record in one unit of age. */
+  newFlows: number
 }
 
 /** By formatService's text. */
@@ -72,7 +86,7 @@ export const effectiveWeight = (service: Pick<Service, 'scheduler'>, backend: Ba
   return service.scheduler === 'rr' ? 1 : backend.weight
 }
 
-export interface ServiceOptions {
+export interface ServiceOptions extends SourceRateOptions {
   scheduler?: Scheduler
   forward?: Forward
   hash?: HashInput
@@ -151,6 +165,7 @@ function* opsFaults(service: Service): Generator<Refusal> {
 export function* serviceFaults(service: Service): Generator<Refusal> {
   yield* opsFaults(service)
   yield* ringSizeFaults(service)
+  yield* rateFaults(service, service.sourceRate)
   yield* backendFaults(service)
 }
 
@@ -175,6 +190,8 @@ export const checkCircles = (state: DesiredState): void => {
   }
 }
 
+const withRate = (sourceRate: SourceRate | undefined) => (sourceRate === undefined ? {} : { sourceRate })
+
 /** `xlb service add`. `drawnSeed` is the ring's seed where none is configured. */
 export const addService = (
   state: DesiredState,
@@ -197,6 +214,7 @@ export const addService = (
     ringSize: options.ringSize ?? 0,
     seed: options.seed ?? drawnSeed,
     ops: options.ops ?? false,
+    ...withRate(changedRate(address, undefined, options)),
     backends: [],
   }
   const next = checked(state, service)
@@ -207,7 +225,7 @@ export const addService = (
 
 /** `xlb service set`: what is not named stays. A new scheduler brings its own hash input unless one is named. */
 export const setService = (state: DesiredState, address: ServiceAddress, options: ServiceOptions): DesiredState => {
-  const service = existing(state, address)
+  const { sourceRate, ...service } = existing(state, address)
   const scheduler = options.scheduler ?? service.scheduler
   const next: Service = {
     ...service,
@@ -217,6 +235,7 @@ export const setService = (state: DesiredState, address: ServiceAddress, options
     ringSize: options.ringSize ?? service.ringSize,
     seed: options.seed ?? service.seed,
     ops: options.ops ?? service.ops,
+    ...withRate(changedRate(address, sourceRate, options)),
   }
   return checked(state, next)
 }

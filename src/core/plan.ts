@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The difference between what is there and what is wanted.
-import { type Backend, type DesiredState, type Service, samePath } from './desired.ts'
+import { type Backend, type DesiredState, type Globals, type Service, samePath } from './desired.ts'
+import { sameFilter } from './prefixes.ts'
+import { sameRate } from './source-rate.ts'
 import { namesToCompare } from './state-map.ts'
 
 export type Change =
@@ -33,8 +35,13 @@ export const sameService = (a: Service, b: Service): boolean =>
     a.ringSize === b.ringSize &&
     a.seed === b.seed &&
     a.ops === b.ops &&
+    sameFilter(a.filter, b.filter) &&
+    sameRate(a.sourceRate, b.sourceRate) &&
     a.backends.length === b.backends.length &&
     sameBackends(a.backends, b.backends))
+
+export const sameGlobals = (a: Globals, b: Globals): boolean =>
+  a === b || (a.newFlows === b.newFlows && sameFilter(a.filter, b.filter))
 
 /**
  * What has to change so that `want` holds where `have` did: removals, then changes, then additions. The order has no part in

@@ -10,6 +10,7 @@ import { defaultRingSize, maglevRing } from '../core/maglev.ts'
 import { changeRing, hasFreshMarks, type MarkedRing, markShift, type NextRing } from '../core/marks.ts'
 import { Refusal } from '../core/refusal.ts'
 import { smoothSchedule } from '../core/schedule.ts'
+import { type FilterSpace, freeFilterSpace, writeFilter } from './filters.ts'
 import {
   BackendDetail,
   BackendFlag,
@@ -45,6 +46,8 @@ export interface Space {
   ids: Arena
   /** Read from the maps when they are first asked for: a change of weights alone need not look at every backend. */
   counters: () => Arena
+  /** Likewise. */
+  filters: () => FilterSpace
 }
 
 export const freeSpace = (memory: PlaneMemory, live: LiveState): Space => {
@@ -54,6 +57,9 @@ export const freeSpace = (memory: PlaneMemory, live: LiveState): Space => {
     lines: new Arena(memory.size('rings') / (RingLimit.SLOTS_PER_LINE * 2)),
     ids: new Arena(65536),
     counters: once(() => freeCounters(memory, live)),
+    filters: once(() =>
+      freeFilterSpace(memory, [live.filter, ...[...live.services.values()].map(({ filter }) => filter)]),
+    ),
   }
   for (const { record, service } of live.services.values()) {
     space.records.use(record, 1)
@@ -328,7 +334,8 @@ const buildRing = (
     (isTracked(want) ? ServiceFlag.SERVICE_TRACKED : 0) |
     (want.backends.some(({ path }) => path.kind === 'local') ? ServiceFlag.SERVICE_LOCAL : 0) |
     (want.protocol === 'udp' ? ServiceFlag.SERVICE_UDP : 0) |
-    (want.ops ? ServiceFlag.SERVICE_OPS : 0)
+    (want.ops ? ServiceFlag.SERVICE_OPS : 0) |
+    (want.filter !== undefined || want.sourceRate !== undefined ? ServiceFlag.SERVICE_POLICY : 0)
   const same =
     have !== undefined &&
     sameInput(input, ringInput(have.want, have.backends)) &&
@@ -368,6 +375,16 @@ const beforeFlags = (have: LiveService | undefined, { before, beforeStays }: Nex
   return ServiceFlag.SERVICE_MARKED | (beforeStays ? have.service.flags & port : withPort(have.want) ? port : 0)
 }
 
+const writePolicy = (want: Service, have: LiveService | undefined, record: number, context: BuildContext): void => {
+  const { memory, space } = context
+  const before = { record: have?.filter ?? 0, asked: have?.want ?? {} }
+  const at = record * ServicePolicy.size
+  new Uint8Array(memory.buffer('service_policies'), at, ServicePolicy.size).fill(0)
+  ServicePolicy.write(viewOf(memory, 'service_policies'), at, {
+    filter: writeFilter(memory, space.filters, want, before),
+  })
+}
+
 /**
  * Writes a service's new state into free places.
  * @returns where it stands; nothing leads there yet.
@@ -392,7 +409,7 @@ export const buildService = (want: Service, have: LiveService | undefined, conte
     backendCount: count,
     id,
   })
-  new Uint8Array(memory.buffer('service_policies'), record * ServicePolicy.size, ServicePolicy.size).fill(0)
+  writePolicy(want, have, record, context)
   ServiceDetail.write(viewOf(memory, 'service_details'), record * ServiceDetail.size, {
     vip: addressOctets(want.vip),
     port: want.port,

@@ -190,6 +190,7 @@ export const writeDirectory = (
   memory: PlaneMemory,
   live: LiveState,
   wanted: readonly Entry[],
+  globals: Pick<Directory, 'filter' | 'newFlows'>,
   random: () => bigint,
 ): bigint => {
   const spare = live.live === 0 ? 1 : 0
@@ -239,6 +240,7 @@ export const writeDirectory = (
     serviceMultiplier: services.multiplier,
     serviceBase: base,
     serviceShift: services.shift,
+    ...globals,
   })
   return plan.multiplier
 }

@@ -5,7 +5,8 @@ import { findTarget } from './find.ts'
 import { entriesOf, type FlowEntry, hasRoom } from './flow-entry.ts'
 import { Cpu, FlowState, type Reason, type Service as ServiceRecord, Settings } from './layout.gen.ts'
 import { egressKey, type PlaneMemory } from './memory.ts'
-import { viewOf } from './reader.ts'
+import { liveDirectory, viewOf } from './reader.ts'
+import { lookAtSource, type SourceLook } from './source-look.ts'
 import {
   type BackendLook,
   type BeforeLook,
@@ -62,6 +63,11 @@ export interface ServiceLook {
 
 export interface Explanation {
   isVip: boolean
+  /** What filters say of its source; undefined: none is asked. */
+  source: SourceLook | undefined
+  /** Its service's record; undefined: it is for none. */
+  service?: number
+  /** Undefined: it is for no service, or its source is refused. */
   look: ServiceLook | undefined
   verdict: 'XDP_PASS' | 'XDP_DROP' | 'XDP_TX' | 'XDP_REDIRECT'
   reason: ReasonName
@@ -69,7 +75,8 @@ export interface Explanation {
 
 /** budget_left, counting nothing. */
 export const budgetOf = (memory: PlaneMemory, cpu: number, now: number): Budget => {
-  const { newFlows, floodHold } = Settings.read(viewOf(memory, 'settings'), 0)
+  const { floodHold } = Settings.read(viewOf(memory, 'settings'), 0)
+  const { newFlows } = liveDirectory(memory)
   const { budgetAge, budgetUsed, floodAge, flooded } = Cpu.read(viewOf(memory, 'cpus'), cpu * Cpu.size)
   if ((budgetAge === now >>> 0 ? budgetUsed : 0) >= newFlows) return 'spent'
   return flooded !== 0 && (now - floodAge) >>> 0 <= floodHold ? 'flooded' : 'left'
@@ -165,13 +172,31 @@ const verdictOf = (
   return { verdict: 'XDP_REDIRECT', reason: 'TX_REDIRECTED' }
 }
 
+/** asks_for_flow. */
+const asksForFlow = (way: Way): boolean => {
+  if (!way.is('SERVICE_UDP')) return way.packet.opens
+  if (!way.is('SERVICE_TRACKED') || way.is('SERVICE_OPS')) return true
+  const { entry, lapse } = flowLook(way)
+  return entry === undefined || lapse !== undefined
+}
+
 /** Every decision that a packet would meet now. */
 export const explain = (memory: PlaneMemory, packet: TracedPacket, at: Circumstances): Explanation => {
   const { isVip, target } = findTarget(memory, packet)
   if (target === undefined) {
-    return { isVip, look: undefined, verdict: 'XDP_PASS', reason: isVip ? 'PASS_NO_SERVICE' : 'PASS_NOT_VIP' }
+    return {
+      isVip,
+      source: undefined,
+      look: undefined,
+      verdict: 'XDP_PASS',
+      reason: isVip ? 'PASS_NO_SERVICE' : 'PASS_NOT_VIP',
+    }
   }
   const way = new Way(memory, packet, at, target)
+  const source = lookAtSource(way, () => asksForFlow(way))
+  if (source?.refused !== undefined) {
+    return { isVip, source, look: undefined, service: target.service, verdict: 'XDP_DROP', reason: source.refused }
+  }
   const chosen = choose(way)
   const backend = way.backend(chosen.choice.backend)
   const look: ServiceLook = {
@@ -184,5 +209,5 @@ export const explain = (memory: PlaneMemory, packet: TracedPacket, at: Circumsta
     ...chosen,
     backend,
   }
-  return { isVip, look, ...verdictOf(memory, backend, at.interfaceSlot) }
+  return { isVip, source, look, service: target.service, ...verdictOf(memory, backend, at.interfaceSlot) }
 }

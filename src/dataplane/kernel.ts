@@ -96,10 +96,15 @@ export class KernelPlane implements PlaneMemory {
   }
 
   age(): number {
+    return Number(this.clock().age)
+  }
+
+  /** The packet path's clock, in units of age and in jiffies. */
+  clock(): Clock {
     const clock = this.#source.clock()
     try {
       const { context } = clock.run({ context: new Uint8Array(Clock.size) })
-      return Number(Clock.read(new DataView(context.buffer, context.byteOffset), 0).age)
+      return Clock.read(new DataView(context.buffer, context.byteOffset), 0)
     } finally {
       clock.close()
     }

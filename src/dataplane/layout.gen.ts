@@ -47,7 +47,10 @@ export const Constant = {
   CONSTANT_MASK_counters: 2020368915,
   CONSTANT_MASK_flow_changes: 2020368916,
   CONSTANT_MASK_cursors: 2020368917,
-  CONSTANT_END: 2020368918,
+  CONSTANT_MASK_filters: 2020368918,
+  CONSTANT_MASK_filter_bounds: 2020368919,
+  CONSTANT_MASK_source_rates: 2020368920,
+  CONSTANT_END: 2020368921,
 } as const
 
 /** enum interface_limit */
@@ -80,27 +83,33 @@ export const Interface = {
   },
 } as const
 
-/** struct directory, 24 octets. */
+/** struct directory, 32 octets. */
 export interface Directory {
   vip6: bigint
   serviceMultiplier: bigint
   serviceBase: number
   serviceShift: number
+  filter: number
+  newFlows: number
 }
 export const Directory = {
-  size: 24,
-  offset: { vip6: 0, serviceMultiplier: 8, serviceBase: 16, serviceShift: 20 },
+  size: 32,
+  offset: { vip6: 0, serviceMultiplier: 8, serviceBase: 16, serviceShift: 20, filter: 24, newFlows: 28 },
   read: (view: DataView, at: number): Directory => ({
     vip6: view.getBigUint64(at + 0, true),
     serviceMultiplier: view.getBigUint64(at + 8, true),
     serviceBase: view.getUint32(at + 16, true),
     serviceShift: view.getUint32(at + 20, true),
+    filter: view.getUint32(at + 24, true),
+    newFlows: view.getUint32(at + 28, true),
   }),
   write: (view: DataView, at: number, value: Directory): void => {
     view.setBigUint64(at + 0, value.vip6, true)
     view.setBigUint64(at + 8, value.serviceMultiplier, true)
     view.setUint32(at + 16, value.serviceBase, true)
     view.setUint32(at + 20, value.serviceShift, true)
+    view.setUint32(at + 24, value.filter, true)
+    view.setUint32(at + 28, value.newFlows, true)
   },
 } as const
 
@@ -164,21 +173,21 @@ export interface Root {
 }
 export const Root = {
   size: 2176,
-  offset: { live: 0, neighboursMs: 8, contract: 16, directory: 24, forwardedBefore: 72, interface: 128 },
+  offset: { live: 0, neighboursMs: 8, contract: 16, directory: 24, forwardedBefore: 88, interface: 128 },
   read: (view: DataView, at: number): Root => ({
     live: view.getBigUint64(at + 0, true),
     neighboursMs: view.getBigUint64(at + 8, true),
     contract: view.getUint32(at + 16, true),
-    directory: Array.from({ length: 2 }, (_, i) => Directory.read(view, at + 24 + i * 24)),
-    forwardedBefore: view.getBigUint64(at + 72, true),
+    directory: Array.from({ length: 2 }, (_, i) => Directory.read(view, at + 24 + i * 32)),
+    forwardedBefore: view.getBigUint64(at + 88, true),
     interface: Array.from({ length: 64 }, (_, i) => Interface.read(view, at + 128 + i * 32)),
   }),
   write: (view: DataView, at: number, value: Root): void => {
     view.setBigUint64(at + 0, value.live, true)
     view.setBigUint64(at + 8, value.neighboursMs, true)
     view.setUint32(at + 16, value.contract, true)
-    value.directory.forEach((element, i) => { Directory.write(view, at + 24 + i * 24, element) })
-    view.setBigUint64(at + 72, value.forwardedBefore, true)
+    value.directory.forEach((element, i) => { Directory.write(view, at + 24 + i * 32, element) })
+    view.setBigUint64(at + 88, value.forwardedBefore, true)
     value.interface.forEach((element, i) => { Interface.write(view, at + 128 + i * 32, element) })
   },
 } as const
@@ -293,7 +302,8 @@ export const ServiceFlag = {
   SERVICE_BEFORE_HASH_PORT: 16,
   SERVICE_OPS: 32,
   SERVICE_POLICY: 64,
-  SERVICE_LONG_WAY: 66,
+  SERVICE_FILTERED: 128,
+  SERVICE_LONG_WAY: 194,
 } as const
 
 /** struct service, 64 octets. */
@@ -355,13 +365,125 @@ export const Service = {
 
 /** struct service_policy, 64 octets. */
 export interface ServicePolicy {
+  filter: number
 }
 export const ServicePolicy = {
   size: 64,
-  offset: {  },
+  offset: { filter: 0 },
   read: (view: DataView, at: number): ServicePolicy => ({
+    filter: view.getUint32(at + 0, true),
   }),
   write: (view: DataView, at: number, value: ServicePolicy): void => {
+    view.setUint32(at + 0, value.filter, true)
+  },
+} as const
+
+/** struct filter, 64 octets. */
+export interface Filter {
+  interval: bigint
+  tolerance: bigint
+  first4: number
+  count4: number
+  first6: number
+  count6: number
+  prefixes: number
+  prefixCount: number
+  rate: number
+  burst: number
+  denies: number
+  rateBits: number
+}
+export const Filter = {
+  size: 64,
+  offset: { interval: 0, tolerance: 8, first4: 16, count4: 20, first6: 24, count6: 28, prefixes: 32, prefixCount: 36, rate: 40, burst: 44, denies: 48, rateBits: 49 },
+  read: (view: DataView, at: number): Filter => ({
+    interval: view.getBigUint64(at + 0, true),
+    tolerance: view.getBigUint64(at + 8, true),
+    first4: view.getUint32(at + 16, true),
+    count4: view.getUint32(at + 20, true),
+    first6: view.getUint32(at + 24, true),
+    count6: view.getUint32(at + 28, true),
+    prefixes: view.getUint32(at + 32, true),
+    prefixCount: view.getUint32(at + 36, true),
+    rate: view.getUint32(at + 40, true),
+    burst: view.getUint32(at + 44, true),
+    denies: view.getUint8(at + 48),
+    rateBits: view.getUint8(at + 49),
+  }),
+  write: (view: DataView, at: number, value: Filter): void => {
+    view.setBigUint64(at + 0, value.interval, true)
+    view.setBigUint64(at + 8, value.tolerance, true)
+    view.setUint32(at + 16, value.first4, true)
+    view.setUint32(at + 20, value.count4, true)
+    view.setUint32(at + 24, value.first6, true)
+    view.setUint32(at + 28, value.count6, true)
+    view.setUint32(at + 32, value.prefixes, true)
+    view.setUint32(at + 36, value.prefixCount, true)
+    view.setUint32(at + 40, value.rate, true)
+    view.setUint32(at + 44, value.burst, true)
+    view.setUint8(at + 48, value.denies)
+    view.setUint8(at + 49, value.rateBits)
+  },
+} as const
+
+/** struct filter_bound, 16 octets. */
+export interface FilterBound {
+  word: number[]
+}
+export const FilterBound = {
+  size: 16,
+  offset: { word: 0 },
+  read: (view: DataView, at: number): FilterBound => ({
+    word: Array.from({ length: 4 }, (_, i) => view.getUint32(at + 0 + i * 4, true)),
+  }),
+  write: (view: DataView, at: number, value: FilterBound): void => {
+    value.word.forEach((element, i) => { view.setUint32(at + 0 + i * 4, element, true) })
+  },
+} as const
+
+/** struct filter_prefix, 20 octets. */
+export interface FilterPrefix {
+  word: number[]
+  bits: number
+  family: number
+  allows: number
+}
+export const FilterPrefix = {
+  size: 20,
+  offset: { word: 0, bits: 16, family: 17, allows: 18 },
+  read: (view: DataView, at: number): FilterPrefix => ({
+    word: Array.from({ length: 4 }, (_, i) => view.getUint32(at + 0 + i * 4, true)),
+    bits: view.getUint8(at + 16),
+    family: view.getUint8(at + 17),
+    allows: view.getUint8(at + 18),
+  }),
+  write: (view: DataView, at: number, value: FilterPrefix): void => {
+    value.word.forEach((element, i) => { view.setUint32(at + 0 + i * 4, element, true) })
+    view.setUint8(at + 16, value.bits)
+    view.setUint8(at + 17, value.family)
+    view.setUint8(at + 18, value.allows)
+  },
+} as const
+
+/** enum filter_limit */
+export const FilterLimit = {
+  FILTER_BOUNDS_MAX: 2097152,
+  RATE_SHIFT: 20,
+  RATE_ROWS: 4,
+} as const
+
+/** struct source_rate, 32 octets. */
+export interface SourceRate {
+  due: bigint[]
+}
+export const SourceRate = {
+  size: 32,
+  offset: { due: 0 },
+  read: (view: DataView, at: number): SourceRate => ({
+    due: Array.from({ length: 4 }, (_, i) => view.getBigUint64(at + 0 + i * 8, true)),
+  }),
+  write: (view: DataView, at: number, value: SourceRate): void => {
+    value.due.forEach((element, i) => { view.setBigUint64(at + 0 + i * 8, element, true) })
   },
 } as const
 
@@ -652,7 +774,6 @@ export const FragmentLimit = {
 /** struct settings, 64 octets. */
 export interface Settings {
   timeout: number[]
-  newFlows: number
   floodHold: number
   ageShift: number
   jiffiesPerSecond: number
@@ -662,10 +783,9 @@ export interface Settings {
 }
 export const Settings = {
   size: 64,
-  offset: { timeout: 0, newFlows: 32, floodHold: 36, ageShift: 40, jiffiesPerSecond: 44, flowSeed: 48, flowBuckets: 56, fragmentTimeout: 60 },
+  offset: { timeout: 0, floodHold: 36, ageShift: 40, jiffiesPerSecond: 44, flowSeed: 48, flowBuckets: 56, fragmentTimeout: 60 },
   read: (view: DataView, at: number): Settings => ({
     timeout: Array.from({ length: 16 }, (_, i) => view.getUint16(at + 0 + i * 2, true)),
-    newFlows: view.getUint32(at + 32, true),
     floodHold: view.getUint32(at + 36, true),
     ageShift: view.getUint32(at + 40, true),
     jiffiesPerSecond: view.getUint32(at + 44, true),
@@ -675,7 +795,6 @@ export const Settings = {
   }),
   write: (view: DataView, at: number, value: Settings): void => {
     value.timeout.forEach((element, i) => { view.setUint16(at + 0 + i * 2, element, true) })
-    view.setUint32(at + 32, value.newFlows, true)
     view.setUint32(at + 36, value.floodHold, true)
     view.setUint32(at + 40, value.ageShift, true)
     view.setUint32(at + 44, value.jiffiesPerSecond, true)
@@ -726,14 +845,17 @@ export const Reason = {
   DROP_NO_EGRESS: 15,
   DROP_BACKEND_CUT: 16,
   DROP_NO_HEADROOM: 17,
-  FLOW_INSERTED: 18,
-  FLOW_REFUSED_FULL: 19,
-  FLOW_REFUSED_BUDGET: 20,
-  FLOW_REFUSED_RACE: 21,
-  REASONS: 22,
+  DROP_DENIED_GLOBAL: 18,
+  DROP_DENIED: 19,
+  DROP_RATE_LIMITED: 20,
+  FLOW_INSERTED: 21,
+  FLOW_REFUSED_FULL: 22,
+  FLOW_REFUSED_BUDGET: 23,
+  FLOW_REFUSED_RACE: 24,
+  REASONS: 25,
 } as const
 
-/** struct cpu, 256 octets. */
+/** struct cpu, 512 octets. */
 export interface Cpu {
   reasons: bigint[]
   budgetAge: number
@@ -742,21 +864,21 @@ export interface Cpu {
   flooded: number
 }
 export const Cpu = {
-  size: 256,
-  offset: { reasons: 0, budgetAge: 192, budgetUsed: 196, floodAge: 200, flooded: 204 },
+  size: 512,
+  offset: { reasons: 0, budgetAge: 384, budgetUsed: 388, floodAge: 392, flooded: 396 },
   read: (view: DataView, at: number): Cpu => ({
-    reasons: Array.from({ length: 24 }, (_, i) => view.getBigUint64(at + 0 + i * 8, true)),
-    budgetAge: view.getUint32(at + 192, true),
-    budgetUsed: view.getUint32(at + 196, true),
-    floodAge: view.getUint32(at + 200, true),
-    flooded: view.getUint32(at + 204, true),
+    reasons: Array.from({ length: 48 }, (_, i) => view.getBigUint64(at + 0 + i * 8, true)),
+    budgetAge: view.getUint32(at + 384, true),
+    budgetUsed: view.getUint32(at + 388, true),
+    floodAge: view.getUint32(at + 392, true),
+    flooded: view.getUint32(at + 396, true),
   }),
   write: (view: DataView, at: number, value: Cpu): void => {
     value.reasons.forEach((element, i) => { view.setBigUint64(at + 0 + i * 8, element, true) })
-    view.setUint32(at + 192, value.budgetAge, true)
-    view.setUint32(at + 196, value.budgetUsed, true)
-    view.setUint32(at + 200, value.floodAge, true)
-    view.setUint32(at + 204, value.flooded, true)
+    view.setUint32(at + 384, value.budgetAge, true)
+    view.setUint32(at + 388, value.budgetUsed, true)
+    view.setUint32(at + 392, value.floodAge, true)
+    view.setUint32(at + 396, value.flooded, true)
   },
 } as const
 

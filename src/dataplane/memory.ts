@@ -6,6 +6,9 @@ import {
   BackendCounters,
   BackendDetail,
   Cpu,
+  Filter,
+  FilterBound,
+  FilterPrefix,
   Flow6Bucket,
   FlowBucket,
   FlowChanges,
@@ -18,6 +21,7 @@ import {
   ServiceDetail,
   ServicePolicy,
   Settings,
+  SourceRate,
   Target,
   TargetBucket,
   Vip6Bucket,
@@ -35,6 +39,10 @@ export const MAPPED = {
   services: Service.size,
   service_policies: ServicePolicy.size,
   service_details: ServiceDetail.size,
+  filters: Filter.size,
+  filter_bounds: FilterBound.size,
+  filter_prefixes: FilterPrefix.size,
+  source_rates: SourceRate.size,
   rings: RingLimit.SLOTS_PER_LINE * 2,
   backends: Backend.size,
   backend_details: BackendDetail.size,
@@ -48,7 +56,7 @@ export const MAPPED = {
 } as const
 
 /** Tables that bpf/maps.h does not know: what people said. */
-export const DETAILS: readonly MappedName[] = ['service_details', 'backend_details']
+export const DETAILS: readonly MappedName[] = ['service_details', 'backend_details', 'filter_prefixes']
 
 export type MappedName = keyof typeof MAPPED
 
@@ -117,6 +125,8 @@ export interface Capacity {
   flows: number
   /** Entries of the flow table of IPv6, at least 8. */
   flows6: number
+  /** Prefixes of all filters; left out: few. */
+  prefixes?: number
 }
 
 /** Whatever a change replaces stays until it is committed: so there is room for what is live and what takes its place. */
@@ -128,15 +138,21 @@ const GENERATIONS = 2
 const RUNS = 2
 
 /** The capacity that maps were made for. */
-export const capacityOf = (memory: Pick<PlaneMemory, 'size'>): Capacity => ({
+export const capacityOf = (memory: Pick<PlaneMemory, 'size'>): Required<Capacity> => ({
   services: memory.size('services') / MAPPED.services / GENERATIONS,
   backends: memory.size('backends') / MAPPED.backends / GENERATIONS / RUNS,
   flows: (memory.size('flows') / MAPPED.flows) * FlowLimit.FLOWS_PER_BUCKET,
   flows6: (memory.size('flows6') / MAPPED.flows6) * FlowLimit.FLOWS6_PER_BUCKET,
+  prefixes: memory.size('filter_prefixes') / MAPPED.filter_prefixes / GENERATIONS,
 })
 
 /** Counters of one CPU: one for each backend of each service. */
 export const countersPerCpu = (memory: Pick<PlaneMemory, 'size'>): number => capacityOf(memory).backends * GENERATIONS
+
+const FEW_PREFIXES = 1024
+
+/** Whoever expects many flows expects many sources. */
+const FLOWS_PER_RATE = 32
 
 const powerOfTwo = (atLeast: number): number => 2 ** Math.ceil(Math.log2(atLeast))
 
@@ -144,6 +160,7 @@ const powerOfTwo = (atLeast: number): number => 2 ** Math.ceil(Math.log2(atLeast
 export const elementsFor = (capacity: Capacity, cpus: number): Record<MappedName, number> => {
   const services = powerOfTwo(capacity.services)
   const backends = powerOfTwo(capacity.backends)
+  const prefixes = powerOfTwo(capacity.prefixes ?? FEW_PREFIXES)
   return {
     root: 1,
     settings: 1,
@@ -154,6 +171,12 @@ export const elementsFor = (capacity: Capacity, cpus: number): Record<MappedName
     services: GENERATIONS * services,
     service_policies: GENERATIONS * services,
     service_details: GENERATIONS * services,
+    // One for each service, one for all, and none at 0.
+    filters: GENERATIONS * Math.max(4, 2 * services),
+    // A prefix changes the answer at two addresses at most.
+    filter_bounds: GENERATIONS * 2 * prefixes,
+    filter_prefixes: GENERATIONS * prefixes,
+    source_rates: Math.max(64, powerOfTwo(capacity.flows) / FLOWS_PER_RATE),
     rings: powerOfTwo(ringLines({ ...capacity, services, backends })),
     backends: GENERATIONS * RUNS * backends,
     backend_details: GENERATIONS * RUNS * backends,

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The live state, read from the maps: what packets go by, and what people said.
 import { formatService, type Protocol, swap16, swap32 } from '../core/address.ts'
-import type { Admin, Backend, DesiredState, HashInput, Path, Scheduler, Service } from '../core/desired.ts'
+import type { Admin, Backend, DesiredState, Globals, HashInput, Path, Scheduler, Service } from '../core/desired.ts'
 import { type AddressKey, AF, type Family, formatIpv4, readAddress, readAddressKey } from '../core/ip.ts'
 import { LazyState } from '../core/state-map.ts'
+import { type Asked, readFilter } from './filters.ts'
 import {
   Address6,
   AdminState,
@@ -12,14 +13,16 @@ import {
   BackendLimit,
   Backend as BackendRecord,
   BackendWord,
-  type Directory,
+  Directory,
   Handle,
   Live,
   RingLimit,
   Root,
   Run,
   ServiceDetail,
+  ServiceFlag,
   ServiceKey,
+  ServicePolicy,
   Service as ServiceRecord,
   Target,
   TargetBucket,
@@ -43,6 +46,8 @@ export interface LiveService {
   /** The directory's target that leads to it: in which table, and at which octet. */
   target: { table: TargetTable; at: number }
   readonly service: ServiceRecord
+  /** Its record in `filters`; 0: none. */
+  readonly filter: number
   readonly want: Service
   readonly changedMs: number
   readonly backends: LiveBackend[]
@@ -57,6 +62,10 @@ export interface LiveState {
   neighboursMs: number
   services: Map<string, LiveService>
   desired: DesiredState
+  /** The record in `filters` of that of all services; 0: none. */
+  filter: number
+  /** What people said for all services. Read when it is asked for. */
+  readonly globals: Globals
 }
 
 const SCHEDULER_NAMES: readonly Scheduler[] = ['rr', 'wrr', 'mh', 'sh']
@@ -120,7 +129,7 @@ const readBackends = (views: { backends: DataView; details: DataView }, service:
   return backends
 }
 
-const wantOf = (detail: ServiceDetail, backends: readonly LiveBackend[]): Service => ({
+const wantOf = (detail: ServiceDetail, backends: readonly LiveBackend[], asked: Asked): Service => ({
   protocol: detail.protocol === 6 ? 'tcp' : 'udp',
   vip: readAddress(new DataView(detail.vip.buffer, detail.vip.byteOffset), 0, detail.family),
   port: detail.port,
@@ -131,6 +140,7 @@ const wantOf = (detail: ServiceDetail, backends: readonly LiveBackend[]): Servic
   ringSize: detail.ringSize,
   seed: detail.seed,
   ops: detail.ops !== 0,
+  ...asked,
   backends: backends.map((backend) => backend.want),
 })
 
@@ -207,6 +217,7 @@ export const readLive = (memory: PlaneMemory): LiveState => {
   const directory = root.directory[live]
   if (directory === undefined) throw new Error('unreachable: a root has two directories')
   const views: Views = {
+    memory,
     records: viewOf(memory, 'services'),
     serviceDetails: viewOf(memory, 'service_details'),
     backends: viewOf(memory, 'backends'),
@@ -217,10 +228,44 @@ export const readLive = (memory: PlaneMemory): LiveState => {
     const name = nameOf(memory, key, lastPort)
     services.set(name, new ReadService(views, name, target, record))
   }
-  return { live, neighboursMs: Number(root.neighboursMs), services, desired: new LazyState(services) }
+  const { filter, newFlows } = directory
+  return {
+    live,
+    neighboursMs: Number(root.neighboursMs),
+    services,
+    desired: new LazyState(services),
+    filter,
+    globals: new ReadGlobals(memory, filter, newFlows),
+  }
+}
+
+class ReadGlobals implements Globals {
+  readonly newFlows: number
+  readonly #memory: PlaneMemory
+  readonly #record: number
+  #asked: Asked | undefined
+
+  constructor(memory: PlaneMemory, record: number, newFlows: number) {
+    this.newFlows = newFlows
+    this.#memory = memory
+    this.#record = record
+  }
+
+  get filter(): Globals['filter'] {
+    this.#asked ??= readFilter(this.#memory, this.#record)
+    return this.#asked.filter
+  }
+}
+
+/** The directory that packets use. */
+export const liveDirectory = (memory: PlaneMemory): Directory => {
+  const view = viewOf(memory, 'root')
+  const { live } = liveVips(memory, view.getBigUint64(Root.offset.live, true))
+  return Directory.read(view, Root.offset.directory + live * Directory.size)
 }
 
 interface Views {
+  memory: PlaneMemory
   records: DataView
   serviceDetails: DataView
   backends: DataView
@@ -250,8 +295,14 @@ class ReadService implements LiveService {
   }
 
   get want(): Service {
-    this.#want ??= wantOf(this.#detail(), this.backends)
+    this.#want ??= wantOf(this.#detail(), this.backends, readFilter(this.#views.memory, this.filter))
     return this.#want
+  }
+
+  get filter(): number {
+    if ((this.service.flags & ServiceFlag.SERVICE_POLICY) === 0) return 0
+    const at = this.record * ServicePolicy.size
+    return ServicePolicy.read(viewOf(this.#views.memory, 'service_policies'), at).filter
   }
 
   get changedMs(): number {

@@ -36,6 +36,8 @@ export type Budget = 'left' | 'flooded' | 'spent'
 export interface Circumstances {
   /** The packet path's clock. */
   now: number
+  /** Likewise, in jiffies; left out: nothing is said of rates. */
+  jiffies?: bigint
   /** The record in root of the interface that it comes in by. */
   interfaceSlot: number
   /** Of the CPU that it comes in on. */

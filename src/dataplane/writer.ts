@@ -3,13 +3,15 @@
 // a command has changed nothing; after it, everything. What it leaves behind is free again for the next one, because free is
 // whatever the live state does not use.
 import { swap16, vipOf } from '../core/address.ts'
-import { isTracked, type Service } from '../core/desired.ts'
+import { type Globals, isTracked, type Service } from '../core/desired.ts'
 import { expandSeed } from '../core/hash.ts'
-import type { Change } from '../core/plan.ts'
+import { type Change, sameGlobals } from '../core/plan.ts'
+import { prefixCount } from '../core/prefixes.ts'
 import { Refusal } from '../core/refusal.ts'
 import { type BuildContext, type Built, buildService, freeSpace } from './builder.ts'
 import { clearCounts } from './counters.ts'
 import { type Entry, liveWord, writeDirectory } from './directory.ts'
+import { type Asked, prefixesOf, writeFilter } from './filters.ts'
 import { deviatingSlots, sweepFlows } from './flows.ts'
 import {
   type Directory,
@@ -19,6 +21,7 @@ import {
   Root,
   ServiceFlag,
   ServiceKey,
+  Service as ServiceRecord,
   Target,
 } from './layout.gen.ts'
 import { capacityOf, type PlaneMemory } from './memory.ts'
@@ -29,6 +32,8 @@ export interface ApplyOptions {
   nowMs: number
   /** 64 random bits at each call. */
   random: () => bigint
+  /** What shall hold for all services; left out: what does. */
+  globals?: Globals
   /** Called just before the one write that commits: a test stops here. */
   beforeCommit?: () => void
 }
@@ -109,15 +114,38 @@ const countBackends = (memory: PlaneMemory, live: LiveState): number => {
   return count
 }
 
-const checkCapacity = (memory: PlaneMemory, live: LiveState, changes: readonly Change[]): void => {
+/** Prefixes of all filters, as they shall be. */
+const countPrefixes = (
+  memory: PlaneMemory,
+  live: LiveState,
+  changes: readonly Change[],
+  globals: Globals | undefined,
+): number => {
+  const changed = new Set(changes.map(({ name }) => name))
+  const kept = [...live.services.values()].filter(({ name }) => !changed.has(name))
+  const own = changes.map((change) => (change.kind === 'remove' ? undefined : change.want.filter))
+  return (
+    (globals === undefined ? prefixesOf(memory, live.filter) : 0) +
+    sum(kept.map(({ filter }) => prefixesOf(memory, filter))) +
+    sum([...own, globals?.filter].map((filter) => (filter === undefined ? 0 : prefixCount(filter.prefixes))))
+  )
+}
+
+const checkCapacity = (
+  memory: PlaneMemory,
+  live: LiveState,
+  changes: readonly Change[],
+  globals: Globals | undefined,
+): void => {
   const capacity = capacityOf(memory)
   const added = sum(changes.map(backendsAdded))
   const wanted = {
     services: live.services.size + sum(changes.map(servicesAdded)),
     // Those that were there fit: they need counting only where more come.
     backends: added > 0 ? countBackends(memory, live) + added : 0,
+    prefixes: countPrefixes(memory, live, changes, globals),
   }
-  for (const table of ['services', 'backends'] as const) {
+  for (const table of ['services', 'backends', 'prefixes'] as const) {
     if (wanted[table] <= capacity[table]) continue
     throw new Refusal(
       `the table of ${table} is full: ${wanted[table]} are wanted, and it holds ${capacity[table]}`,
@@ -125,6 +153,12 @@ const checkCapacity = (memory: PlaneMemory, live: LiveState, changes: readonly C
     )
   }
 }
+
+/** What shall hold for all services; undefined: what does. */
+const changedGlobals = (live: LiveState, wanted: Globals | undefined): Globals | undefined =>
+  wanted === undefined || sameGlobals(live.globals, wanted) ? undefined : wanted
+
+const askedOf = ({ filter }: Globals): Asked => (filter === undefined ? {} : { filter })
 
 /**
  * Makes the maps hold what the plan wants, whole or not at all.
@@ -138,7 +172,8 @@ export const applyChanges = (
   changes: readonly Change[],
   options: ApplyOptions,
 ): void => {
-  if (changes.length === 0) return
+  const globals = changedGlobals(live, options.globals)
+  if (changes.length === 0 && globals === undefined) return
   // Whatever an earlier command retired may still be under the eyes of a packet that came before its commit.
   memory.waitForPrograms()
   const age = memory.age()
@@ -150,26 +185,53 @@ export const applyChanges = (
     nowMs: options.nowMs,
     deviating: findDeviating(memory, changed, age),
   }
-  checkCapacity(memory, live, changes)
+  checkCapacity(memory, live, changes, globals)
   const built = buildAll(changes, live, context)
   forgetFlows(memory, [...built.values()])
 
   const [only] = changes
   // What is hashed, and by which seed, stands in the target too: a change of these takes a new directory.
   const rehashed = only?.kind === 'change' && (only.have.seed !== only.want.seed || only.have.hash !== only.want.hash)
-  if (changes.length === 1 && only?.kind === 'change' && !rehashed) {
+  if (changes.length === 1 && only?.kind === 'change' && !rehashed && globals === undefined) {
     const target = live.services.get(only.name)
     const record = built.get(only.name)?.record
     if (target === undefined || record === undefined) throw new Error(`${only.name} is not in the maps`)
+    markFiltered(memory, [record], live.filter !== 0)
     options.beforeCommit?.()
     store32(memory.buffer(target.target.table), target.target.at + Target.offset.service, record)
     return
   }
-  const next = writeDirectory(memory, live, entriesAfter(memory, changes, live, built), options.random)
+  const entries = entriesAfter(memory, changes, live, built)
+  const records = entries.map(({ record }) => record)
+  const filter =
+    globals === undefined
+      ? live.filter
+      : writeFilter(memory, context.space.filters, askedOf(globals), {
+          record: live.filter,
+          asked: askedOf(live.globals),
+        })
+  const { newFlows } = globals ?? live.globals
+  const next = writeDirectory(memory, live, entries, { filter, newFlows }, options.random)
+  if (filter !== 0) markFiltered(memory, [...records, ...[...live.services.values()].map(({ record }) => record)], true)
   options.beforeCommit?.()
   Atomics.store(new BigUint64Array(memory.buffer('root'), 0, Root.size / 8), Root.offset.live / 8, next)
   // A removed service's ports may be another's now, of a range or of every port: notes of before the commit end here.
   if (changes.some(({ kind }) => kind === 'remove')) forgetFragments(memory)
+  if (filter === 0) markFiltered(memory, records, false)
+}
+
+/**
+ * Sends the packets of services the long way, or lets them go the short one again. Written into records that packets see: there
+ * it decides nothing but the way, on which the live directory tells what is asked.
+ */
+const markFiltered = (memory: PlaneMemory, records: readonly number[], on: boolean): void => {
+  const flags = new Uint16Array(memory.buffer('services'))
+  for (const record of records) {
+    const at = (record * ServiceRecord.size + ServiceRecord.offset.flags) / 2
+    const now = flags[at] ?? 0
+    const then = on ? now | ServiceFlag.SERVICE_FILTERED : now & ~ServiceFlag.SERVICE_FILTERED
+    if (then !== now) Atomics.store(flags, at, then)
+  }
 }
 
 /** Datagrams under way are few, and notes of their first fragments do not name the service: all go. */
@@ -200,13 +262,15 @@ const forgetFlows = (memory: PlaneMemory, built: readonly Built[]): void => {
 const NO_INTERFACE: Interface = { macHigh: 0n, ifindex: 0, generic: 0, name: '' }
 
 /** An empty data plane: two empty directories, the first of them live. For freshly made maps. */
-export const formatRoot = (memory: Pick<PlaneMemory, 'buffer'>, contract: number): void => {
+export const formatRoot = (memory: Pick<PlaneMemory, 'buffer'>, contract: number, newFlows: number): void => {
   const capacity = bucketsPerDirectory(memory)
   const directory = (half: number): Directory => ({
     vip6: liveWord(0n, half === 0 ? 0 : 1, capacity, 63),
     serviceMultiplier: 1n,
     serviceBase: half * capacity,
     serviceShift: 63,
+    filter: 0,
+    newFlows,
   })
   Root.write(viewOf(memory, 'root'), 0, {
     live: liveWord(0n, 0, capacity, 63),

@@ -35,6 +35,7 @@ import {
   loadProgram,
   makeMaps,
   makeSettings,
+  newFlowsPerAge,
 } from './load.ts'
 import { endLink, finishDetach, openPlaneAt, withLock } from './lock.ts'
 import { collectFacts } from './preflight.ts'
@@ -131,11 +132,12 @@ const attachFirst = (
   modes: ReturnType<typeof chooseModes>,
 ) => {
   const capacity = checkCapacity({ ...DEFAULT_CAPACITY, ...options.capacity }, native.system.possibleCpus())
-  const settings = makeSettings(native, capacity, options.newFlows ?? DEFAULT_NEW_FLOWS)
+  const settings = makeSettings(native, capacity)
+  const newFlows = newFlowsPerAge(options.newFlows ?? DEFAULT_NEW_FLOWS, settings)
   const maps = makeMaps(native, capacity)
   const object = loadProgram(native, maps, 0, settings)
   try {
-    formatPlane(maps, settings)
+    formatPlane(maps, settings, newFlows)
     pinAll(maps, object, paths.building)
     const plane = openPlaneAt(native, paths.building)
     try {
@@ -165,8 +167,8 @@ const attachFurther = (
 ) => {
   if (Object.keys(options.capacity).length > 0 || options.newFlows !== undefined) {
     throw new Refusal(
-      '--services, --backends, --flows, --flows6 and --new-flows are fixed when the first interface is attached',
-      'leave them out, or save, detach --all, and attach anew',
+      '--services, --backends, --flows, --flows6, --prefixes and --new-flows are taken when the first interface is attached',
+      'leave them out, or save, detach --all, and attach anew; --new-flows alone: xlb limits --new-flows N',
     )
   }
   const plane = openPlaneAt(native, paths.pins)

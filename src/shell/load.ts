@@ -8,6 +8,7 @@ import {
   BackendWord,
   Constant,
   Contract,
+  FilterLimit,
   FlowState,
   Interface,
   RingLimit,
@@ -25,10 +26,8 @@ import {
   MAPPED_NAMES,
   type MapName,
   type MappedName,
-  type PlaneMemory,
 } from '../dataplane/memory.ts'
 import type { BpfMap, BpfObject, Native } from '../dataplane/native.ts'
-import { viewOf } from '../dataplane/reader.ts'
 import { formatRoot } from '../dataplane/writer.ts'
 import { random64 } from './session.ts'
 
@@ -51,8 +50,15 @@ const FLOOD_HOLD_SECONDS = 8
 /** Linux gives up reassembly after 30 s (net.ipv4.ipfrag_time): no fragment comes later and is of use. */
 const FRAGMENT_SECONDS = 30
 
-export const DEFAULT_CAPACITY: Capacity = { services: 1024, backends: 8192, flows: 2 ** 21, flows6: 2 ** 19 }
+export const DEFAULT_CAPACITY: Required<Capacity> = {
+  services: 1024,
+  backends: 8192,
+  flows: 2 ** 21,
+  flows6: 2 ** 19,
+  prefixes: 2 ** 17,
+}
 export const DEFAULT_NEW_FLOWS = 250_000
+const NEW_FLOWS_MAX = 1_000_000_000
 
 /** The unit of age is the power of two of jiffies that is nearest to a second from above, or just below it. */
 const clockOf = (jiffiesPerSecond: number): { shift: number; ages: (seconds: number) => number } => {
@@ -64,7 +70,7 @@ const clockOf = (jiffiesPerSecond: number): { shift: number; ages: (seconds: num
 const REACH = 2 ** 29
 
 /** @throws Refusal for a capacity that no maps can be made for */
-export const checkCapacity = (capacity: Capacity, cpus: number): Capacity => {
+export const checkCapacity = (capacity: Required<Capacity>, cpus: number): Capacity => {
   const check = (name: string, value: number, low: number, high: number) => {
     if (!Number.isInteger(value) || value < low || value > high) {
       throw new Refusal(
@@ -80,6 +86,7 @@ export const checkCapacity = (capacity: Capacity, cpus: number): Capacity => {
   check('backends', capacity.backends, 1, 262_144)
   check('flows', capacity.flows, 1024, 2 ** 24)
   check('flows6', capacity.flows6, 1024, 2 ** 23)
+  check('prefixes', capacity.prefixes, 1, FilterLimit.FILTER_BOUNDS_MAX / 2)
   for (const [name, elements] of Object.entries(elementsFor(capacity, cpus))) {
     const bytes = elements * MAPPED[name as MappedName]
     if (bytes <= REACH) continue
@@ -138,6 +145,9 @@ const constantsOf = (
   CONSTANT_MASK_counters: elements('counters') - 1,
   CONSTANT_MASK_flow_changes: elements('flow_changes') - 1,
   CONSTANT_MASK_cursors: elements('cursors') - 1,
+  CONSTANT_MASK_filters: elements('filters') - 1,
+  CONSTANT_MASK_filter_bounds: elements('filter_bounds') - 1,
+  CONSTANT_MASK_source_rates: elements('source_rates') - 1,
 })
 
 /** The section of global variables that stands for a table in the object. */
@@ -170,7 +180,7 @@ export const loadProgram = (
 }
 
 /** What the packet path reads off its hit path, for a fresh instance. */
-export const makeSettings = (native: Native, capacity: Capacity, newFlows: number): Settings => {
+export const makeSettings = (native: Native, capacity: Capacity): Settings => {
   const jiffiesPerSecond = native.system.jiffiesPerSecond()
   const { shift, ages } = clockOf(jiffiesPerSecond)
   const timeout = new Array<number>(16).fill(0)
@@ -179,7 +189,6 @@ export const makeSettings = (native: Native, capacity: Capacity, newFlows: numbe
   }
   return {
     timeout,
-    newFlows: Math.max(1, Math.floor((newFlows * 2 ** shift) / jiffiesPerSecond)),
     floodHold: ages(FLOOD_HOLD_SECONDS),
     ageShift: shift,
     jiffiesPerSecond,
@@ -189,14 +198,30 @@ export const makeSettings = (native: Native, capacity: Capacity, newFlows: numbe
   }
 }
 
-/** The bound on new flows that an instance was attached with, per CPU and second. */
-export const newFlowsOf = (memory: Pick<PlaneMemory, 'buffer'>): number => {
-  const { newFlows, ageShift, jiffiesPerSecond } = Settings.read(viewOf(memory, 'settings'), 0)
-  return Math.ceil((newFlows * jiffiesPerSecond) / 2 ** ageShift)
+type Clock = Pick<Settings, 'ageShift' | 'jiffiesPerSecond'>
+
+/** A bound on new flows in a second, in one unit of age. @throws Refusal where it is none */
+export const newFlowsPerAge = (perSecond: number, { ageShift, jiffiesPerSecond }: Clock): number => {
+  if (!Number.isInteger(perSecond) || perSecond < 1 || perSecond > NEW_FLOWS_MAX) {
+    throw new Refusal(
+      `--new-flows ${perSecond}: is not a whole number from 1 to ${NEW_FLOWS_MAX}`,
+      `choose 1 to ${NEW_FLOWS_MAX}`,
+      { usage: true },
+    )
+  }
+  return Math.max(1, Math.floor((perSecond * 2 ** ageShift) / jiffiesPerSecond))
 }
 
-/** Makes fresh maps an empty data plane: only then can they be opened as one. */
-export const formatPlane = (maps: ReadonlyMap<MapName, BpfMap>, settings: Settings): void => {
+/** The reverse of newFlowsPerAge. */
+export const newFlowsPerSecond = (perAge: number, { ageShift, jiffiesPerSecond }: Clock): number =>
+  Math.ceil((perAge * jiffiesPerSecond) / 2 ** ageShift)
+
+/** Makes fresh maps an empty data plane: only then can they be opened as one. `newFlows` is in one unit of age. */
+export const formatPlane = (
+  maps: ReadonlyMap<MapName, BpfMap>,
+  settings: Settings,
+  newFlows = newFlowsPerAge(DEFAULT_NEW_FLOWS, settings),
+): void => {
   const fresh = {
     buffer: (name: MappedName): ArrayBuffer => {
       const map = maps.get(name)
@@ -204,6 +229,6 @@ export const formatPlane = (maps: ReadonlyMap<MapName, BpfMap>, settings: Settin
       return map.mmap()
     },
   }
-  formatRoot(fresh, Contract.CONTRACT_VERSION)
+  formatRoot(fresh, Contract.CONTRACT_VERSION, newFlows)
   Settings.write(new DataView(fresh.buffer('settings')), 0, settings)
 }

@@ -4,10 +4,10 @@
 import { randomBytes } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { parseMac } from '../core/address.ts'
-import { type DesiredState, type Path, withPaths } from '../core/desired.ts'
+import { type DesiredState, type Globals, type Path, withPaths } from '../core/desired.ts'
 import { addressKey } from '../core/ip.ts'
 import { withoutEnded } from '../core/leaving.ts'
-import { type Change, plan } from '../core/plan.ts'
+import { type Change, plan, sameGlobals } from '../core/plan.ts'
 import { Refusal } from '../core/refusal.ts'
 import { namesToCompare } from '../core/state-map.ts'
 import { countFlows } from '../dataplane/flows.ts'
@@ -71,23 +71,42 @@ export interface Resolver {
   release: (addresses: Iterable<string>) => void
 }
 
+/** What a verb makes of the state; what is left out stays. */
+export interface Wanted {
+  services?: (state: DesiredState, resolver: Resolver) => DesiredState
+  /** Of what holds for all services. */
+  globals?: (have: Globals) => Globals
+  beforeCommit?: (() => void) | undefined
+}
+
+export interface Changed {
+  services: Change[]
+  /** Has something changed that holds for all services? */
+  globals: boolean
+}
+
+/** changeAll, for verbs of services. @returns which were changed */
+export const changeState = (
+  session: Session,
+  change: (state: DesiredState, resolver: Resolver) => DesiredState,
+  beforeCommit?: () => void,
+): Change[] => changeAll(session, { services: change, beforeCommit }).services
+
 /**
  * Changes the desired state and makes the maps follow, in one commit. On the way it takes over what the kernel has learnt since
  * the last verb: other MACs of backends and of the attached interfaces.
  * @returns what was changed
  */
-export const changeState = (
-  session: Session,
-  change: (state: DesiredState, resolver: Resolver) => DesiredState,
-  beforeCommit?: () => void,
-): Change[] => {
+export const changeAll = (session: Session, { services, globals, beforeCommit }: Wanted): Changed => {
   const { native, plane, live, interfaces } = session
   const neighbours = new Neighbours(native, interfaces)
   const resolver: Resolver = {
     resolve: (addresses) => neighbours.resolve(addresses),
     release: (addresses) => neighbours.release(unusedOf(plane, live, addresses)),
   }
-  const asked = change(live.desired, resolver)
+  const asked = services?.(live.desired, resolver) ?? live.desired
+  const wantedForAll = globals?.(live.globals) ?? live.globals
+  const forAll = !sameGlobals(live.globals, wantedForAll)
   const { outdated, leaving } = neighbours.outdated(plane, live)
   const wanted = leaving.size === 0 ? asked : withoutEnded(asked, leaving, needed(plane, live))
   const names = new Set([...outdated, ...namesToCompare(live.desired, wanted)])
@@ -96,13 +115,14 @@ export const changeState = (
   applyChanges(plane, live, changes, {
     nowMs: Date.now(),
     random: random64,
+    ...(forAll ? { globals: wantedForAll } : {}),
     ...(beforeCommit === undefined ? {} : { beforeCommit }),
   })
   refreshInterfaceMacs(plane, interfaces, native.netlink.interfaces(), parseMac)
   viewOf(plane, 'root').setBigUint64(Root.offset.neighboursMs, BigInt(Date.now()), true)
   const gone = goneAddresses(changes)
   if (gone.size > 0) neighbours.release(unusedOf(plane, readLive(plane), gone))
-  return changes
+  return { services: changes, globals: forAll }
 }
 
 /** Tells of each leaving backend whether it is still there for anybody. */

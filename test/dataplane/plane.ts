@@ -35,14 +35,13 @@ export const makePlane = (capacity: Capacity = ROOMY): Plane => {
   const plane: Omit<Plane, 'memory'> = { age: 1000, nowMs: 1_700_000_000_000, random: generator(1n) }
   const memory = makeMemory(capacity, () => made.age)
   const made: Plane = Object.assign(plane, { memory })
-  formatRoot(memory, 1)
+  formatRoot(memory, 1, 1000)
   const timeout = new Array<number>(16).fill(0)
   for (const state of Object.values(FlowState)) timeout[state] = 5 + state
   timeout[FlowState.FLOW_ESTABLISHED] = TIMEOUTS.established
   timeout[FlowState.FLOW_UDP] = TIMEOUTS.udp
   Settings.write(new DataView(memory.buffer('settings')), 0, {
     timeout,
-    newFlows: 1000,
     floodHold: 8,
     ageShift: 8,
     jiffiesPerSecond: 250,

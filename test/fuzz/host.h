@@ -31,6 +31,9 @@ enum host {
 	HOST_MASK_counters = 255,
 	HOST_MASK_flow_changes = 1,
 	HOST_MASK_cursors = 31,
+	HOST_MASK_filters = 7,
+	HOST_MASK_filter_bounds = 3,
+	HOST_MASK_source_rates = 1,
 	/* Of one record each, to which no index leads. */
 	HOST_MASK_root = 0,
 	HOST_MASK_settings = 0,

@@ -32,6 +32,7 @@ struct state {
 	struct cpu cpus[CPUS];
 	struct backend_counters counters[HOST_MASK_counters + 1];
 	__u64 cursors[HOST_MASK_cursors + 1];
+	struct source_rate source_rates[HOST_MASK_source_rates + 1];
 	/* Of flow_changes: how many there are, and the newest. A packet writes one at most. */
 	__u64 changes[CPUS];
 	__u64 newest_change[CPUS];
@@ -47,6 +48,7 @@ static void take_state(struct state *state)
 	memcpy(state->cpus, cpus, sizeof(state->cpus));
 	memcpy(state->counters, counters, sizeof(state->counters));
 	memcpy(state->cursors, cursors, sizeof(state->cursors));
+	memcpy(state->source_rates, source_rates, sizeof(state->source_rates));
 	for (int i = 0; i < CPUS; i++) {
 		state->changes[i] = flow_changes[i].written;
 		state->newest_change[i] = flow_changes[i].bucket[(flow_changes[i].written - 1) % FLOW_CHANGES_PER_CPU];
@@ -61,6 +63,7 @@ static void put_state(const struct state *state)
 	memcpy(cpus, state->cpus, sizeof(state->cpus));
 	memcpy(counters, state->counters, sizeof(state->counters));
 	memcpy(cursors, state->cursors, sizeof(state->cursors));
+	memcpy(source_rates, state->source_rates, sizeof(state->source_rates));
 	for (int i = 0; i < CPUS; i++)
 		flow_changes[i].written = state->changes[i];
 }
@@ -86,13 +89,15 @@ static struct {
 	struct target range_targets[HOST_MASK_range_targets + 1];
 	struct service services[HOST_MASK_services + 1];
 	struct service_policy service_policies[HOST_MASK_service_policies + 1];
+	struct filter filters[HOST_MASK_filters + 1];
+	struct filter_bound filter_bounds[HOST_MASK_filter_bounds + 1];
 	__u16 rings[HOST_MASK_rings + 1];
 	struct backend backends[HOST_MASK_backends + 1];
 } written_once;
 
 #define EACH_READ_TABLE(with)                                                                                          \
 	with(root) with(settings) with(vip_buckets) with(service_buckets) with(vip6_buckets) with(range_targets)       \
-	    with(services) with(service_policies) with(rings) with(backends)
+	    with(services) with(service_policies) with(filters) with(filter_bounds) with(rings) with(backends)
 
 static void keep_read_tables(void)
 {

@@ -222,6 +222,7 @@ static void fill_tables(void)
 	    .service_multiplier = 0xff51afd7ed558ccdULL,
 	    .service_base = 64,
 	    .service_shift = 58,
+	    .new_flows = 6,
 	};
 	root[0].interface[HOST_OWN_SLOT] = (struct interface){.mac_high = mac_high(own_mac), .ifindex = OWN_IFINDEX};
 	root[0].interface[OTHER_SLOT] = (struct interface){.mac_high = mac_high(other_mac), .ifindex = OTHER_IFINDEX};
@@ -233,7 +234,6 @@ static void fill_tables(void)
 			[FLOW_CLOSED] = 2,
 			[FLOW_UDP_ONCE] = 3,
 			[FLOW_UDP] = 9},
-	    .new_flows = 6,
 	    .flood_hold = 2,
 	    .age_shift = HOST_AGE_SHIFT,
 	    .flow_seed = HOST_FLOW_SEED,

@@ -3,11 +3,14 @@
 // each: verdict, octets, reason. XLB_SEED=n repeats a run.
 import test from 'ava'
 import type { DesiredState } from '../../src/core/desired.ts'
+import { withGlobalFilter } from '../../src/core/filter.ts'
 import { plan } from '../../src/core/plan.ts'
+import { OPEN } from '../../src/core/prefixes.ts'
 import { Refusal } from '../../src/core/refusal.ts'
 import { inSegment, OWN_MAC, rewritten } from './frames.ts'
 import { Balancer, backendMac, breathe, type Reasons, SECOND_INTERFACE, VERDICT } from './plane.ts'
 import { makeRandom } from './random.ts'
+import { randomFilter } from './random-filter.ts'
 import { type Expected, Reference } from './reference.ts'
 import { randomChange, randomFrame } from './traffic.ts'
 
@@ -76,6 +79,10 @@ for (const round of [1, 2]) {
         const wrong = differingCounts(balancer, reference)
         if (wrong.length > 0) return t.fail(`XLB_SEED=${seed}: before frame ${i}: ${wrong.join('; ')}`)
         change(balancer, reference, (state) => randomChange(random, state))
+        if (random.once(8)) {
+          reference.filter = randomFilter(random)
+          balancer.changeGlobals((globals) => withGlobalFilter(globals, () => reference.filter ?? OPEN))
+        }
       }
       const frame = randomFrame(random)
       const expected = reference.expect(frame)

@@ -4,6 +4,7 @@
 import test, { type ExecutionContext } from 'ava'
 import { parseMac, parseService } from '../../src/core/address.ts'
 import { addService, type DesiredState, type Scheduler } from '../../src/core/desired.ts'
+import { withGlobalFilter } from '../../src/core/filter.ts'
 import { Refusal } from '../../src/core/refusal.ts'
 import { budgetOf, type Explanation, explain } from '../../src/dataplane/explain.ts'
 import { Cpu, FlowState, FlowValue } from '../../src/dataplane/layout.gen.ts'
@@ -11,6 +12,7 @@ import type { TracedPacket } from '../../src/dataplane/way.ts'
 import { TCP, tcpFrame, udpFrame, VIP } from './frames.ts'
 import { Balancer, backendMac, breathe, FAST_CLOCK, LOCAL, type Reasons, UNRESOLVED, VERDICT } from './plane.ts'
 import { makeRandom, type Random } from './random.ts'
+import { randomFilter } from './random-filter.ts'
 import { randomChange } from './traffic.ts'
 
 const VIPS = ['192.0.2.10', '192.0.2.11', '198.18.7.9', '0.0.0.0', '192.0.2.12']
@@ -100,7 +102,7 @@ const change = (balancer: Balancer, next: (state: DesiredState) => DesiredState)
   }
 }
 
-const CHANGES = 250
+const CHANGES = 300
 const FRAMES_PER_CHANGE = 60
 /** A unit of age is 8 ms here, and random changes are many: so timeouts and marks end in between. */
 const TIMEOUTS = Array.from({ length: 16 }, (_, state) => (state === FlowState.FLOW_CLOSED ? 5 : 30 + 3 * state))
@@ -119,6 +121,7 @@ test.serial('what trace says is what the program does, through random changes, a
   for (let round = 0; round < CHANGES; round++) {
     await breathe()
     change(balancer, (state) => randomChange(random, state))
+    if (random.once(12)) balancer.changeGlobals((globals) => withGlobalFilter(globals, () => randomFilter(random)))
     ageEntries(random, balancer)
     for (let i = 0; i < FRAMES_PER_CHANGE; i++) {
       const { packet, frame } = randomSample(random)
@@ -134,7 +137,7 @@ test.serial('what trace says is what the program does, through random changes, a
   t.log([...seen].map(([label, count]) => `${label} ${count}`).join(', '))
   for (const label of [
     ...['PASS_NOT_VIP', 'PASS_NO_SERVICE', 'PASS_LOCAL', 'TX_FORWARDED', 'TX_REDIRECTED', 'DROP_NO_BACKEND'],
-    ...['FLOW_INSERTED', 'ended', 'expired', 'backend-down'],
+    ...['DROP_DENIED', 'DROP_DENIED_GLOBAL', 'FLOW_INSERTED', 'ended', 'expired', 'backend-down'],
     ...['tracked entry', 'tracked schedule', 'tracked ring', 'tracked ring-before'],
     ...['hashed entry', 'hashed ring', 'hashed ring-before'],
   ]) {
@@ -246,6 +249,19 @@ test.serial('a backend that has no MAC, that is this host, or that is drained', 
     const { look } = check(t, tracked, from(port, TCP.SYN))
     t.is(look?.choice.by, 'schedule')
     t.not(look?.choice.backend, tracked.indexOf(SERVICE, 1))
+  }
+})
+
+test.serial('a source that has opened too many connections, and one that may', (t) => {
+  const balancer = new Balancer({ settings: { jiffiesPerSecond: 2 ** 31 } })
+  t.teardown(() => balancer.close())
+  balancer.add(SERVICE, { scheduler: 'rr', sourceRate: 5, sourcePrefix: 24 }, 2)
+  const circumstances = () => ({ ...at(balancer), jiffies: balancer.plane.clock().jiffies })
+  for (let port = 1; port <= 9; port++) {
+    const said = check(t, balancer, from(port, TCP.SYN), circumstances())
+    t.deepEqual(said.source?.rate, { rate: 5, burst: 5, allows: port <= 5 })
+    t.is(said.reason, port <= 5 ? 'TX_FORWARDED' : 'DROP_RATE_LIMITED')
+    t.is(check(t, balancer, from(port, TCP.ACK), circumstances()).source?.rate?.allows, undefined)
   }
 })
 

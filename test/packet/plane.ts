@@ -6,12 +6,14 @@ import {
   addService,
   type DesiredState,
   drainBackend,
+  type Globals,
   type Path,
   removeService,
   type ServiceOptions,
   setBackend,
   setService,
 } from '../../src/core/desired.ts'
+import { parseFilterFile, withFilter, withGlobalFilter } from '../../src/core/filter.ts'
 import { type Family, familyOf } from '../../src/core/ip.ts'
 import { type FlowFate, removeBackend } from '../../src/core/leaving.ts'
 import { plan } from '../../src/core/plan.ts'
@@ -41,6 +43,7 @@ export const REAL_CLOCK = 8
 
 export interface BalancerOptions {
   capacity?: Partial<Capacity>
+  /** In one unit of age. */
   newFlows?: number
   settings?: Partial<Settings>
   /** Loads another object than the product's, of the same tables. */
@@ -96,14 +99,13 @@ export class Balancer {
   constructor(options: BalancerOptions = {}) {
     const capacity = { services: 64, backends: 1024, flows: 8192, flows6: 8192, ...options.capacity }
     const settings = {
-      ...makeSettings(this.native, capacity, options.newFlows ?? 2 ** 31),
+      ...makeSettings(this.native, capacity),
       ageShift: FROZEN_CLOCK,
-      newFlows: options.newFlows ?? 2 ** 31,
       ...options.settings,
     }
     this.maps = makeMaps(this.native, capacity)
     this.object = (options.load ?? loadProgram)(this.native, this.maps, 0, settings)
-    formatPlane(this.maps, settings)
+    formatPlane(this.maps, settings, options.newFlows ?? 2 ** 31)
     this.plane = new KernelPlane(this.native, ownSource(this.maps, this.object))
     writeInterface(this.plane, 0, { mac: parseMac(OWN_MAC), ifindex: 1, generic: 0, name: 'one' })
     writeInterface(this.plane, 1, {
@@ -129,7 +131,8 @@ export class Balancer {
   /** As if it had just been loaded: no services, no flows, nothing spent of the bound on new flows. Loading takes longer. */
   reset(): this {
     this.change(() => new Map())
-    for (const name of ['flows', 'flows6', 'cpus', 'flow_changes'] as const)
+    this.filter(undefined)
+    for (const name of ['flows', 'flows6', 'cpus', 'flow_changes', 'source_rates'] as const)
       new Uint8Array(this.plane.buffer(name)).fill(0)
     this.#reasons = this.#readReasons()
     return this
@@ -140,6 +143,29 @@ export class Balancer {
     const live = readLive(this.plane)
     const changes = plan(live.desired, next(live.desired))
     applyChanges(this.plane, live, changes, { nowMs: Date.now(), random: random64 })
+  }
+
+  /** Likewise, for what holds for all services. */
+  changeGlobals(next: (globals: Globals) => Globals): void {
+    const live = readLive(this.plane)
+    applyChanges(this.plane, live, [], { nowMs: Date.now(), random: random64, globals: next(live.globals) })
+  }
+
+  /** As filter, but killed just before the commit. @throws 'killed' */
+  filterInterrupted(lines: readonly string[]): void {
+    const live = readLive(this.plane)
+    const globals = withGlobalFilter(live.globals, () => parseFilterFile('test', lines.join('\n')))
+    const beforeCommit = (): never => {
+      throw new Error('killed')
+    }
+    applyChanges(this.plane, live, [], { nowMs: Date.now(), random: random64, globals, beforeCommit })
+  }
+
+  /** Makes lines such as `deny 198.51.100.0/24` the filter of a service, or of all. */
+  filter(service: string | undefined, ...lines: string[]): void {
+    const change = () => parseFilterFile('test', lines.join('\n'))
+    if (service === undefined) this.changeGlobals((globals) => withGlobalFilter(globals, change))
+    else this.change((state) => withFilter(state, parseService(service), change))
   }
 
   /** Adds a service with backends 1 to n, or those that are given by number, in one change. */

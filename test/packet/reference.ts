@@ -3,8 +3,10 @@
 // flows in a map of its own. No age passes, the flow table is never full and the bound on new flows never reached.
 import { formatMac } from '../../src/core/address.ts'
 import { effectiveWeight, isTracked, type Service } from '../../src/core/desired.ts'
+import type { Filter } from '../../src/core/prefixes.ts'
 import { OWN_MAC } from './frames.ts'
 import type { ReasonName } from './plane.ts'
+import { isDenied } from './random-filter.ts'
 import { lookUp, numberOf, type Ring, ringOf } from './ring.ts'
 
 export interface Expected {
@@ -240,6 +242,8 @@ export class Reference {
   readonly services = new Map<string, ReferenceService>()
   /** Packets that found a service, by its kind. */
   readonly kinds = new Map<string, number>()
+  /** Of all services. */
+  filter: Filter | undefined
   readonly #notes = new Map<string, Note>()
 
   /** What is configured from now on. */
@@ -348,7 +352,7 @@ export class Reference {
       const service = this.#find(protocol, vip, note.port)
       if (service === undefined) return just('PASS_NO_SERVICE')
       if (this.#isFromPeer(service, frame)) return just('PASS_FROM_PEER')
-      return this.#hand(service, note.life, frame.length, false)
+      return this.#refused(service, address(ip, 12)) ?? this.#hand(service, note.life, frame.length, false)
     }
     const services = [...this.services.values()].filter(({ want }) => want.vip === vip)
     const [only] = services
@@ -371,8 +375,16 @@ export class Reference {
     )
   }
 
+  /** The filter of all goes first. An ICMP error's source is the client that it is about. */
+  #refused({ want }: ReferenceService, source: string): Expected | undefined {
+    if (isDenied(this.filter, source)) return just('DROP_DENIED_GLOBAL')
+    return isDenied(want.filter, source) ? just('DROP_DENIED') : undefined
+  }
+
   #deliver(service: ReferenceService, packet: Packet, frame: Buffer): Expected {
     if (this.#isFromPeer(service, frame)) return just('PASS_FROM_PEER')
+    const refused = this.#refused(service, packet.source)
+    if (refused !== undefined) return refused
     const { number, inserted } = service.choose(packet)
     const life = service.lives.get(number ?? -1)
     return life === undefined

@@ -25,6 +25,7 @@ import {
 } from './frames.ts'
 import { type BackendSpec, backendAddress, backendMac, LOCAL, linkPath, UNRESOLVED, withBackend } from './plane.ts'
 import type { Random } from './random.ts'
+import { withRandomFilter } from './random-filter.ts'
 
 const VIPS = ['192.0.2.10', '192.0.2.11', '198.18.7.9', '0.0.0.0', '192.0.2.12'] as const
 /** Ports of services; some ranges overlap, and are refused. */
@@ -188,6 +189,7 @@ export const randomChange = (random: Random, state: DesiredState): DesiredState 
     if (names.length < 14 || (names.length < SERVICES_MAX && random.once(6))) next = addOne(random, next)
     else if (random.once(30)) next = removeService(next, parseService(random.pick(names)))
     else if (random.once(5)) next = changedService(random, next, random.pick(names))
+    else if (random.once(8)) next = withRandomFilter(random, next, random.pick(names))
     else next = changedBackend(random, next, random.pick(names))
   }
   return next

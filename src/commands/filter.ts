@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+import { readFileSync } from 'node:fs'
+import { formatService, parseService, type ServiceAddress } from '../core/address.ts'
+import { existing } from '../core/desired.ts'
+import {
+  addPrefixes,
+  filterText,
+  parseFilterFile,
+  removePrefixes,
+  VERDICTS,
+  withFilter,
+  withGlobalFilter,
+} from '../core/filter.ts'
+import { type Filter, formatPrefix, OPEN, parsePrefix, prefixAt, prefixCount, type Verdict } from '../core/prefixes.ts'
+import { Refusal } from '../core/refusal.ts'
+import { changeAll, withSession } from '../shell/session.ts'
+import { type GlobalOptions, makeContext, oneOf } from './context.ts'
+
+/** Undefined: all services. */
+type Scope = ServiceAddress | undefined
+
+const nameOf = (scope: Scope): string => (scope === undefined ? 'all services' : formatService(scope))
+
+/** `[SERVICE] WORD...`: no word of these verbs but a service has `://` in it. */
+const takeScope = (words: readonly string[]): { scope: Scope; rest: string[] } => {
+  const [first, ...rest] = words
+  return first?.includes('://') === true ? { scope: parseService(first), rest } : { scope: undefined, rest: [...words] }
+}
+
+const demand = (words: readonly string[], what: string, example: string): void => {
+  if (words.length === 0) throw new Refusal(`filter: ${what}`, example, { usage: true })
+}
+
+const change = (
+  options: GlobalOptions,
+  scope: Scope,
+  done: string,
+  apply: (have: Filter | undefined) => Filter,
+): void => {
+  const { native, paths, answer } = makeContext(options)
+  const { changed, filter } = withSession(native, paths, (session) => {
+    let filter: Filter = OPEN
+    const noted = (have: Filter | undefined): Filter => {
+      filter = apply(have)
+      return filter
+    }
+    const { services, globals } = changeAll(
+      session,
+      scope === undefined
+        ? { globals: (have) => withGlobalFilter(have, noted) }
+        : { services: (state) => withFilter(state, scope, noted) },
+    )
+    return { changed: globals || services.length > 0, filter }
+  })
+  answer(
+    { changed, service: scope === undefined ? null : formatService(scope), prefixes: prefixCount(filter.prefixes) },
+    changed ? `${nameOf(scope)}: ${done}; now ${filterText(filter)}` : 'nothing to change',
+  )
+}
+
+export const runFilterAdd = (words: readonly string[], options: GlobalOptions): void => {
+  const { scope, rest } = takeScope(words)
+  const [word = '', ...texts] = rest
+  const example = 'xlb filter add [SERVICE] allow|deny PREFIX..., such as: xlb filter add deny 198.51.100.0/24'
+  demand(rest, 'no verdict was given', example)
+  const verdict = oneOf('verdict', VERDICTS)(word)
+  demand(texts, 'no prefix was given', example)
+  const prefixes = texts.map(parsePrefix)
+  change(options, scope, `added ${texts.join(', ')}`, (have) => addPrefixes(have, verdict, prefixes))
+}
+
+export const runFilterRemove = (words: readonly string[], options: GlobalOptions): void => {
+  const { scope, rest } = takeScope(words)
+  demand(rest, 'no prefix was given', 'xlb filter rm [SERVICE] PREFIX...')
+  const prefixes = rest.map(parsePrefix)
+  change(options, scope, `removed ${rest.join(', ')}`, (have) => removePrefixes(have, prefixes))
+}
+
+export const runFilterDefault = (words: readonly string[], options: GlobalOptions): void => {
+  const { scope, rest } = takeScope(words)
+  const [word = '', ...more] = rest
+  if (rest.length === 0 || more.length > 0) {
+    throw new Refusal('filter: no verdict was given', 'xlb filter default [SERVICE] allow|deny', { usage: true })
+  }
+  const fallback = oneOf('verdict', VERDICTS)(word)
+  change(options, scope, `default ${fallback}`, (have) => ({ ...(have ?? OPEN), fallback }))
+}
+
+const readText = (file: string): string => {
+  try {
+    return readFileSync(file === '-' ? 0 : file, 'utf8')
+  } catch (error) {
+    throw new Refusal(
+      `${file}: cannot be read: ${error instanceof Error ? error.message : error}`,
+      'name a file with lines such as: deny 198.51.100.0/24',
+    )
+  }
+}
+
+export const runFilterLoad = (words: readonly string[], options: GlobalOptions & { as?: Verdict }): void => {
+  const { scope, rest } = takeScope(words)
+  const [file, ...more] = rest
+  if (file === undefined || more.length > 0) {
+    throw new Refusal('filter: no file was given', 'xlb filter load [SERVICE] FILE', { usage: true })
+  }
+  const filter = parseFilterFile(file, readText(file), options.as)
+  change(options, scope, `loaded ${file}`, () => filter)
+}
+
+export const runFilterClear = (words: readonly string[], options: GlobalOptions): void => {
+  const { scope, rest } = takeScope(words)
+  if (rest.length > 0) {
+    throw new Refusal(`filter: '${rest[0]}' is no service`, 'xlb filter clear [SERVICE]', { usage: true })
+  }
+  change(options, scope, 'cleared', () => OPEN)
+}
+
+/** In the form that `filter load` reads. */
+const lines = ({ fallback, prefixes }: Filter): string[] => [
+  `default ${fallback}`,
+  ...Array.from({ length: prefixCount(prefixes) }, (_, i) => {
+    const prefix = prefixAt(prefixes, i)
+    return `${prefix.verdict} ${formatPrefix(prefix)}`
+  }),
+]
+
+export const runFilterList = (words: readonly string[], options: GlobalOptions): void => {
+  const { scope, rest } = takeScope(words)
+  if (rest.length > 0) {
+    throw new Refusal(`filter: '${rest[0]}' is no service`, 'xlb filter list [SERVICE]', { usage: true })
+  }
+  const { native, paths, answer } = makeContext(options)
+  const filter =
+    withSession(native, paths, ({ live }) =>
+      scope === undefined ? live.globals.filter : existing(live.desired, scope).filter,
+    ) ?? OPEN
+  const { fallback, prefixes } = filter
+  answer(
+    {
+      service: scope === undefined ? null : formatService(scope),
+      default: fallback,
+      prefixes: Array.from({ length: prefixCount(prefixes) }, (_, i) => {
+        const prefix = prefixAt(prefixes, i)
+        return { prefix: formatPrefix(prefix), verdict: prefix.verdict }
+      }),
+    },
+    lines(filter).join('\n'),
+  )
+}
