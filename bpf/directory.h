@@ -58,15 +58,50 @@ static __always_inline __u32 find_vip6(__u64 live, struct address6 address)
 	return 0;
 }
 
-/* The first target of this VIP in its bucket, or NULL: the address is none. */
-static __always_inline const struct target *find_vip(const struct target_bucket *bucket, __be32 address_be)
+/* May this IPv4 address be a VIP? If so, find_vip knows: a handle or a prefix may have the same 32 bits. */
+static __always_inline bool may_be_vip(const struct target_bucket *bucket, __be32 address_be)
 {
 #pragma unroll
 	for (int i = 0; i < TARGETS_PER_BUCKET; i++)
 		if ((__u32)bucket->target[i].key == address_be)
 			/* 0.0.0.0 is the address of a free place too. */
+			return bucket->target[i].key;
+	return false;
+}
+
+/* What of a key says which VIP or prefix it is of. */
+#define KEY_VIP_MASK (1ULL << KEY_IPV6_SHIFT | 1ULL << KEY_PREFIX_SHIFT | 0xffffffffULL)
+
+/* The first target of the VIP or prefix that a key is of, in its bucket, or NULL: it has none. */
+static __always_inline const struct target *find_vip(const struct target_bucket *bucket, __u64 key)
+{
+#pragma unroll
+	for (int i = 0; i < TARGETS_PER_BUCKET; i++)
+		if (!((bucket->target[i].key ^ key) & KEY_VIP_MASK))
+			/* 0.0.0.0 is the address of a free place too. */
 			return bucket->target[i].key ? &bucket->target[i] : NULL;
 	return NULL;
+}
+
+/*
+ * The longest prefix that holds an address, as keys have it; 0: none does. It decides by itself: where it has no
+ * service of a packet's port, no shorter one is asked. `live` was read once.
+ */
+__noinline __u64 find_prefix(__u64 live, __u32 address_be)
+{
+	const struct directory *directory = &root_now()->directory[live & CONSTANT(DIRECTORY_BUCKETS) ? 1 : 0];
+	__u32 lengths = LOAD(directory->prefixes), address = bpf_ntohl(address_be);
+
+	for (int i = PREFIX_BITS_MIN; i <= PREFIX_BITS_MAX && lengths; i++) {
+		__u32 behind = lengths & -lengths; /* the lowest: of the longest */
+		__u64 key = bpf_htonl((address & -(behind << 1)) | behind);
+
+		key |= 1ULL << KEY_PREFIX_SHIFT;
+		if (find_vip(find_vip_bucket(live, key), key))
+			return key;
+		lengths ^= behind;
+	}
+	return 0;
 }
 
 static __always_inline const struct target *find_target(const struct target_bucket *bucket, __u64 key)
@@ -86,7 +121,7 @@ static __always_inline bool is_only_target(const struct target_bucket *bucket, c
 	__u32 targets = 0;
 
 	for (int i = 0; i < TARGETS_PER_BUCKET; i++)
-		targets += bucket->target[i].key && (__u32)bucket->target[i].key == (__u32)vip->key;
+		targets += bucket->target[i].key && !((bucket->target[i].key ^ vip->key) & KEY_VIP_MASK);
 	return targets == 1 && !(vip->flags & TARGET_MORE);
 }
 

@@ -11,6 +11,7 @@
 
 /*
  * A datagram's name: a bijection of source, identification and protocol, another one for each VIP, under a secret seed.
+ * Of a prefix the destination is mixed in.
  * Functions that take it are not inlined: the verifier proves each once, instead of on every way that leads there.
  */
 static __always_inline __u64 fragment_key(const struct packet *packet)
@@ -22,6 +23,8 @@ static __always_inline __u64 fragment_key(const struct packet *packet)
 		word = hash_address6(packet->source6.high, packet->source6.low, seed) + packet->identification_be;
 	else
 		word = packet->source_be | (__u64)packet->identification_be << 32 | (__u64)packet->protocol << 48;
+	if (packet->is_prefix)
+		word = hash_address6(packet->source6.high, word, seed);
 	return hash_mix(word, seed);
 }
 

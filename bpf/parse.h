@@ -52,10 +52,10 @@ struct packet {
 	__u64 frame_bytes;
 	__u64 ring_seed; /* these two: struct target's, of what it is for */
 	__u64 hash_mask;
-	struct address6 source6; /* these two of IPv6 alone */
-	struct address6 vip6;
-	__be32 source_be; /* of IPv6: 0 */
-	__be32 vip_be;    /* of IPv6: its handle */
+	struct address6 source6; /* of IPv6; of a prefix's packets, see enter_prefix */
+	struct address6 vip6;    /* of IPv6 alone */
+	__be32 source_be;        /* of IPv6: 0 */
+	__be32 vip_be;           /* of IPv6: its handle; or the prefix that the destination is in */
 	__be32 identification_be;
 	__be16 source_port_be;
 	__be16 port_be;
@@ -65,15 +65,31 @@ struct packet {
 	__u8 part;      /* enum part */
 	__u8 is_new;    /* it opened a flow; known when its backend was chosen */
 	__u8 is_ipv6;
-	__u8 tags; /* VLAN tags, 0 to 2 */
-	__u8 reserved[1];
+	__u8 tags;      /* VLAN tags, 0 to 2 */
+	__u8 is_prefix; /* vip_be is one */
 };
+
+/* The VIP or prefix that a packet is for, as keys have it. */
+static __always_inline __u64 vip_key(const struct packet *packet)
+{
+	return packet->vip_be | (__u64)packet->is_ipv6 << KEY_IPV6_SHIFT | (__u64)packet->is_prefix << KEY_PREFIX_SHIFT;
+}
+
+/* From here on a packet is for a prefix. Both its addresses then are what source6 is of IPv6: whom it comes from, and
+ * whom it wants. */
+static __always_inline void enter_prefix(struct packet *packet, __be32 prefix_be)
+{
+	packet->source6.high = packet->vip_be;
+	packet->source6.low = packet->source_be;
+	packet->vip_be = prefix_be;
+	packet->is_prefix = true;
+}
 
 /* Whom a packet is for, as struct target's key. */
 static __always_inline __u64 service_key(const struct packet *packet)
 {
-	return packet->vip_be | (__u64)packet->port_be << KEY_PORT_SHIFT |
-	       (__u64)packet->protocol << KEY_PROTOCOL_SHIFT | (__u64)packet->is_ipv6 << KEY_IPV6_SHIFT;
+	return vip_key(packet) | (__u64)packet->port_be << KEY_PORT_SHIFT |
+	       (__u64)packet->protocol << KEY_PROTOCOL_SHIFT;
 }
 
 /* Whom a packet comes from, in one word: address (of IPv6: 0) in bits 0-31, port in 32-47. Flow keys begin with it,

@@ -275,7 +275,7 @@ static __always_inline bool parse_any(struct xdp_md *ctx, struct packet *packet)
 
 	packet->source_be = packet->vip_be = packet->identification_be = 0;
 	packet->source_port_be = packet->port_be = 0;
-	packet->tcp_flags = packet->is_ipv6 = packet->tags = 0;
+	packet->tcp_flags = packet->is_ipv6 = packet->is_prefix = packet->tags = 0;
 	packet->part = PART_ALL;
 	if (!take(&cursor, sizeof(*eth), &eth))
 		return false;

@@ -2,7 +2,7 @@
 /*
  * Which backend gets a packet. Two ways:
  *
- * - by the ring (mh, sh): hash -> slot -> backend, without any state;
+ * - by the ring (mh, sh, dh): hash -> slot -> backend, without any state;
  * - by the flow table (rr, wrr): the entry names the backend; a new flow runs the scheduler and is recorded; what
  * cannot be recorded, and what has no entry, goes by the service's ring. With one-packet scheduling (--ops, UDP) every
  * datagram runs the scheduler, and none is recorded.
@@ -57,6 +57,8 @@ static __always_inline __u32 ring_slot6(const struct service *service, struct ad
 /* The hash by which rings are asked, under any service's seed and mask. */
 static __always_inline __u64 packet_hash(const struct packet *packet, __u64 hash_mask, __u64 ring_seed)
 {
+	if (hash_mask & HASHED_DESTINATION)
+		return hash_mix(packet->source6.high, ring_seed);
 	return packet->is_ipv6 ? hash_source6(packet->source6, packet->source_port_be, hash_mask, ring_seed)
 			       : hash_mix(packet_source(packet) & hash_mask, ring_seed);
 }

@@ -16,13 +16,15 @@
 #include "schedule.h"
 #include "verdict.h"
 
-/* Does every packet of a source for this VIP and protocol go to one backend, whatever its ports? */
-static __always_inline bool goes_by_source(const struct target_bucket *bucket, const struct target *vip, __u8 protocol)
+/* Does every packet between two addresses, of this VIP and protocol, go to one backend, whatever its ports? */
+static __always_inline bool goes_by_address(const struct target_bucket *bucket, const struct target *vip, __u8 protocol)
 {
 	const struct service *service = AT(services, vip->service);
+	const __u64 source = (1ULL << HASHED_SOURCE) - 1;
 
 	return is_only_target(bucket, vip) && (__u8)(vip->key >> KEY_PROTOCOL_SHIFT) == protocol &&
-	       vip->hash_mask == (1ULL << HASHED_SOURCE) - 1 && !(service->flags & (SERVICE_TRACKED | SERVICE_MARKED));
+	       (vip->hash_mask == source || vip->hash_mask == HASHED_DESTINATION) &&
+	       !(service->flags & (SERVICE_TRACKED | SERVICE_MARKED));
 }
 
 /*
@@ -33,7 +35,7 @@ static __always_inline int look_further(struct target_bucket *bucket, const stru
 					struct target *further)
 {
 	struct cpu *cpu = own_cpu(packet->cpu_number);
-	const struct target *vip = find_vip(bucket, packet->vip_be);
+	const struct target *vip = find_vip(bucket, vip_key(packet));
 
 	if (!vip)
 		return pass(cpu, PASS_NOT_VIP);
@@ -47,7 +49,7 @@ static __always_inline int look_further(struct target_bucket *bucket, const stru
 		return drop(cpu, DROP_EXTENSIONS);
 	if (packet->fault == FAULT_FRAGMENT) {
 		/* Its service is known where there is but one, and its backend where that takes no port in. */
-		if (!goes_by_source(bucket, vip, packet->protocol))
+		if (!goes_by_address(bucket, vip, packet->protocol))
 			return drop(cpu, DROP_FRAGMENT);
 		*further = *vip;
 		return XDP_TX;
@@ -69,8 +71,8 @@ __noinline int balance(struct xdp_md *ctx)
 	struct target further = {};
 	__u32 chosen = SLOT_NONE;
 	struct cpu *cpu = own_cpu(packet.cpu_number);
+	__u64 live, prefix;
 	int verdict;
-	__u64 live;
 
 	if (data + sizeof(struct ethhdr) > end)
 		return XDP_PASS;
@@ -83,7 +85,14 @@ __noinline int balance(struct xdp_md *ctx)
 	if (packet.is_ipv6)
 		packet.vip_be = find_vip6(live, packet.vip6);
 	bucket = find_vip_bucket(live, packet.vip_be);
-	if (packet.fault == FAULT_FRAGMENT && find_vip(bucket, packet.vip_be))
+	if (live & LIVE_PREFIXES && !packet.is_ipv6 && !find_vip(bucket, packet.vip_be)) {
+		prefix = find_prefix(live, packet.vip_be);
+		if (prefix) {
+			enter_prefix(&packet, prefix);
+			bucket = find_vip_bucket(live, prefix);
+		}
+	}
+	if (packet.fault == FAULT_FRAGMENT && find_vip(bucket, vip_key(&packet)))
 		chosen = follow_first(&packet);
 	/* A faulty packet's port and protocol are no service's: it has none. */
 	target = packet.fault ? NULL : find_target(bucket, service_key(&packet));
@@ -171,7 +180,9 @@ static __noinline int balance_further(struct xdp_md *ctx, struct target_bucket *
 	if ((void *)(frame + 1) > end)
 		return drop(own_cpu(cpu_number), DROP_TRUNCATED); /* never: it is plain */
 	if (!find_further_target(bucket, plain_key(frame), &target))
-		return pass(own_cpu(cpu_number), PASS_NO_SERVICE);
+		/* Or it is no VIP, and shares its number with a prefix. */
+		return LOAD(root_now()->live) & LIVE_PREFIXES ? balance(ctx)
+							      : pass(own_cpu(cpu_number), PASS_NO_SERVICE);
 	service = AT(services, target.service);
 	if (service->flags & SERVICE_LONG_WAY)
 		return balance(ctx);
@@ -246,6 +257,50 @@ static __always_inline int balance_other(struct xdp_md *ctx)
 	return verdict == TAKE_LONG_WAY ? balance(ctx) : verdict;
 }
 
+/* A plain IPv4 frame for no VIP, where there are prefixes: a verdict, or TAKE_LONG_WAY. */
+static __noinline int balance_prefix(struct xdp_md *ctx)
+{
+	__u64 live = LOAD(root_now()->live), cpu_number = bpf_get_smp_processor_id(), prefix, key, hashed, mask;
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	const struct interface *interface = own_interface(root_now());
+	const struct plain_frame *frame = data;
+	const struct service *service;
+	const struct target *target;
+	struct target_bucket *bucket;
+	struct target further = {};
+	bool is_new;
+	__u32 slot;
+
+	if ((void *)(frame + 1) > end)
+		return drop(own_cpu(cpu_number), DROP_TRUNCATED); /* never: it is plain */
+	prefix = find_prefix(live, LOAD(frame->destination_be));
+	if (!prefix)
+		return pass(own_cpu(cpu_number), PASS_NOT_VIP);
+	bucket = find_vip_bucket(live, prefix);
+	key = plain_key(frame) >> KEY_PORT_SHIFT << KEY_PORT_SHIFT | prefix;
+	target = find_target(bucket, key);
+	if (!target) {
+		if (!find_further_target(bucket, key, &further))
+			return pass(own_cpu(cpu_number), PASS_NO_SERVICE);
+		target = &further;
+	}
+	service = AT(services, target->service);
+	if (service->flags & (SERVICE_TRACKED | SERVICE_LONG_WAY))
+		return TAKE_LONG_WAY;
+	mask = target->hash_mask;
+	hashed = mask & HASHED_DESTINATION ? LOAD(frame->destination_be) : plain_source(frame) & mask;
+	slot = ring_slot(service, hashed, ~0ULL, target->ring_seed);
+	is_new = is_first(LOAD(frame->tcp_flags)) && !(service->flags & SERVICE_UDP);
+	return send_back(interface, service, data, end - data, cpu_number, slot, is_new) ? XDP_TX : TAKE_LONG_WAY;
+}
+
+static __always_inline int balance_no_vip(struct xdp_md *ctx)
+{
+	int verdict = balance_prefix(ctx);
+
+	return verdict == TAKE_LONG_WAY ? balance(ctx) : verdict;
+}
+
 /*
  * What nearly all packets need, and nothing else: whatever is not plain goes by balance(), from the start. The two are
  * functions of their own because the short way must stay short: what a packet costs is decided by how many instructions
@@ -273,8 +328,10 @@ int xlb(struct xdp_md *ctx)
 	target = find_target(bucket, key);
 	if (!target) {
 		OPAQUE(bucket); /* or clang would keep what it has read of it for here */
-		return find_vip(bucket, LOAD(frame->destination_be)) ? balance_further(ctx, bucket)
-								     : pass(own_cpu(cpu_number), PASS_NOT_VIP);
+		if (may_be_vip(bucket, LOAD(frame->destination_be)))
+			return balance_further(ctx, bucket);
+		return LOAD(root_now()->live) & LIVE_PREFIXES ? balance_no_vip(ctx)
+							      : pass(own_cpu(cpu_number), PASS_NOT_VIP);
 	}
 	service = AT(services, target->service);
 	if (service->flags & (SERVICE_TRACKED | SERVICE_LONG_WAY))

@@ -84,6 +84,10 @@ struct interface {
  *
  * An IPv6 VIP does not fit a key. vip6_buckets says of 128 bits whether they are one, and where it stands there is its
  * handle: 32 bits, which take an IPv4 VIP's place in everything above.
+ *
+ * A prefix of IPv4 addresses is 32 bits too: its address, and the first bit behind it set (192.0.2.0/24 as
+ * 192.0.2.128). So each prefix has a number of its own, and bit 58 of the key says that it is no address. What is for
+ * no VIP is asked for among prefixes, one look for each length that there is, the longest first.
  */
 struct directory {
 	__u64 vip6; /* how to search vip6_buckets: as root.live says it of vip_buckets */
@@ -93,7 +97,11 @@ struct directory {
 	/* These two are here so that the store that commits the services commits them too. */
 	__u32 filter;    /* index into filters, of that of all services; 0: none */
 	__u32 new_flows; /* new tracked flows that a CPU may record in one unit of age */
+	__u32 prefixes;  /* for each length of a prefix the bit behind it: 0x80 where there are prefixes of 24 bits */
+	__u32 reserved;
 };
+
+enum prefix_limit { PREFIX_BITS_MIN = 8, PREFIX_BITS_MAX = 31 };
 
 enum vip6_limit { VIP6_PER_BUCKET = 4 };
 
@@ -116,9 +124,13 @@ enum handle { HANDLE_SHIFT = 8, HANDLES_MAX = 1 << 23 };
 
 /*
  * root.live. One store of it commits `restore`, `clear`, `service add` and `service rm`. The bit that is worth
- * CONSTANT_DIRECTORY_BUCKETS is set where directory[1] is live; all bits but these are drawn at random.
+ * CONSTANT_DIRECTORY_BUCKETS (which is less than LIVE_PREFIXES) is set where directory[1] is live; all bits but these
+ * are drawn at random.
  */
-enum live { LIVE_SHIFT_MASK = 0x3f /* bits 0-5: 64 - log2(buckets) */ };
+enum live {
+	LIVE_SHIFT_MASK = 0x3f,  /* bits 0-5: 64 - log2(buckets) */
+	LIVE_PREFIXES = 1 << 30, /* there are prefixes */
+};
 
 struct root {
 	__u64 live;
@@ -127,16 +139,22 @@ struct root {
 	__u32 reserved;
 	struct directory directory[2];
 	__u64 forwarded_before; /* packets of backends that are gone, and whose counters others have */
-	__u64 reserved_words[4];
+	__u64 reserved_words[2];
 	struct interface interface[INTERFACES_MAX];
 };
 
 /*
  * A service's key is one word: VIP (network order) in bits 0-31, port (network order) in 32-47, IP protocol in 48-55.
  * Port 0 is the service of every port. With bit 56, which no packet's key has, and port 0, it is the key of the run of
- * a VIP's ranges. Bit 57: bits 0-31 are the handle of an IPv6 VIP. 0 is a free place.
+ * a VIP's ranges. Bit 57: bits 0-31 are the handle of an IPv6 VIP. Bit 58: they are a prefix. 0 is a free place.
  */
-enum service_key { KEY_PORT_SHIFT = 32, KEY_PROTOCOL_SHIFT = 48, KEY_RUN_SHIFT = 56, KEY_IPV6_SHIFT = 57 };
+enum service_key {
+	KEY_PORT_SHIFT = 32,
+	KEY_PROTOCOL_SHIFT = 48,
+	KEY_RUN_SHIFT = 56,
+	KEY_IPV6_SHIFT = 57,
+	KEY_PREFIX_SHIFT = 58,
+};
 
 /* On each target of a VIP in the first table: what is to be looked for beyond the port's own target there. */
 enum target_flag {
@@ -150,7 +168,10 @@ struct target {
 	__u64 key;
 	/* These two are here, and not in the service, so that a packet's hash need not wait for that. */
 	__u64 ring_seed;
-	__u64 hash_mask; /* what of a packet's source is hashed: the lowest bits, as many as enum hashed_bits says */
+	/* What of a packet's source is hashed: the lowest bits, as many as enum hashed_bits says; or
+	 * HASHED_DESTINATION.
+	 */
+	__u64 hash_mask;
 	__u32 service;   /* index into services; writing it commits a change of one service */
 	__u16 flags;     /* enum target_flag */
 	__u16 last_port; /* host order; of a service of one port that one, of every port 65535 */
@@ -176,6 +197,9 @@ enum run_limit { RANGES_PER_RUN_MAX = 256 };
  * address is mixed into all 64 bits, and these say whether the port is added to it.
  */
 enum hashed_bits { HASHED_SOURCE = 32, HASHED_SOURCE_PORT = 48 };
+
+/* In the place of a mask: not the source is hashed, but the destination address. Of prefixes' services alone. */
+#define HASHED_DESTINATION (1ULL << 63)
 
 enum bucket_limit { TARGETS_PER_BUCKET = 4 };
 
@@ -287,12 +311,12 @@ struct source_rate {
 
 /* What a person said about the service, beside services[i]: packets do not need it. */
 
-enum scheduler { SCHEDULER_RR, SCHEDULER_WRR, SCHEDULER_MH, SCHEDULER_SH };
+enum scheduler { SCHEDULER_RR, SCHEDULER_WRR, SCHEDULER_MH, SCHEDULER_SH, SCHEDULER_DH };
 enum forward { FORWARD_DSR };
-enum hash_input { HASH_SOURCE, HASH_SOURCE_PORT };
+enum hash_input { HASH_SOURCE, HASH_SOURCE_PORT, HASH_DESTINATION };
 
 struct service_detail {
-	__u8 vip_be[16]; /* IPv4 in the first four */
+	__u8 vip_be[16]; /* IPv4 in the first four; of a prefix the address */
 	__be16 port_be;  /* the first one; 0: every port */
 	__u8 family;     /* AF_INET 2, AF_INET6 10 */
 	__u8 protocol;   /* IPPROTO_TCP 6, IPPROTO_UDP 17 */
@@ -302,7 +326,8 @@ struct service_detail {
 	__u8 ops;        /* 1: one-packet scheduling */
 	__u32 ring_size; /* as configured; 0: from the number of backends */
 	__be16 last_port_be;
-	__u16 reserved;
+	__u8 prefix_bits; /* of a prefix its length; 0: a single address */
+	__u8 reserved;
 	__u64 seed;       /* configured or drawn at random */
 	__u64 changed_ms; /* Unix time, milliseconds */
 	__u64 reserved_tail[2];
@@ -539,7 +564,7 @@ _Static_assert(__builtin_offsetof(struct run, flags) == __builtin_offsetof(struc
 
 #define XLB_LAYOUT(type, size) _Static_assert(sizeof(type) == (size), #type " changed its size")
 XLB_LAYOUT(struct interface, 32);
-XLB_LAYOUT(struct directory, 32);
+XLB_LAYOUT(struct directory, 40);
 XLB_LAYOUT(struct root, 128 + 32 * INTERFACES_MAX);
 XLB_LAYOUT(struct vip6_bucket, 64);
 XLB_LAYOUT(struct target, 32);

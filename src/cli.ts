@@ -29,7 +29,7 @@ const serviceOptions = (command: Command): Command =>
     .option('--forward <how>', `${FORWARDS.join(', ')} (default: dsr)`, oneOf('--forward', FORWARDS))
     .option(
       '--hash <input>',
-      `${HASH_INPUTS.join(', ')} (default: source for sh, else source-port)`,
+      `${HASH_INPUTS.join(', ')} (default: source for sh, destination for dh, else source-port)`,
       oneOf('--hash', HASH_INPUTS),
     )
     .option(
@@ -109,7 +109,9 @@ verb(program, 'upgrade', "replace the program of every attached interface by thi
 
 const service = program
   .command('service')
-  .description('add, set or remove a service: tcp://192.0.2.10:80, of a range :8000-8099, of every port :*')
+  .description(
+    'add, set or remove a service: tcp://192.0.2.10:80, of a range :8000-8099, of every port :*, of a prefix 192.0.2.0/24',
+  )
 serviceOptions(verb(service, 'add', 'add a service'))
   .argument('<service>')
   .action(async (text: string, _: unknown, command: Command) =>

@@ -38,6 +38,8 @@ export const FRAME_BYTES = 60
 export const SERVICE_PORT = 80
 
 const FIRST_VIP = 0xc6_12_00_01
+/** All of them. */
+export const BENCH_PREFIX = '198.18.0.0/15'
 const ETHERNET_BYTES = 14
 
 /** 198.18.0.1 and on (RFC 2544 appendix C.2.2: for benchmarks), in host order. */

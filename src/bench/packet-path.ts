@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What `xlb bench` measures of the packet path, beside the floors in the same run.
 import type { Native } from '../dataplane/native.ts'
-import { TCP_ACK, TCP_SYN, type Traffic } from './frames.ts'
+import { BENCH_PREFIX, TCP_ACK, TCP_SYN, type Traffic } from './frames.ts'
 import { type Case, loadFloors, type MeasureOptions, measure, type Result } from './harness.ts'
 import { type BenchPlane, makePlane, type PlaneOptions } from './plane.ts'
 import { measureVeth, type VethResult } from './veth.ts'
@@ -19,6 +19,7 @@ const SOME = tcp('64 K flows', TCP_ACK, 2 ** 16)
 const MANY = tcp('1 M flows', TCP_ACK, 2 ** 20)
 const NEW = tcp('new flows', TCP_SYN, 'new')
 const OVER_100 = tcp('64 K flows, 100 services', TCP_ACK, 2 ** 16, 100)
+const NEW_OVER_4000 = tcp('new flows to 4000 addresses', TCP_SYN, 'new', 4000)
 const OVER_4000 = tcp('64 K flows, 4000 services', TCP_ACK, 2 ** 16, 4000)
 
 /** SYNs of the flows that the measured packets continue. */
@@ -37,7 +38,7 @@ export interface PacketPathOptions extends MeasureOptions {
 /** ns a packet of both paths and of the floors. */
 export const measurePacketPath = async (native: Native, options: PacketPathOptions): Promise<Result[]> => {
   const planes: BenchPlane[] = []
-  const make = (wanted: Omit<PlaneOptions, 'backends'>): BenchPlane => {
+  const make = (wanted: Omit<PlaneOptions, 'backends'> & Partial<PlaneOptions>): BenchPlane => {
     const plane = makePlane(native, { backends: 4, ...wanted })
     planes.push(plane)
     return plane
@@ -69,10 +70,18 @@ export const measurePacketPath = async (native: Native, options: PacketPathOptio
       const tracked = make({ scheduler: 'rr', services: 1, ports })
       cases.push({ program: `tracked (rr), ${title}`, traffic: ONE, run: tracked.program, warm: opening(ONE) })
     }
+    for (const backends of [10, 1000]) {
+      const ofPrefix = make({ scheduler: 'dh', services: 1, backends, prefix: BENCH_PREFIX })
+      for (const traffic of [NEW_OVER_4000, ONE]) {
+        cases.push({ program: `of a prefix (dh), ${backends} backends`, traffic, run: ofPrefix.program })
+      }
+    }
     const elsewhere = make({ scheduler: 'mh', services: 4000, firstService: ELSEWHERE })
     for (const traffic of [ONE, MANY]) {
       cases.push({ program: 'not for a VIP', traffic, run: elsewhere.program, verdict: XDP_PASS })
     }
+    const beside = make({ scheduler: 'dh', services: 1, prefix: '172.16.0.0/12' })
+    cases.push({ program: 'not for a VIP, beside a prefix', traffic: ONE, run: beside.program, verdict: XDP_PASS })
     return await measure(native, cases, options)
   } finally {
     floors.close()

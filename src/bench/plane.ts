@@ -27,6 +27,8 @@ export interface PlaneOptions {
   flows?: number
   /** What has the port that packets are for: a service of it alone (as if absent), one of 64 ranges, or one of every port. */
   ports?: 'one' | 'ranges' | 'every'
+  /** One service, of this prefix; frames.ts has the one that all frames are for. */
+  prefix?: string
 }
 
 export interface BenchPlane {
@@ -52,8 +54,9 @@ const portsOf = (ports: PlaneOptions['ports']): Ports[] => {
 
 const servicesOf = (options: PlaneOptions): DesiredState => {
   const first = options.firstService ?? 0
-  const services = Array.from({ length: options.services }, (_, i) => formatIpv4(vipOfService(first + i))).flatMap(
-    (vip) => portsOf(options.ports).map((ports): Service => serviceOf(vip, ports, options)),
+  const vips = Array.from({ length: options.services }, (_, i) => formatIpv4(vipOfService(first + i)))
+  const services = (options.prefix === undefined ? vips : [options.prefix]).flatMap((vip) =>
+    portsOf(options.ports).map((ports): Service => serviceOf(vip, ports, options)),
   )
   return new Map(services.map((service) => [formatService(service), service]))
 }

@@ -114,8 +114,9 @@ const elsewhereLines = ({ elsewhere }: Trace): string[] =>
     return `CPU ${cpus.join(', ')}, over the bound on new flows: ${backend(address)}${how}`
   })
 
-const vipText = ({ vip, packet }: Trace): string => {
+const vipText = ({ vip, prefix, packet }: Trace): string => {
   const address = packet.destination.slice(0, packet.destination.lastIndexOf(':'))
+  if (prefix !== null) return `${address} is none, but in ${prefix}, the longest prefix that holds it: that decides`
   return vip ? `${address} is one` : `${address} is none`
 }
 

@@ -32,6 +32,8 @@ export interface TraceOptions extends GlobalOptions {
 export interface Trace {
   packet: { protocol: Protocol; source: string; destination: string; syn: boolean; interface: string }
   vip: boolean
+  /** The prefix that the destination is in, where it is no VIP itself. */
+  prefix: string | null
   service: { service: string; scheduler: string; tracked: boolean } | null
   /** What filters say of its source; null: none is asked. `prefix` is null where the default holds. */
   source: {
@@ -200,6 +202,7 @@ const trace = (session: Session, packet: TracedPacket, by: AttachedInterface): T
     return {
       packet: { protocol: packet.protocol, source, destination, syn: packet.opens, interface: by.name },
       vip: said.isVip,
+      prefix: said.prefix ?? null,
       service:
         service === undefined
           ? null

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Addresses, services and backends as people write them. Parsed here once; within, they are trusted.
 import { beforePort, type Family, familyOf, formatIpv6, ipv6Fault, parseIpv4, parseIpv6 } from './ip.ts'
+import { parsePrefix } from './prefix.ts'
 import { Refusal } from './refusal.ts'
 
 export type Protocol = 'tcp' | 'udp'
@@ -11,7 +12,10 @@ export interface Ports {
   lastPort: number
 }
 
-/** `tcp://192.0.2.10:80`, `tcp://192.0.2.10:8000-8099`, `tcp://192.0.2.10:*` or `tcp://[2001:db8::1]:80`. */
+/**
+ * `tcp://192.0.2.10:80`, `tcp://192.0.2.10:8000-8099`, `tcp://192.0.2.10:*` or `tcp://[2001:db8::1]:80`. `vip` may be a prefix
+ * too (prefix.ts): `192.0.2.0/24`.
+ */
 export interface ServiceAddress extends Ports {
   protocol: Protocol
   vip: string
@@ -115,10 +119,12 @@ const ports = (where: string, written: string, text: string): Ports => {
 
 /** @throws Refusal with what is wrong. */
 export const parseService = (text: string): ServiceAddress => {
-  const parts = /^([A-Za-z0-9]+):\/\/([^/]*)$/.exec(text)
-  const written = parts?.[2] ?? ''
+  const parts = /^([A-Za-z0-9]+):\/\/([^/]*?)(?:\/([^:/]*)(:[^/]*)?)?$/.exec(text)
+  const [, , host = '', bits, behind = ''] = parts ?? []
+  const written = `${host}${behind}`
   const isBare = parseIpv6(written) !== undefined
-  const place = isBare ? undefined : splitPort(written)
+  // A prefix's length stands before the port.
+  const place = isBare || (bits !== undefined && splitPort(host)?.port !== undefined) ? undefined : splitPort(written)
   if (parts === null || place === undefined) {
     throw new Refusal(
       `service '${text}': is not of the form PROTOCOL://VIP:PORT`,
@@ -132,7 +138,9 @@ export const parseService = (text: string): ServiceAddress => {
     throw new Refusal(`service '${text}': protocol '${scheme}' is not balanced`, 'choose tcp or udp', usage)
   }
   const where = `service '${text}'`
-  const vip = unicast(where, place.host)
+  const address = unicast(where, place.host)
+  const write = (vip: string) => `${protocol}://${beforePort(vip)}:${behind.slice(1) || '80'}`
+  const vip = bits === undefined ? address : parsePrefix(where, address, bits, write)
   const withoutPort = `${protocol}://${beforePort(vip)}`
   if (place.port === undefined || place.port === '') {
     throw new Refusal(`${where}: has no port`, `write ${withoutPort}:80`, usage)

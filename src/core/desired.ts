@@ -2,7 +2,9 @@
 // What a person wants: services and their backends, as plain values. Verbs are functions from one desired state to the next;
 // they throw a Refusal and leave the old one where they cannot.
 import { type BackendAddress, formatService, type ServiceAddress, vipOf } from './address.ts'
+import { familyOf } from './ip.ts'
 import { isPrime } from './maglev.ts'
+import { holds, isPrefix, prefixAround } from './prefix.ts'
 import type { Filter } from './prefixes.ts'
 import { checkRanges } from './ranges.ts'
 import { Refusal } from './refusal.ts'
@@ -10,9 +12,9 @@ import { changedRate, rateFaults, type SourceRate, type SourceRateOptions } from
 import { ChangedState } from './state-map.ts'
 import type { Vlan } from './vlan.ts'
 
-export const SCHEDULERS = ['rr', 'wrr', 'mh', 'sh'] as const
+export const SCHEDULERS = ['rr', 'wrr', 'mh', 'sh', 'dh'] as const
 export type Scheduler = (typeof SCHEDULERS)[number]
-export const HASH_INPUTS = ['source', 'source-port'] as const
+export const HASH_INPUTS = ['source', 'source-port', 'destination'] as const
 export type HashInput = (typeof HASH_INPUTS)[number]
 export const FORWARDS = ['dsr'] as const
 export type Forward = (typeof FORWARDS)[number]
@@ -76,8 +78,12 @@ export const isLeaving = ({ admin }: Pick<Backend, 'admin'>): boolean => admin =
 export const isTracked = (service: Pick<Service, 'scheduler'>): boolean =>
   service.scheduler === 'rr' || service.scheduler === 'wrr'
 
+/** Does it choose by a packet's destination, so that it asks for a service of a prefix? */
+export const choosesByDestination = ({ scheduler }: Pick<Service, 'scheduler'>): boolean => scheduler === 'dh'
+
 /** `mh` takes the port in, `sh` does not; for rr and wrr the ring is where packets without an entry go. */
-export const defaultHash = (scheduler: Scheduler): HashInput => (scheduler === 'sh' ? 'source' : 'source-port')
+export const defaultHash = (scheduler: Scheduler): HashInput =>
+  choosesByDestination({ scheduler }) ? 'destination' : scheduler === 'sh' ? 'source' : 'source-port'
 
 /** What the schedulers go by: the configured weight, or 0 while the backend is drained, leaving, or cannot be reached. */
 export const effectiveWeight = (service: Pick<Service, 'scheduler'>, backend: Backend): number => {
@@ -161,9 +167,43 @@ function* opsFaults(service: Service): Generator<Refusal> {
   )
 }
 
+/** A prefix that an address is in, where it is IPv4. */
+const example = (service: Service): string =>
+  formatService({ ...service, vip: familyOf(service.vip) === 'ipv4' ? prefixAround(service.vip) : '192.0.2.0/24' })
+
+function* prefixFaults(service: Service): Generator<Refusal> {
+  const where = `service ${formatService(service)}`
+  const { scheduler, hash } = service
+  const byDestination = choosesByDestination(service)
+  if (byDestination && !isPrefix(service)) {
+    yield new Refusal(
+      `${where}: ${scheduler} chooses by the destination, and a single VIP is the only one that its packets have`,
+      `choose rr, wrr, mh or sh; or make it a service of a prefix: ${example(service)}`,
+      { usage: true },
+    )
+  }
+  if (byDestination !== (hash === 'destination')) {
+    yield new Refusal(
+      byDestination
+        ? `${where}: ${scheduler} hashes the destination, not ${hash}`
+        : `${where}: ${scheduler} does not hash the destination`,
+      byDestination ? 'leave hash out, or choose mh or sh' : 'choose source or source-port; or a prefix, and dh',
+      { usage: true },
+    )
+  }
+  if (isPrefix(service) && isTracked(service) && !service.ops) {
+    yield new Refusal(
+      `${where}: ${scheduler} records flows, and the flow table does not tell the destinations of a prefix apart`,
+      'choose dh, mh or sh',
+      { usage: true },
+    )
+  }
+}
+
 /** Whatever is wrong with one service by itself. */
 export function* serviceFaults(service: Service): Generator<Refusal> {
   yield* opsFaults(service)
+  yield* prefixFaults(service)
   yield* ringSizeFaults(service)
   yield* rateFaults(service, service.sourceRate)
   yield* backendFaults(service)
@@ -180,17 +220,34 @@ const circle = (service: ServiceAddress, address: string): Refusal =>
     'name the real server by its own address',
   )
 
-/** @throws Refusal where a VIP is a backend too, of whichever service */
+const within = (service: ServiceAddress, address: string, prefix: string): Refusal =>
+  new Refusal(
+    `backend ${address} of ${formatService(service)}: is in ${prefix}, which is a service: packets for its own address would be balanced`,
+    'name a real server outside of it, or make the prefix longer',
+  )
+
+/** @throws Refusal where a VIP is a backend too, of whichever service, or a prefix holds one */
 export const checkCircles = (state: DesiredState): void => {
-  const vips = new Set([...state.values()].map(({ vip }) => vip))
+  const vips = new Set([...state.keys()].map(vipOf))
+  const prefixes = [...vips].filter((vip) => isPrefix({ vip }))
   for (const service of state.values()) {
     for (const { address } of service.backends) {
       if (vips.has(address)) throw circle(service, address)
+      for (const prefix of prefixes) if (holds(prefix, address)) throw within(service, address, prefix)
     }
   }
 }
 
 const withRate = (sourceRate: SourceRate | undefined) => (sourceRate === undefined ? {} : { sourceRate })
+
+/** As checkCircles, for one backend that is new. */
+const checkCircle = (state: DesiredState, service: Service, address: string): void => {
+  for (const name of state.keys()) {
+    const vip = vipOf(name)
+    if (vip === address) throw circle(service, address)
+    if (isPrefix({ vip }) && holds(vip, address)) throw within(service, address, vip)
+  }
+}
 
 /** `xlb service add`. `drawnSeed` is the ring's seed where none is configured. */
 export const addService = (
@@ -264,7 +321,7 @@ export const setBackend = (
   change: { weight?: number; vlan?: Vlan | 'auto'; path: Path },
 ): DesiredState => {
   const service = existing(state, serviceAddress)
-  for (const name of state.keys()) if (vipOf(name) === address.address) throw circle(service, address.address)
+  checkCircle(state, service, address.address)
   const before = service.backends.find((backend) => backend.address === address.address)
   const known = before === undefined || isLeaving(before) ? undefined : before
   const vlan = change.vlan ?? known?.vlan ?? 'auto'

@@ -31,10 +31,13 @@ export function hashAddress6({ high, low }: Address6, seed: bigint): bigint {
 export interface HashedSource {
   address6: Address6 | undefined
   word: bigint
+  /** IPv4, in network order as a little-endian machine loads it: what is hashed where the mask is HASHED_DESTINATION. */
+  destination?: bigint
 }
 
 /** The hash by which a ring is asked (packet_hash of bpf/schedule.h). @param mask struct target's hash_mask */
-export function hashSource({ address6, word }: HashedSource, mask: bigint, seed: bigint): bigint {
+export function hashSource({ address6, word, destination }: HashedSource, mask: bigint, seed: bigint): bigint {
+  if (mask >> 63n !== 0n) return hashMix(destination ?? 0n, seed)
   if (address6 === undefined) return hashMix(word & mask, seed)
   return hashMix(BigInt.asUintN(64, hashAddress6(address6, seed) + (word & mask & ~0xffffffffn)), seed)
 }

@@ -3,11 +3,20 @@
 // (a ring whose weights are the same) is shared with the record that packets see, not written again.
 import { formatService } from '../core/address.ts'
 import { Arena } from '../core/arena.ts'
-import { type Backend, effectiveWeight, isLeaving, isTracked, SCHEDULERS, type Service } from '../core/desired.ts'
+import {
+  type Backend,
+  effectiveWeight,
+  HASH_INPUTS,
+  isLeaving,
+  isTracked,
+  SCHEDULERS,
+  type Service,
+} from '../core/desired.ts'
 import { expandSeed, hashAddress6, hashMix } from '../core/hash.ts'
 import { AF, address6, addressOctets, familyOf, parseIpv4, writeAddress } from '../core/ip.ts'
 import { defaultRingSize, maglevRing } from '../core/maglev.ts'
 import { changeRing, hasFreshMarks, type MarkedRing, markShift, type NextRing } from '../core/marks.ts'
+import { isPrefix, splitPrefix } from '../core/prefix.ts'
 import { Refusal } from '../core/refusal.ts'
 import { smoothSchedule } from '../core/schedule.ts'
 import { type FilterSpace, freeFilterSpace, writeFilter } from './filters.ts'
@@ -349,9 +358,11 @@ const buildRing = (
     return { ...ringFieldsOf(have.service), flags: flags | (have.service.flags & kept) }
   }
   const fresh = freshRing(want, input)
-  // Marks keep flows where they were; of one-packet scheduling there are none.
+  // Marks keep flows where they were. Of one-packet scheduling there are none; of a prefix the flow table could not tell them apart.
   const next =
-    have === undefined || want.ops ? { ring: fresh, beforeStays: false } : nextRing(want, have, fresh, placed, context)
+    have === undefined || want.ops || isPrefix(want)
+      ? { ring: fresh, beforeStays: false }
+      : nextRing(want, have, fresh, placed, context)
   return {
     ringLine: writeSlots(context, next.ring),
     ringSize: next.ring.length,
@@ -411,14 +422,15 @@ export const buildService = (want: Service, have: LiveService | undefined, conte
   })
   writePolicy(want, have, record, context)
   ServiceDetail.write(viewOf(memory, 'service_details'), record * ServiceDetail.size, {
-    vip: addressOctets(want.vip),
+    vip: addressOctets(isPrefix(want) ? splitPrefix(want.vip).address : want.vip),
+    prefixBits: isPrefix(want) ? splitPrefix(want.vip).bits : 0,
     port: want.port,
     lastPort: want.lastPort,
     family: AF[familyOf(want.vip)],
     protocol: want.protocol === 'tcp' ? 6 : 17,
     scheduler: SCHEDULERS.indexOf(want.scheduler),
     forward: 0,
-    hashInput: want.hash === 'source' ? 0 : 1,
+    hashInput: HASH_INPUTS.indexOf(want.hash),
     ops: want.ops ? 1 : 0,
     ringSize: want.ringSize,
     seed: want.seed,

@@ -3,7 +3,8 @@
 // IPv6 VIPs come first: where they stand in their table gives each the number by which the others know it. One store of what writeDirectory answers then makes it the one that they use.
 import { isEveryPort, isRange, type Protocol, swap32 } from '../core/address.ts'
 import { planDirectory, planWords } from '../core/directory.ts'
-import { type Address6, address6, familyOf, parseIpv4, writeAddress } from '../core/ip.ts'
+import { type Address6, address6, familyOf, writeAddress } from '../core/ip.ts'
+import { prefixLengths, vipWord } from '../core/prefix.ts'
 import {
   Address6 as Address6Words,
   BucketLimit,
@@ -20,7 +21,15 @@ import {
   Vip6Limit,
 } from './layout.gen.ts'
 import type { PlaneMemory } from './memory.ts'
-import { bucketsPerDirectory, type LiveState, serviceKey, type TargetTable, viewOf } from './reader.ts'
+import {
+  bucketsPerDirectory,
+  KEY_VIP_MASK,
+  type LiveState,
+  serviceKey,
+  type TargetTable,
+  viewOf,
+  vipKind,
+} from './reader.ts'
 
 /** A service, as a directory leads to it. */
 export interface Entry {
@@ -34,16 +43,16 @@ export interface Entry {
   mask: bigint
 }
 
-/** With its key, and the VIP's number: its own, most significant octet first, or its handle's. */
+/** With its key. */
 interface KeyedEntry extends Omit<Entry, 'vip'> {
   key: bigint
-  vip: number
 }
 
 /** What stands in a bucket: a service of one port or of every port, or a run of ranges. */
 interface Standing {
   key: bigint
-  vip: number
+  /** What its key has of its VIP. */
+  vip: bigint
   /** TARGET_RANGES or TARGET_EVERY_PORT: what its VIP has by it. */
   gives: number
   write: (view: DataView, at: number, flags: number) => void
@@ -67,7 +76,7 @@ const targetOf = ({ key, seed, mask, record, lastPort }: KeyedEntry, flags: numb
 
 const single = (entry: KeyedEntry): Standing => ({
   key: entry.key,
-  vip: entry.vip,
+  vip: entry.key & KEY_VIP_MASK,
   gives: isEveryPort(entry) ? TargetFlag.TARGET_EVERY_PORT : 0,
   write: (view, at, flags) => Target.write(view, at, targetOf(entry, flags)),
 })
@@ -90,7 +99,7 @@ const writeRuns = (memory: PlaneMemory, base: number, ranges: readonly KeyedEntr
     }
     return {
       key,
-      vip: swap32(Number(key & 0xffffffffn)),
+      vip: key & KEY_VIP_MASK,
       gives: TargetFlag.TARGET_RANGES,
       write: (buckets, at, flags) => Run.write(buckets, at, { key, count: BigInt(entries.length), first, flags }),
     }
@@ -101,11 +110,11 @@ const writeRuns = (memory: PlaneMemory, base: number, ranges: readonly KeyedEntr
  * Who stands in its VIP's bucket, and who in the second table: each VIP has one target in the first at least, and further ones
  * while there is room.
  */
-const shareOut = (standings: readonly Standing[], buckets: number, bucketOf: (vip: number) => number) => {
+const shareOut = (standings: readonly Standing[], buckets: number, bucketOf: (vip: bigint) => number) => {
   const filled = new Uint8Array(buckets)
   const first: Placed[] = []
   const others: Standing[] = []
-  const seen = new Set<number>()
+  const seen = new Set<bigint>()
   for (const standing of standings) {
     if (seen.has(standing.vip)) {
       others.push(standing)
@@ -135,7 +144,7 @@ const writeTable = (
   base: number,
   buckets: number,
   placed: readonly Placed[],
-  flagsOf: (vip: number) => number,
+  flagsOf: (vip: bigint) => number,
 ): void => {
   new Uint8Array(memory.buffer(table), base * TargetBucket.size, buckets * TargetBucket.size).fill(0)
   const view = viewOf(memory, table)
@@ -149,11 +158,11 @@ const writeTable = (
 
 /** enum target_flag, by VIP. */
 const vipFlags = (spare: 0 | 1, standings: readonly Standing[], second: readonly Standing[]) => {
-  const flags = new Map<number, number>()
-  const add = (vip: number, flag: number) => flags.set(vip, (flags.get(vip) ?? 0) | flag)
+  const flags = new Map<bigint, number>()
+  const add = (vip: bigint, flag: number) => flags.set(vip, (flags.get(vip) ?? 0) | flag)
   for (const { vip, gives } of standings) add(vip, gives | (spare === 1 ? TargetFlag.TARGET_DIRECTORY_1 : 0))
   for (const { vip } of second) add(vip, TargetFlag.TARGET_MORE)
-  return (vip: number): number => flags.get(vip) ?? 0
+  return (vip: bigint): number => flags.get(vip) ?? 0
 }
 
 /** fold_address6 of bpf/directory.h. */
@@ -167,7 +176,7 @@ const writeVips6 = (memory: PlaneMemory, spare: 0 | 1, vips: readonly string[], 
   const capacity = bucketsPerDirectory(memory)
   const addresses = vips.map(address6)
   const plan = planWords(addresses.map(foldAddress6), Vip6Limit.VIP6_PER_BUCKET, capacity, (shift) =>
-    liveWord(random(), spare, capacity, shift),
+    liveWord(random(), { live: spare, half: capacity, shift }),
   )
   const base = spare * capacity
   const view = viewOf(memory, 'vip6_buckets')
@@ -201,8 +210,8 @@ export const writeDirectory = (
   const vips6 = [...new Set(wanted.map(({ vip }) => vip).filter((vip) => familyOf(vip) === 'ipv6'))]
   const handles = writeVips6(memory, spare, vips6, random)
   const entries = wanted.map((entry): KeyedEntry => {
-    const vip = handles.numbers.get(entry.vip) ?? parseIpv4(entry.vip) ?? 0
-    return { ...entry, vip, key: serviceKey({ ...entry, family: familyOf(entry.vip) }, vip) }
+    const number = handles.numbers.get(entry.vip) ?? vipWord(entry.vip).word
+    return { ...entry, key: serviceKey({ ...entry, kind: vipKind(entry.vip) }, number) }
   })
 
   const rangesBase = (spare * memory.buffer('range_targets').byteLength) / Target.size / 2
@@ -216,11 +225,12 @@ export const writeDirectory = (
   ]
 
   const vips = [...new Set(standings.map(({ vip }) => vip))]
+  const prefixes = prefixLengths(wanted.map(({ vip }) => vip))
   const plan = planWords(
-    vips.map((vip) => BigInt(swap32(vip))),
+    vips.map((vip) => BigInt.asUintN(32, vip)),
     perBucket,
     capacity,
-    (shift) => liveWord(random(), spare, capacity, shift),
+    (shift) => liveWord(random(), { live: spare, half: capacity, shift, prefixes }),
   )
   const bucketOfVip = new Map(vips.map((vip, i) => [vip, plan.bucketOf[i] ?? 0]))
   const { first, second } = shareOut(standings, plan.buckets, (vip) => bucketOfVip.get(vip) ?? 0)
@@ -241,12 +251,22 @@ export const writeDirectory = (
     serviceBase: base,
     serviceShift: services.shift,
     ...globals,
+    prefixes,
   })
   return plan.multiplier
 }
 
+interface LiveParts {
+  live: 0 | 1
+  half: number
+  shift: number
+  /** The lengths of prefixes that there are; 0, or absent: none. */
+  prefixes?: number
+}
+
 /** root.live for a directory with `half` buckets of which VIPs use 2^(64 - shift). */
-export const liveWord = (random: bigint, live: 0 | 1, half: number, shift: number): bigint => {
-  const fixed = BigInt(half) | BigInt(Live.LIVE_SHIFT_MASK)
-  return (BigInt.asUintN(64, random) & ~fixed) | BigInt(live * half) | BigInt(shift)
+export const liveWord = (random: bigint, { live, half, shift, prefixes = 0 }: LiveParts): bigint => {
+  const fixed = BigInt(half) | BigInt(Live.LIVE_SHIFT_MASK) | BigInt(Live.LIVE_PREFIXES)
+  const flag = prefixes === 0 ? 0n : BigInt(Live.LIVE_PREFIXES)
+  return (BigInt.asUintN(64, random) & ~fixed) | BigInt(live * half) | flag | BigInt(shift)
 }

@@ -62,7 +62,10 @@ export interface ServiceLook {
 }
 
 export interface Explanation {
+  /** The destination is a VIP, or in a prefix that has services. */
   isVip: boolean
+  /** That prefix: the longest that holds it. */
+  prefix: string | undefined
   /** What filters say of its source; undefined: none is asked. */
   source: SourceLook | undefined
   /** Its service's record; undefined: it is for none. */
@@ -182,10 +185,11 @@ const asksForFlow = (way: Way): boolean => {
 
 /** Every decision that a packet would meet now. */
 export const explain = (memory: PlaneMemory, packet: TracedPacket, at: Circumstances): Explanation => {
-  const { isVip, target } = findTarget(memory, packet)
+  const { isVip, prefix, target } = findTarget(memory, packet)
   if (target === undefined) {
     return {
       isVip,
+      prefix,
       source: undefined,
       look: undefined,
       verdict: 'XDP_PASS',
@@ -195,7 +199,15 @@ export const explain = (memory: PlaneMemory, packet: TracedPacket, at: Circumsta
   const way = new Way(memory, packet, at, target)
   const source = lookAtSource(way, () => asksForFlow(way))
   if (source?.refused !== undefined) {
-    return { isVip, source, look: undefined, service: target.service, verdict: 'XDP_DROP', reason: source.refused }
+    return {
+      isVip,
+      prefix,
+      source,
+      look: undefined,
+      service: target.service,
+      verdict: 'XDP_DROP',
+      reason: source.refused,
+    }
   }
   const chosen = choose(way)
   const backend = way.backend(chosen.choice.backend)
@@ -209,5 +221,5 @@ export const explain = (memory: PlaneMemory, packet: TracedPacket, at: Circumsta
     ...chosen,
     backend,
   }
-  return { isVip, source, look, service: target.service, ...verdictOf(memory, backend, at.interfaceSlot) }
+  return { isVip, prefix, source, look, service: target.service, ...verdictOf(memory, backend, at.interfaceSlot) }
 }

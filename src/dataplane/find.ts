@@ -3,6 +3,7 @@
 
 import { type Protocol, swap16, swap32 } from '../core/address.ts'
 import { address6, familyOf, parseIpv4 } from '../core/ip.ts'
+import { formatVip, prefixesOf } from '../core/prefix.ts'
 import { foldAddress6 } from './directory.ts'
 import {
   Address6,
@@ -18,11 +19,14 @@ import {
   Vip6Limit,
 } from './layout.gen.ts'
 import type { PlaneMemory } from './memory.ts'
-import { liveVips, serviceKey, type TargetTable, viewOf } from './reader.ts'
+import { KEY_VIP_MASK, liveVips, serviceKey, type TargetTable, type VipKind, viewOf } from './reader.ts'
 
 /** What the directory says of an address and a port. */
 export interface Found {
+  /** The address is a VIP, or in a prefix that has services. */
   isVip: boolean
+  /** The prefix that decides: the longest that holds the address. */
+  prefix?: string
   /** Undefined: no service is at this port. */
   target: Target | undefined
 }
@@ -82,33 +86,82 @@ const findVip6 = (memory: PlaneMemory, live: 0 | 1, vip: string): number | undef
   return undefined
 }
 
-/** What a packet finds in the directory that is live: the service of its port, or of a range, or of every port. */
-export const findTarget = (memory: PlaneMemory, wanted: Wanted): Found => {
-  const root = viewOf(memory, 'root')
-  const word = root.getBigUint64(Root.offset.live, true)
-  const { live, base } = liveVips(memory, word)
-  const family = familyOf(wanted.vip)
-  const number = family === 'ipv4' ? parseIpv4(wanted.vip) : findVip6(memory, live, wanted.vip)
-  if (number === undefined) return { isVip: false, target: undefined }
-  const key = serviceKey({ ...wanted, family }, number)
-  const address = BigInt.asUintN(32, key)
-  const vipBucket = base + shifted(address * word, word & BigInt(Live.LIVE_SHIFT_MASK))
-  const inVipBucket = bucketOf(memory, 'vip_buckets', vipBucket)
-  const vip = inVipBucket.find(({ target }) => BigInt.asUintN(32, target.key) === address)?.target
-  // 0.0.0.0 is the address of a free place too.
-  if (vip === undefined || vip.key === 0n) return { isVip: false, target: undefined }
+/** A VIP, or a prefix in its place, as the directory has it. */
+interface Vip {
+  kind: VipKind
+  number: number
+}
 
-  const find = (wanted: bigint): Placed | undefined => {
-    const first = inVipBucket.find(({ target }) => target.key === wanted)
-    if (first !== undefined || (vip.flags & TargetFlag.TARGET_MORE) === 0) return first
-    const further = Directory.read(root, Root.offset.directory + live * Directory.size)
-    const bucket = further.serviceBase + shifted(wanted * further.serviceMultiplier, further.serviceShift)
-    return bucketOf(memory, 'service_buckets', bucket).find(({ target }) => target.key === wanted)
+/** What leads to the services of a VIP, from root.live as it was read once. */
+class VipLook {
+  readonly #memory: PlaneMemory
+  readonly #word: bigint
+  readonly #vip: Vip
+  readonly #inBucket: Placed[]
+
+  constructor(memory: PlaneMemory, word: bigint, vip: Vip) {
+    this.#memory = memory
+    this.#word = word
+    this.#vip = vip
+    const product = BigInt(swap32(vip.number)) * word
+    const bucket = liveVips(memory, word).base + shifted(product, word & BigInt(Live.LIVE_SHIFT_MASK))
+    this.#inBucket = bucketOf(memory, 'vip_buckets', bucket)
   }
-  const everyPort = key & ~PORT_MASK
-  const run = find(everyPort | (1n << BigInt(ServiceKey.KEY_RUN_SHIFT)))
-  const port = swap16(Number((key & PORT_MASK) >> BigInt(ServiceKey.KEY_PORT_SHIFT)))
-  const target =
-    find(key)?.target ?? (run === undefined ? undefined : inRun(memory, run, port)) ?? find(everyPort)?.target
-  return { isVip: true, target }
+
+  /** The first target of it. */
+  get first(): Target | undefined {
+    const vip = serviceKey({ protocol: 'tcp', port: 0, kind: this.#vip.kind }, this.#vip.number) & KEY_VIP_MASK
+    const target = this.#inBucket.find(({ target: { key } }) => (key & KEY_VIP_MASK) === vip)?.target
+    // 0.0.0.0 is the address of a free place too.
+    return target?.key === 0n ? undefined : target
+  }
+
+  /** The service of a port, or of a range, or of every port. */
+  target(wanted: Pick<Wanted, 'protocol' | 'port'>): Target | undefined {
+    const key = serviceKey({ ...wanted, kind: this.#vip.kind }, this.#vip.number)
+    const everyPort = key & ~PORT_MASK
+    const run = this.#find(everyPort | (1n << BigInt(ServiceKey.KEY_RUN_SHIFT)))
+    const ofRange = run === undefined ? undefined : inRun(this.#memory, run, wanted.port)
+    return this.#find(key)?.target ?? ofRange ?? this.#find(everyPort)?.target
+  }
+
+  #find(wanted: bigint): Placed | undefined {
+    const first = this.#inBucket.find(({ target }) => target.key === wanted)
+    if (first !== undefined || ((this.first?.flags ?? 0) & TargetFlag.TARGET_MORE) === 0) return first
+    const further = directoryOf(this.#memory, this.#word)
+    const bucket = further.serviceBase + shifted(wanted * further.serviceMultiplier, further.serviceShift)
+    return bucketOf(this.#memory, 'service_buckets', bucket).find(({ target }) => target.key === wanted)
+  }
+}
+
+const directoryOf = (memory: PlaneMemory, word: bigint): Directory =>
+  Directory.read(viewOf(memory, 'root'), Root.offset.directory + liveVips(memory, word).live * Directory.size)
+
+/** find_prefix: the longest prefix that holds an address. */
+const findPrefix = (memory: PlaneMemory, word: bigint, address: number): Vip | undefined => {
+  for (const number of prefixesOf(address, directoryOf(memory, word).prefixes)) {
+    const vip = { kind: 'prefix' as const, number }
+    if (new VipLook(memory, word, vip).first !== undefined) return vip
+  }
+  return undefined
+}
+
+/**
+ * What a packet finds in the directory that is live: the service of its port, or of a range, or of every port; of its
+ * destination, or else of the longest prefix that holds it.
+ */
+export const findTarget = (memory: PlaneMemory, wanted: Wanted): Found => {
+  const word = viewOf(memory, 'root').getBigUint64(Root.offset.live, true)
+  const family = familyOf(wanted.vip)
+  const number = family === 'ipv4' ? parseIpv4(wanted.vip) : findVip6(memory, liveVips(memory, word).live, wanted.vip)
+  if (number === undefined) return { isVip: false, target: undefined }
+  const own = new VipLook(memory, word, { kind: family, number })
+  if (own.first !== undefined) return { isVip: true, target: own.target(wanted) }
+  const prefix = family === 'ipv4' ? findPrefix(memory, word, number) : undefined
+  if (prefix === undefined) return { isVip: false, target: undefined }
+  return {
+    isVip: true,
+    prefix: formatVip({ word: prefix.number, isPrefix: true }),
+    target: new VipLook(memory, word, prefix).target(wanted),
+  }
 }

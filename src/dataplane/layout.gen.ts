@@ -83,7 +83,7 @@ export const Interface = {
   },
 } as const
 
-/** struct directory, 32 octets. */
+/** struct directory, 40 octets. */
 export interface Directory {
   vip6: bigint
   serviceMultiplier: bigint
@@ -91,10 +91,11 @@ export interface Directory {
   serviceShift: number
   filter: number
   newFlows: number
+  prefixes: number
 }
 export const Directory = {
-  size: 32,
-  offset: { vip6: 0, serviceMultiplier: 8, serviceBase: 16, serviceShift: 20, filter: 24, newFlows: 28 },
+  size: 40,
+  offset: { vip6: 0, serviceMultiplier: 8, serviceBase: 16, serviceShift: 20, filter: 24, newFlows: 28, prefixes: 32 },
   read: (view: DataView, at: number): Directory => ({
     vip6: view.getBigUint64(at + 0, true),
     serviceMultiplier: view.getBigUint64(at + 8, true),
@@ -102,6 +103,7 @@ export const Directory = {
     serviceShift: view.getUint32(at + 20, true),
     filter: view.getUint32(at + 24, true),
     newFlows: view.getUint32(at + 28, true),
+    prefixes: view.getUint32(at + 32, true),
   }),
   write: (view: DataView, at: number, value: Directory): void => {
     view.setBigUint64(at + 0, value.vip6, true)
@@ -110,7 +112,14 @@ export const Directory = {
     view.setUint32(at + 20, value.serviceShift, true)
     view.setUint32(at + 24, value.filter, true)
     view.setUint32(at + 28, value.newFlows, true)
+    view.setUint32(at + 32, value.prefixes, true)
   },
+} as const
+
+/** enum prefix_limit */
+export const PrefixLimit = {
+  PREFIX_BITS_MIN: 8,
+  PREFIX_BITS_MAX: 31,
 } as const
 
 /** enum vip6_limit */
@@ -160,6 +169,7 @@ export const Handle = {
 /** enum live */
 export const Live = {
   LIVE_SHIFT_MASK: 63,
+  LIVE_PREFIXES: 1073741824,
 } as const
 
 /** struct root, 2176 octets. */
@@ -173,21 +183,21 @@ export interface Root {
 }
 export const Root = {
   size: 2176,
-  offset: { live: 0, neighboursMs: 8, contract: 16, directory: 24, forwardedBefore: 88, interface: 128 },
+  offset: { live: 0, neighboursMs: 8, contract: 16, directory: 24, forwardedBefore: 104, interface: 128 },
   read: (view: DataView, at: number): Root => ({
     live: view.getBigUint64(at + 0, true),
     neighboursMs: view.getBigUint64(at + 8, true),
     contract: view.getUint32(at + 16, true),
-    directory: Array.from({ length: 2 }, (_, i) => Directory.read(view, at + 24 + i * 32)),
-    forwardedBefore: view.getBigUint64(at + 88, true),
+    directory: Array.from({ length: 2 }, (_, i) => Directory.read(view, at + 24 + i * 40)),
+    forwardedBefore: view.getBigUint64(at + 104, true),
     interface: Array.from({ length: 64 }, (_, i) => Interface.read(view, at + 128 + i * 32)),
   }),
   write: (view: DataView, at: number, value: Root): void => {
     view.setBigUint64(at + 0, value.live, true)
     view.setBigUint64(at + 8, value.neighboursMs, true)
     view.setUint32(at + 16, value.contract, true)
-    value.directory.forEach((element, i) => { Directory.write(view, at + 24 + i * 32, element) })
-    view.setBigUint64(at + 88, value.forwardedBefore, true)
+    value.directory.forEach((element, i) => { Directory.write(view, at + 24 + i * 40, element) })
+    view.setBigUint64(at + 104, value.forwardedBefore, true)
     value.interface.forEach((element, i) => { Interface.write(view, at + 128 + i * 32, element) })
   },
 } as const
@@ -198,6 +208,7 @@ export const ServiceKey = {
   KEY_PROTOCOL_SHIFT: 48,
   KEY_RUN_SHIFT: 56,
   KEY_IPV6_SHIFT: 57,
+  KEY_PREFIX_SHIFT: 58,
 } as const
 
 /** enum target_flag */
@@ -493,6 +504,7 @@ export const Scheduler = {
   SCHEDULER_WRR: 1,
   SCHEDULER_MH: 2,
   SCHEDULER_SH: 3,
+  SCHEDULER_DH: 4,
 } as const
 
 /** enum forward */
@@ -504,6 +516,7 @@ export const Forward = {
 export const HashInput = {
   HASH_SOURCE: 0,
   HASH_SOURCE_PORT: 1,
+  HASH_DESTINATION: 2,
 } as const
 
 /** struct service_detail, 64 octets. */
@@ -518,12 +531,13 @@ export interface ServiceDetail {
   ops: number
   ringSize: number
   lastPort: number
+  prefixBits: number
   seed: bigint
   changedMs: bigint
 }
 export const ServiceDetail = {
   size: 64,
-  offset: { vip: 0, port: 16, family: 18, protocol: 19, scheduler: 20, forward: 21, hashInput: 22, ops: 23, ringSize: 24, lastPort: 28, seed: 32, changedMs: 40 },
+  offset: { vip: 0, port: 16, family: 18, protocol: 19, scheduler: 20, forward: 21, hashInput: 22, ops: 23, ringSize: 24, lastPort: 28, prefixBits: 30, seed: 32, changedMs: 40 },
   read: (view: DataView, at: number): ServiceDetail => ({
     vip: readBytes(view, at + 0, 16),
     port: view.getUint16(at + 16, false),
@@ -535,6 +549,7 @@ export const ServiceDetail = {
     ops: view.getUint8(at + 23),
     ringSize: view.getUint32(at + 24, true),
     lastPort: view.getUint16(at + 28, false),
+    prefixBits: view.getUint8(at + 30),
     seed: view.getBigUint64(at + 32, true),
     changedMs: view.getBigUint64(at + 40, true),
   }),
@@ -549,6 +564,7 @@ export const ServiceDetail = {
     view.setUint8(at + 23, value.ops)
     view.setUint32(at + 24, value.ringSize, true)
     view.setUint16(at + 28, value.lastPort, false)
+    view.setUint8(at + 30, value.prefixBits)
     view.setBigUint64(at + 32, value.seed, true)
     view.setBigUint64(at + 40, value.changedMs, true)
   },

@@ -1,8 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // The live state, read from the maps: what packets go by, and what people said.
 import { formatService, type Protocol, swap16, swap32 } from '../core/address.ts'
-import type { Admin, Backend, DesiredState, Globals, HashInput, Path, Scheduler, Service } from '../core/desired.ts'
-import { type AddressKey, AF, type Family, formatIpv4, readAddress, readAddressKey } from '../core/ip.ts'
+import {
+  type Admin,
+  type Backend,
+  type DesiredState,
+  type Globals,
+  HASH_INPUTS,
+  type Path,
+  SCHEDULERS,
+  type Service,
+} from '../core/desired.ts'
+import { type AddressKey, AF, type Family, familyOf, readAddress, readAddressKey } from '../core/ip.ts'
+import { formatVip, isPrefix } from '../core/prefix.ts'
 import { LazyState } from '../core/state-map.ts'
 import { type Asked, readFilter } from './filters.ts'
 import {
@@ -68,9 +78,6 @@ export interface LiveState {
   readonly globals: Globals
 }
 
-const SCHEDULER_NAMES: readonly Scheduler[] = ['rr', 'wrr', 'mh', 'sh']
-const HASH_NAMES: readonly HashInput[] = ['source', 'source-port']
-
 export const ADMIN_STATES: Readonly<Record<Admin, number>> = {
   up: AdminState.ADMIN_UP,
   drain: AdminState.ADMIN_DRAIN,
@@ -129,14 +136,19 @@ const readBackends = (views: { backends: DataView; details: DataView }, service:
   return backends
 }
 
+const vipText = ({ vip, family, prefixBits }: ServiceDetail): string => {
+  const address = readAddress(new DataView(vip.buffer, vip.byteOffset), 0, family)
+  return prefixBits === 0 ? address : `${address}/${prefixBits}`
+}
+
 const wantOf = (detail: ServiceDetail, backends: readonly LiveBackend[], asked: Asked): Service => ({
   protocol: detail.protocol === 6 ? 'tcp' : 'udp',
-  vip: readAddress(new DataView(detail.vip.buffer, detail.vip.byteOffset), 0, detail.family),
+  vip: vipText(detail),
   port: detail.port,
   lastPort: detail.lastPort,
-  scheduler: SCHEDULER_NAMES[detail.scheduler] ?? 'wrr',
+  scheduler: SCHEDULERS[detail.scheduler] ?? 'wrr',
   forward: 'dsr',
-  hash: HASH_NAMES[detail.hashInput] ?? 'source-port',
+  hash: HASH_INPUTS[detail.hashInput] ?? 'source-port',
   ringSize: detail.ringSize,
   seed: detail.seed,
   ops: detail.ops !== 0,
@@ -161,6 +173,7 @@ export const liveVips = (memory: PlaneMemory, word: bigint): { live: 0 | 1; base
 /** A key that leads to a run of ranges, told by the upper half of it. */
 const RUN_BIT = 1 << (ServiceKey.KEY_RUN_SHIFT - 32)
 const IPV6_BIT = 1 << (ServiceKey.KEY_IPV6_SHIFT - 32)
+const PREFIX_BIT = 1 << (ServiceKey.KEY_PREFIX_SHIFT - 32)
 
 interface FoundTarget {
   target: LiveService['target']
@@ -317,7 +330,10 @@ class ReadService implements LiveService {
 /** formatService of a target's key, given as its two halves. */
 const nameOf = (memory: PlaneMemory, { low, high }: FoundTarget['key'], lastPort: number): string => {
   const protocol = ((high >>> 16) & 0xff) === 6 ? 'tcp' : 'udp'
-  const vip = (high & IPV6_BIT) === 0 ? formatIpv4(swap32(low)) : vipOfHandle(memory, low)
+  const vip =
+    (high & IPV6_BIT) === 0
+      ? formatVip({ word: swap32(low), isPrefix: (high & PREFIX_BIT) !== 0 })
+      : vipOfHandle(memory, low)
   return formatService({ protocol, vip, port: swap16(high & 0xffff), lastPort })
 }
 
@@ -390,19 +406,36 @@ export const slotsAt = (memory: PlaneMemory, line: number, slots: number): Uint1
   return new Uint16Array(buffer, byteOffset, slots)
 }
 
+/** What the 32 bits of a VIP in a key are. */
+export type VipKind = Family | 'prefix'
+
+export const vipKind = (vip: string): VipKind => (isPrefix({ vip }) ? 'prefix' : familyOf(vip))
+
+const KIND_BITS: Readonly<Record<VipKind, bigint>> = {
+  ipv4: 0n,
+  ipv6: 1n << BigInt(ServiceKey.KEY_IPV6_SHIFT),
+  prefix: 1n << BigInt(ServiceKey.KEY_PREFIX_SHIFT),
+}
+
+/** What of a key says which VIP or prefix it is of. */
+export const KEY_VIP_MASK = KIND_BITS.ipv6 | KIND_BITS.prefix | 0xffffffffn
+
 /**
  * struct target's key: VIP and first port in network order as a little-endian machine loads them, and the protocol.
  *
- * @param vip the VIP's number, most significant octet first; of IPv6 its handle's, likewise
+ * @param vip the VIP's number, most significant octet first; of IPv6 its handle's, of a prefix its word, likewise
  */
 export const serviceKey = (
-  { protocol, port, family }: { protocol: Protocol; port: number; family: Family },
+  { protocol, port, kind }: { protocol: Protocol; port: number; kind: VipKind },
   vip: number,
 ): bigint =>
   BigInt(swap32(vip)) |
   (BigInt(swap16(port)) << BigInt(ServiceKey.KEY_PORT_SHIFT)) |
   (BigInt(protocol === 'tcp' ? 6 : 17) << BigInt(ServiceKey.KEY_PROTOCOL_SHIFT)) |
-  (BigInt(family === 'ipv6') << BigInt(ServiceKey.KEY_IPV6_SHIFT))
+  KIND_BITS[kind]
 
 /** Indices of a service's backends that may be given out: 0 to this, exclusive. */
 export const INDICES = BackendLimit.BACKENDS_PER_SERVICE_MAX
+
+/** HASHED_DESTINATION of bpf/xlb.h, whose enums have 31 bits. */
+export const HASHED_DESTINATION = 1n << 63n

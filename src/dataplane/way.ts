@@ -88,11 +88,16 @@ const backendOf = (slot: number): number | undefined => {
 }
 
 /** As the packet path has it: packet_source, and the address where it is IPv6. */
-export const hashedSource = ({ source, sourcePort }: Pick<TracedPacket, 'source' | 'sourcePort'>): HashedSource => {
+export const hashedSource = ({
+  source,
+  sourcePort,
+  vip,
+}: Pick<TracedPacket, 'source' | 'sourcePort'> & { vip?: string }): HashedSource => {
   const isIpv6 = familyOf(source) === 'ipv6'
   const address = isIpv6 ? 0 : swap32(parseIpv4(source) ?? 0)
   return {
     address6: isIpv6 ? address6(source) : undefined,
+    destination: BigInt(swap32(parseIpv4(vip ?? '') ?? 0)),
     word: BigInt(address) | (BigInt(swap16(sourcePort)) << BigInt(HashedBits.HASHED_SOURCE)),
   }
 }

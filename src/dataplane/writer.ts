@@ -25,7 +25,15 @@ import {
   Target,
 } from './layout.gen.ts'
 import { capacityOf, type PlaneMemory } from './memory.ts'
-import { bucketsPerDirectory, type LiveService, type LiveState, scanBackends, slotsAt, viewOf } from './reader.ts'
+import {
+  bucketsPerDirectory,
+  HASHED_DESTINATION,
+  type LiveService,
+  type LiveState,
+  scanBackends,
+  slotsAt,
+  viewOf,
+} from './reader.ts'
 
 export interface ApplyOptions {
   /** Unix time now, milliseconds. */
@@ -68,8 +76,16 @@ const buildAll = (changes: readonly Change[], live: LiveState, context: BuildCon
 }
 
 /** struct target's hash_mask. */
-const hashMask = ({ hash }: Service): bigint =>
-  (1n << BigInt(hash === 'source' ? HashedBits.HASHED_SOURCE : HashedBits.HASHED_SOURCE_PORT)) - 1n
+const hashMask = ({ hash }: Service): bigint => {
+  switch (hash) {
+    case 'source':
+      return (1n << BigInt(HashedBits.HASHED_SOURCE)) - 1n
+    case 'source-port':
+      return (1n << BigInt(HashedBits.HASHED_SOURCE_PORT)) - 1n
+    case 'destination':
+      return HASHED_DESTINATION
+  }
+}
 
 const entriesAfter = (
   memory: PlaneMemory,
@@ -265,15 +281,16 @@ const NO_INTERFACE: Interface = { macHigh: 0n, ifindex: 0, generic: 0, name: '' 
 export const formatRoot = (memory: Pick<PlaneMemory, 'buffer'>, contract: number, newFlows: number): void => {
   const capacity = bucketsPerDirectory(memory)
   const directory = (half: number): Directory => ({
-    vip6: liveWord(0n, half === 0 ? 0 : 1, capacity, 63),
+    vip6: liveWord(0n, { live: half === 0 ? 0 : 1, half: capacity, shift: 63 }),
     serviceMultiplier: 1n,
     serviceBase: half * capacity,
     serviceShift: 63,
     filter: 0,
     newFlows,
+    prefixes: 0,
   })
   Root.write(viewOf(memory, 'root'), 0, {
-    live: liveWord(0n, 0, capacity, 63),
+    live: liveWord(0n, { live: 0, half: capacity, shift: 63 }),
     neighboursMs: 0n,
     forwardedBefore: 0n,
     interface: Array.from({ length: InterfaceLimit.INTERFACES_MAX }, () => NO_INTERFACE),

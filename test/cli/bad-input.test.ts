@@ -141,6 +141,12 @@ const BAD_WORLD: readonly Wrong[] = [
     says: ['10.89.0.21', 'is a VIP itself'],
   },
   {
+    what: 'a prefix that holds a backend',
+    argv: ['service', 'add', 'tcp://10.89.0.0/27:80', '--scheduler', 'dh'],
+    code: 1,
+    says: ['backend 10.89.0.21', 'is in 10.89.0.0/27, which is a service'],
+  },
+  {
     what: 'an interface that is attached',
     argv: ['attach', 'eth0'],
     code: 1,

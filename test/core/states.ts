@@ -15,10 +15,34 @@ import {
 /** Single ports, ranges around, beside and between them of which some overlap, and every port. */
 const PORTS = ['53', '80', '443', '50-60', '81-442', '60-100', '400-65535', '*'] as const
 
-/** Services that a state may have: of each of three VIPs more than a bucket of the directory holds. */
-export const ADDRESSES: readonly ServiceAddress[] = ['198.51.100.1', '198.51.100.2', '198.51.100.3'].flatMap((vip) =>
-  (['tcp', 'udp'] as const).flatMap((protocol) => PORTS.map((ports) => parseService(`${protocol}://${vip}:${ports}`))),
-)
+const addressesOf = (vips: readonly string[]): ServiceAddress[] =>
+  vips.flatMap((vip) =>
+    (['tcp', 'udp'] as const).flatMap((protocol) =>
+      PORTS.map((ports) => parseService(`${protocol}://${vip}:${ports}`)),
+    ),
+  )
+
+/** Services of prefixes, one within the other. In the directory the second has the number of a VIP: 198.51.100.2. */
+const OF_PREFIXES = addressesOf(['198.51.100.0/28', '198.51.100.0/30'])
+
+/** Services that a state may have: of each of three VIPs more than a bucket of the directory holds; and of two prefixes. */
+export const ADDRESSES: readonly ServiceAddress[] = [
+  ...addressesOf(['198.51.100.1', '198.51.100.2']),
+  ...OF_PREFIXES,
+  ...addressesOf(['198.51.100.3']),
+]
+
+/** Whether such a service may be, written down once more: what depends on the destination is for prefixes alone. */
+export const isLawful = ({
+  vip,
+  scheduler,
+  hash,
+  ops,
+}: Pick<Service, 'vip' | 'scheduler' | 'hash' | 'ops'>): boolean => {
+  if ((scheduler === 'dh') !== (hash === 'destination')) return false
+  if (!vip.includes('/')) return scheduler !== 'dh'
+  return ops || (scheduler !== 'rr' && scheduler !== 'wrr')
+}
 
 /** Whether two services are ranges of one VIP and protocol with a port in common, written down once more. */
 export const rangesOverlap = (a: ServiceAddress, b: ServiceAddress): boolean =>
@@ -67,7 +91,9 @@ export const ringSize = fc.constantFrom(0, 11, 13, 31, 61, 127)
 /** Few seeds, so that a change often keeps it. */
 export const seed = fc.constantFrom(0n, 1n, 0x0123456789abcdefn, 2n ** 64n - 1n)
 
-export const serviceAt = (address: ServiceAddress): fc.Arbitrary<Service> =>
+export const serviceAt = (address: ServiceAddress): fc.Arbitrary<Service> => anyServiceAt(address).filter(isLawful)
+
+const anyServiceAt = (address: ServiceAddress): fc.Arbitrary<Service> =>
   fc.record<Service>({
     protocol: fc.constant(address.protocol),
     vip: fc.constant(address.vip),

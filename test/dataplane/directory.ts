@@ -2,7 +2,8 @@
 // How a packet finds its service, as bpf/directory.h does it: word for word, over DataView. Whoever changes the layout of the
 // directory changes this file, and none else here.
 import { formatService, type ServiceAddress, swap16, swap32 } from '../../src/core/address.ts'
-import { formatIpv4, parseIpv4 } from '../../src/core/ip.ts'
+import { parseIpv4 } from '../../src/core/ip.ts'
+import { formatVip, vipWord } from '../../src/core/prefix.ts'
 import {
   Directory,
   Live,
@@ -42,6 +43,9 @@ export type To = Pick<ServiceAddress, 'protocol' | 'vip' | 'port'>
 
 /** A key that leads to a run of ranges. */
 const RUN_BIT = 1n << 56n
+/** A key of a prefix; its lower 32 bits are no address then. */
+const PREFIX_BIT = 1n << 58n
+const VIP_MASK = PREFIX_BIT | 0xffff_ffffn
 const PORT_MASK = 0xffffn << 32n
 
 export const view = (memory: PlaneMemory, map: MappedName): DataView => new DataView(memory.buffer(map))
@@ -78,19 +82,36 @@ const inBucket = (
     (place) => matches(keyAt(memory, place)),
   )
 
-const vipBucket = (memory: PlaneMemory, vip: number): number => {
+/** @param vip as keys have it */
+const vipBucket = (memory: PlaneMemory, vip: bigint): number => {
   const { word, base, shift } = liveDirectory(memory)
-  return base + Number(BigInt.asUintN(64, BigInt(swap32(vip)) * word) >> shift)
+  return base + Number(BigInt.asUintN(64, BigInt.asUintN(32, vip) * word) >> shift)
 }
 
 /** The first target of a VIP; 0.0.0.0 is the address of a free place too. */
-const findVip = (memory: PlaneMemory, vip: number): Place | undefined => {
-  const isOf = (key: bigint) => BigInt.asUintN(32, key) === BigInt(swap32(vip))
-  const place = inBucket(memory, 'vip_buckets', vipBucket(memory, vip), isOf)
+const findVip = (memory: PlaneMemory, vip: bigint): Place | undefined => {
+  const place = inBucket(memory, 'vip_buckets', vipBucket(memory, vip), (key) => (key & VIP_MASK) === vip)
   return place === undefined || keyAt(memory, place) === 0n ? undefined : place
 }
 
-export const isVip = (memory: PlaneMemory, vip: number): boolean => findVip(memory, vip) !== undefined
+/** The VIP of an address, as keys have it: its own, or that of the longest prefix that has services. */
+const vipOf = (memory: PlaneMemory, address: number): bigint | undefined => {
+  const own = BigInt(swap32(address))
+  if (findVip(memory, own) !== undefined) return own
+  const { word, further } = liveDirectory(memory)
+  if ((word & BigInt(Live.LIVE_PREFIXES)) === 0n) return undefined
+  for (let bits = 31; bits >= 8; bits--) {
+    const behind = 2 ** (31 - bits)
+    const prefix = Math.floor(address / (2 * behind)) * 2 * behind + behind
+    const key = PREFIX_BIT | BigInt(swap32(prefix))
+    if (findVip(memory, key) === undefined) continue
+    if ((further.prefixes & behind) === 0) throw new Error(`prefixes of ${bits} bits are not looked for`)
+    return key
+  }
+  return undefined
+}
+
+export const isVip = (memory: PlaneMemory, address: number): boolean => vipOf(memory, address) !== undefined
 
 /** The target of a key in the second table of the directory that a VIP's target says it belongs to. */
 const inSecond = (memory: PlaneMemory, flags: number, key: bigint): Place | undefined => {
@@ -115,10 +136,10 @@ const findRange = (memory: PlaneMemory, { table, at: runAt }: Place, port: numbe
   return firstPort <= port && port <= lastPort(passed) ? range(passed) : undefined
 }
 
-const findTarget = (memory: PlaneMemory, { protocol, port }: To, vip: number): Place | undefined => {
+const findTarget = (memory: PlaneMemory, { protocol, port }: To, vip: bigint): Place | undefined => {
   const first = findVip(memory, vip)
   if (first === undefined) return undefined
-  const key = BigInt(swap32(vip)) | (BigInt(swap16(port)) << 32n) | ((protocol === 'tcp' ? 6n : 17n) << 48n)
+  const key = vip | (BigInt(swap16(port)) << 32n) | ((protocol === 'tcp' ? 6n : 17n) << 48n)
   const inVips = (wanted: bigint) => inBucket(memory, 'vip_buckets', vipBucket(memory, vip), (each) => each === wanted)
   const flags = view(memory, first.table).getUint16(first.at + Target.offset.flags, true)
   const has = (flag: number) => (flags & flag) !== 0
@@ -138,9 +159,12 @@ const reach = (memory: PlaneMemory, { table, at }: Place): Reached => {
   return { record: target.service, service, seed: target.ringSeed, mask: target.hashMask }
 }
 
-/** What a packet for this address finds; undefined where that is no service. */
-export const reachService = (memory: PlaneMemory, address: To): Reached | undefined => {
-  const place = findTarget(memory, address, parseIpv4(address.vip) ?? 0)
+/** What a packet for this address finds, or one for a prefix by its name; undefined where that is no service. */
+export const reachService = (memory: PlaneMemory, to: To): Reached | undefined => {
+  const vip = to.vip.includes('/')
+    ? PREFIX_BIT | BigInt(swap32(vipWord(to.vip).word))
+    : vipOf(memory, parseIpv4(to.vip) ?? 0)
+  const place = vip === undefined ? undefined : findTarget(memory, to, vip)
   return place && reach(memory, place)
 }
 
@@ -182,7 +206,7 @@ export const occupants = (memory: PlaneMemory): (Reached & { name: string })[] =
       const targets = view(memory, table)
       const name = formatService({
         protocol: targets.getUint8(at + 6) === 6 ? 'tcp' : 'udp',
-        vip: formatIpv4(targets.getUint32(at)),
+        vip: formatVip({ word: targets.getUint32(at), isPrefix: (targets.getUint8(at + 7) & 4) !== 0 }),
         port: targets.getUint16(at + 4),
         lastPort: targets.getUint16(at + Target.offset.lastPort, true),
       })

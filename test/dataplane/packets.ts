@@ -19,6 +19,8 @@ import { type Reached, reachService, type To, view } from './directory.ts'
 export interface Client {
   source: number
   sourcePort: number
+  /** Of a service that hashes destinations; 0 if absent. */
+  destination?: number
 }
 
 export type Packet = To & Client
@@ -48,8 +50,10 @@ export const NONE = RingSlot.SLOT_NONE
 const lineSlot = (memory: PlaneMemory, line: number, slot: number): number =>
   view(memory, 'rings').getUint16((line * 32 + slot) * 2, true)
 
-const ringHash = ({ source, sourcePort }: Client, mask: bigint, seed: bigint): bigint =>
-  hashMix((BigInt(swap32(source)) | (BigInt(swap16(sourcePort)) << 32n)) & mask, seed)
+const ringHash = ({ source, sourcePort, destination = 0 }: Client, mask: bigint, seed: bigint): bigint =>
+  mask === 1n << 63n
+    ? hashMix(BigInt(swap32(destination)), seed)
+    : hashMix((BigInt(swap32(source)) | (BigInt(swap16(sourcePort)) << 32n)) & mask, seed)
 
 export const backendAt = (memory: PlaneMemory, service: Service, index: number): Found | undefined => {
   if (index >= service.backendCount) return undefined

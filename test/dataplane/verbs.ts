@@ -16,7 +16,17 @@ import {
   setService,
 } from '../../src/core/desired.ts'
 import { FLOW_FATES, type FlowFate, removeBackend } from '../../src/core/leaving.ts'
-import { ADDRESSES, backendAddress, desiredState, path, rangesOverlap, ringSize, seed, weight } from '../core/states.ts'
+import {
+  ADDRESSES,
+  backendAddress,
+  desiredState,
+  isLawful,
+  path,
+  rangesOverlap,
+  ringSize,
+  seed,
+  weight,
+} from '../core/states.ts'
 
 export type Verb =
   | { verb: 'add'; service: ServiceAddress; options: ServiceOptions }
@@ -29,7 +39,7 @@ export type Verb =
   | { verb: 'restore'; state: DesiredState }
   | { verb: 'wait'; ages: number }
 
-const service = fc.constantFrom(...ADDRESSES.slice(0, 2 * 8))
+const service = fc.constantFrom(...ADDRESSES.slice(0, 4 * 16))
 const backend = fc.integer({ min: 1, max: 8 }).map(backendAddress)
 const options = fc.record<ServiceOptions>(
   {
@@ -116,7 +126,8 @@ export const naiveOf = (state: DesiredState): Naive =>
     ]),
   )
 
-const defaults = (scheduler: string) => (scheduler === 'sh' ? 'source' : 'source-port')
+const defaults = (scheduler: string) =>
+  scheduler === 'dh' ? 'destination' : scheduler === 'sh' ? 'source' : 'source-port'
 
 /** What a person expects of a verb, written down once more. @returns false where it has to be refused */
 export const naively = (state: Naive, verb: Verb): boolean => {
@@ -146,6 +157,7 @@ export const naively = (state: Naive, verb: Verb): boolean => {
       forward: 'dsr' as const,
       backends: new Map(),
     }
+    if (!isLawful(added)) return false
     if (service === undefined) state.set(name, added)
     return service === undefined
   }
@@ -158,7 +170,7 @@ export const naively = (state: Naive, verb: Verb): boolean => {
       service.hash = defaults(scheduler)
     }
     Object.assign(service, verb.options)
-    return true
+    return isLawful(service)
   }
   const existing = service.backends.get(verb.backend)
   if (verb.verb === 'backend') {

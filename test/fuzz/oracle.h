@@ -13,7 +13,7 @@ enum kind { KIND_WHOLE, KIND_FIRST, KIND_LATER, KIND_ERROR };
 /* A datagram's name, and where its first fragment went. */
 struct note {
 	__u32 source;
-	__u32 vip;
+	__u32 destination;
 	__u32 identification;
 	__u32 protocol;
 	__u32 service;
@@ -31,6 +31,7 @@ struct wanted {
 	enum reason reason;
 	__u32 service;
 	enum kind kind;
+	__u64 vip;               /* as in struct fixture */
 	struct note name;        /* of a fragment: its datagram's */
 	const struct note *note; /* what a later fragment follows; NULL: nothing */
 	bool may_be_lost;        /* that note may have given way to others */
@@ -72,7 +73,7 @@ static __u64 age_now(void)
 static struct note *find_note(const struct note *name)
 {
 	for (__u32 i = 0; i < notes_count; i++)
-		if (notes[i].source == name->source && notes[i].vip == name->vip &&
+		if (notes[i].source == name->source && notes[i].destination == name->destination &&
 		    notes[i].identification == name->identification && notes[i].protocol == name->protocol)
 			return &notes[i];
 	return NULL;
@@ -91,21 +92,31 @@ static void keep_note(struct note name, __u32 service, int backend)
 	note->age = age_now();
 }
 
-/* Is all that comes from a source for this VIP and protocol one service's, which asks for no port? Which? */
+/* Of a destination: the VIP, or the longest prefix that it is in. 0: none. */
+static __u64 vip_of(__u32 destination)
+{
+	if (destination >= VIP_A && destination <= VIP_E)
+		return destination;
+	if (destination >> 8 == 0xc61205)
+		return PREFIX_G;
+	return destination >> 16 == 0xc612 ? PREFIX_F : 0;
+}
+
+/* Is all between two addresses for this VIP and protocol one service's, which asks for no port? Which? */
 static struct wanted want_by_source(struct wanted wanted)
 {
 	const struct fixture *only = NULL;
 
 	wanted.reason = DROP_FRAGMENT;
 	for (__u32 i = 0; i < SERVICES; i++) {
-		if (fixtures[i].vip != wanted.name.vip)
+		if (fixtures[i].vip != wanted.vip)
 			continue;
 		if (only)
 			return wanted;
 		only = &fixtures[i];
 		wanted.service = i;
 	}
-	if (only->protocol == wanted.name.protocol && only->hash_bits == HASHED_SOURCE &&
+	if (only->protocol == wanted.name.protocol && only->hash_bits != HASHED_SOURCE_PORT &&
 	    !(only->flags & (SERVICE_TRACKED | SERVICE_MARKED)))
 		wanted.reason = REASONS;
 	return wanted;
@@ -130,7 +141,7 @@ static struct wanted want_later(struct wanted wanted)
 	return wanted;
 }
 
-static struct wanted want_service(struct wanted wanted, __u32 vip, __u32 protocol, __u32 port)
+static struct wanted want_service(struct wanted wanted, __u32 protocol, __u32 port)
 {
 	__u32 fewest = 0x10000;
 
@@ -140,8 +151,8 @@ static struct wanted want_service(struct wanted wanted, __u32 vip, __u32 protoco
 		const struct fixture *fixture = &fixtures[i];
 		__u32 last = fixture->last_port ? fixture->last_port : fixture->port, ports = last - fixture->port;
 
-		if (fixture->vip != vip || fixture->protocol != protocol || port < fixture->port || port > last ||
-		    ports >= fewest)
+		if (fixture->vip != wanted.vip || fixture->protocol != protocol || port < fixture->port ||
+		    port > last || ports >= fewest)
 			continue;
 		fewest = ports;
 		wanted.reason = REASONS;
@@ -154,7 +165,7 @@ static struct wanted want_service(struct wanted wanted, __u32 vip, __u32 protoco
  * RFC 792: an error is type 3, 11 or 12, and quotes after eight octets the datagram that it is about: its header, and
  * eight octets of what follows. A backend has sent that from the VIP.
  */
-static struct wanted want_error(const __u8 *icmp, size_t size, __u32 vip)
+static struct wanted want_error(const __u8 *icmp, size_t size, __u32 destination)
 {
 	const __u8 *quoted = icmp + 8;
 	size_t header;
@@ -163,26 +174,28 @@ static struct wanted want_error(const __u8 *icmp, size_t size, __u32 vip)
 		return (struct wanted){.reason = PASS_NOT_BALANCED};
 	header = (quoted[0] & 0xf) * 4;
 	if (quoted[0] >> 4 != 4 || header < 20 || size < 8 + header + 8 || read_be16(quoted + 6) & 0x1fff ||
-	    read_be32(quoted + 12) != vip || (quoted[9] != 6 && quoted[9] != 17))
+	    read_be32(quoted + 12) != destination || (quoted[9] != 6 && quoted[9] != 17))
 		return (struct wanted){.reason = PASS_NOT_BALANCED};
-	return want_service((struct wanted){.kind = KIND_ERROR, .quoted = quoted}, vip, quoted[9],
-			    read_be16(quoted + header));
+	return want_service((struct wanted){.kind = KIND_ERROR, .quoted = quoted, .vip = vip_of(destination)},
+			    quoted[9], read_be16(quoted + header));
 }
 
-static struct wanted want_for_vip(const __u8 *ip, size_t size, __u32 vip)
+static struct wanted want_for_vip(const __u8 *ip, size_t size, __u32 destination)
 {
 	size_t header = (ip[0] & 0xf) * 4, total = read_be16(ip + 2), transport;
 	__u32 fragment = read_be16(ip + 6) & 0x3fff;
 	__u8 protocol = ip[9];
-	struct wanted wanted = {
-	    .name = {
-		.source = read_be32(ip + 12), .vip = vip, .identification = read_be16(ip + 4), .protocol = protocol}};
+	struct wanted wanted = {.vip = vip_of(destination),
+				.name = {.source = read_be32(ip + 12),
+					 .destination = destination,
+					 .identification = read_be16(ip + 4),
+					 .protocol = protocol}};
 
 	if (ip[0] >> 4 != 4 || header < 20 || total < header || total > size)
 		return (struct wanted){.reason = DROP_MALFORMED};
 	transport = total - header;
 	if (protocol == 1 && !fragment)
-		return want_error(ip + header, transport, vip);
+		return want_error(ip + header, transport, destination);
 	if (protocol != 6 && protocol != 17)
 		return (struct wanted){.reason = PASS_NOT_BALANCED};
 	if (fragment & 0x1fff)
@@ -190,7 +203,7 @@ static struct wanted want_for_vip(const __u8 *ip, size_t size, __u32 vip)
 	if (transport < (protocol == 6 ? 20 : 8))
 		return (struct wanted){.reason = DROP_TRUNCATED};
 	wanted.kind = fragment ? KIND_FIRST : KIND_WHOLE;
-	return want_service(wanted, vip, protocol, read_be16(ip + header + 2));
+	return want_service(wanted, protocol, read_be16(ip + header + 2));
 }
 
 /*
@@ -217,7 +230,7 @@ static bool is_from_peer(const __u8 *frame, __u32 service)
 static struct wanted want(const __u8 *frame, size_t size)
 {
 	struct wanted wanted;
-	__u32 type, vip;
+	__u32 type, destination;
 	size_t at;
 
 	if (memcmp(frame, own_mac, ETH_ALEN))
@@ -228,10 +241,10 @@ static struct wanted want(const __u8 *frame, size_t size)
 		return (struct wanted){.reason = PASS_NOT_VIP};
 	if (type != 0x0800 || size < at + 20)
 		return (struct wanted){.reason = PASS_NOT_IP};
-	vip = read_be32(frame + at + 16);
-	if (vip != VIP_A && vip != VIP_B && vip != VIP_C && vip != VIP_D && vip != VIP_E)
+	destination = read_be32(frame + at + 16);
+	if (!vip_of(destination))
 		return (struct wanted){.reason = PASS_NOT_VIP};
-	wanted = want_for_vip(frame + at, size - at, vip);
+	wanted = want_for_vip(frame + at, size - at, destination);
 	if (wanted.reason == REASONS && is_from_peer(frame, wanted.service))
 		wanted.reason = PASS_FROM_PEER;
 	return wanted;

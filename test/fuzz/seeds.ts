@@ -26,6 +26,9 @@ const OTHER_VIP = '192.0.2.11'
 const SOURCE_VIP = '192.0.2.12'
 const TRACKED_VIP = '192.0.2.13'
 const EVERY_PORT_VIP = '192.0.2.14'
+/** In a prefix of 16 bits; and in one of 24 within it, the second having that one's word in the directory. */
+const IN_PREFIX = '198.18.9.9'
+const IN_NESTED = ['198.18.5.7', '198.18.5.128']
 const REST = 255
 /** Steps of the clock: none, and one, four and forty units of age (16 jiffies each). */
 const STEP = { NONE: 0, AGE: 0x21, AGES: 0x24, MANY: 0x3f } as const
@@ -53,6 +56,11 @@ const SERVICES: readonly FrameFields[] = [
   { vip: TRACKED_VIP, port: 5353, protocol: PROTOCOL.UDP },
   ...[0, 80, 81, 7999, 8000, 8050, 8099, 8100, 65535].map((port) => ({ vip: EVERY_PORT_VIP, port })),
   ...[0, 53, 65535].map((port) => ({ vip: EVERY_PORT_VIP, port, protocol: PROTOCOL.UDP })),
+  ...[80, 81, 82].map((port) => ({ vip: IN_PREFIX, port })),
+  { vip: IN_PREFIX, port: 53, protocol: PROTOCOL.UDP },
+  { vip: '198.18.128.0', port: 80 },
+  ...IN_NESTED.map((vip) => ({ vip, port: 53, protocol: PROTOCOL.UDP })),
+  { vip: IN_NESTED[0] ?? '', port: 80 },
 ]
 
 const frameOf = (fields: FrameFields): Buffer =>

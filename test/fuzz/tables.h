@@ -25,13 +25,17 @@ enum {
 	JIFFIES_AT_START = 0xffff0 << HOST_AGE_SHIFT,
 };
 
+/* As the directory has them, with bit 32, by which they are no VIP: 198.18.0.0/16, and in that 198.18.5.0/24. */
+#define PREFIX_F (1ULL << 32 | 0xc6128000)
+#define PREFIX_G (1ULL << 32 | 0xc6120580)
+
 struct fixture {
-	__u32 vip;
+	__u64 vip;
 	__u16 port;
 	__u8 protocol;
 	__u8 flags;     /* enum service_flag */
 	__u8 further;   /* stands in service_buckets: its VIP has more services than a bucket has room for */
-	__u8 hash_bits; /* enum hashed_bits */
+	__u8 hash_bits; /* enum hashed_bits; 0: the destination is hashed */
 	__u8 backends;
 	__u16 last_port; /* of a range, or of every port (from 0); 0: of one port */
 };
@@ -53,6 +57,10 @@ static const struct fixture fixtures[] = {
     {VIP_E, 8000, IPPROTO_TCP, SERVICE_TRACKED, 0, HASHED_SOURCE_PORT, 6, 8099},
     {VIP_E, 0, IPPROTO_TCP, SERVICE_MARKED, 0, HASHED_SOURCE, 6, 65535},
     {VIP_E, 0, IPPROTO_UDP, SERVICE_UDP | SERVICE_TRACKED | SERVICE_OPS, 0, HASHED_SOURCE, 6, 65535},
+    {PREFIX_F, 80, IPPROTO_TCP, 0, 0, 0, 6, 0},
+    {PREFIX_F, 0, IPPROTO_UDP, SERVICE_UDP | SERVICE_LOCAL, 0, HASHED_SOURCE_PORT, 6, 65535},
+    {PREFIX_F, 81, IPPROTO_TCP, SERVICE_LOCAL, 0, HASHED_SOURCE, 6, 0},
+    {PREFIX_G, 53, IPPROTO_UDP, SERVICE_UDP, 0, 0, 6, 0},
 };
 
 /* What is in the map `egress`; 0: nothing. */
@@ -172,12 +180,12 @@ static void place_target(__u64 live, __u32 number)
 {
 	const struct fixture *fixture = &fixtures[number];
 	const struct directory *directory = &root[0].directory[1];
-	struct target_bucket *bucket = (struct target_bucket *)find_vip_bucket(live, bpf_htonl(fixture->vip));
+	struct target_bucket *bucket = (struct target_bucket *)find_vip_bucket(live, bpf_htonl((__u32)fixture->vip));
 	struct target target = {
-	    .key = bpf_htonl(fixture->vip) | (__u64)bpf_htons(fixture->port) << KEY_PORT_SHIFT |
-		   (__u64)fixture->protocol << KEY_PROTOCOL_SHIFT,
+	    .key = bpf_htonl((__u32)fixture->vip) | (__u64)bpf_htons(fixture->port) << KEY_PORT_SHIFT |
+		   (__u64)fixture->protocol << KEY_PROTOCOL_SHIFT | fixture->vip >> 32 << KEY_PREFIX_SHIFT,
 	    .ring_seed = 0x9e3779b97f4a7c15ULL + 2 * number,
-	    .hash_mask = (1ULL << fixture->hash_bits) - 1,
+	    .hash_mask = fixture->hash_bits ? (1ULL << fixture->hash_bits) - 1 : HASHED_DESTINATION,
 	    .service = number,
 	    .flags = TARGET_DIRECTORY_1,
 	    .last_port = fixture->last_port ? fixture->last_port : fixture->port,
@@ -187,6 +195,8 @@ static void place_target(__u64 live, __u32 number)
 		target.flags |= TARGET_MORE;
 	if (fixture->vip == VIP_E)
 		target.flags |= TARGET_RANGES | TARGET_EVERY_PORT;
+	if (fixture->vip == PREFIX_F)
+		target.flags |= TARGET_EVERY_PORT;
 	if (fixture->port && fixture->last_port) {
 		struct run run = {
 		    .key = (target.key & ~(0xffffULL << KEY_PORT_SHIFT)) | 1ULL << KEY_RUN_SHIFT,
@@ -214,7 +224,7 @@ static void place_target(__u64 live, __u32 number)
 static void fill_tables(void)
 {
 	/* 64 buckets: the shift is 58. The second of the two directories is live. */
-	const __u64 live = (0x9e3779b97f4a7c15ULL & ~0x7fULL) | HOST_DIRECTORY_BUCKETS | 58;
+	const __u64 live = (0x9e3779b97f4a7c15ULL & ~0x7fULL) | HOST_DIRECTORY_BUCKETS | LIVE_PREFIXES | 58;
 
 	root[0].live = live;
 	root[0].contract = CONTRACT_VERSION;
@@ -223,6 +233,7 @@ static void fill_tables(void)
 	    .service_base = 64,
 	    .service_shift = 58,
 	    .new_flows = 6,
+	    .prefixes = 0x8000 | 0x80, /* of 16 and of 24 bits */
 	};
 	root[0].interface[HOST_OWN_SLOT] = (struct interface){.mac_high = mac_high(own_mac), .ifindex = OWN_IFINDEX};
 	root[0].interface[OTHER_SLOT] = (struct interface){.mac_high = mac_high(other_mac), .ifindex = OTHER_IFINDEX};

@@ -106,6 +106,7 @@ for (const round of [1, 2]) {
     t.log([...seen].map(([reason, count]) => `${reason} ${count}`).join(', '))
     t.log([...reference.kinds].map(([kind, count]) => `${kind} ${count}`).join('; '))
     for (const kind of ['one port', 'range', 'every port']) t.true(reference.kinds.has(kind), `no packet for ${kind}`)
+    t.true([...reference.kinds.keys()].some((kind) => kind.startsWith('prefix')))
     t.true([...reference.kinds.keys()].some((kind) => kind.endsWith('ops')))
     // Down backends are no one's choice without a race; everything else has to have come up.
     t.true(seen.size >= 12, [...seen.keys()].join())

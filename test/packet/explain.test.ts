@@ -102,7 +102,7 @@ const change = (balancer: Balancer, next: (state: DesiredState) => DesiredState)
   }
 }
 
-const CHANGES = 300
+const CHANGES = 450
 const FRAMES_PER_CHANGE = 60
 /** A unit of age is 8 ms here, and random changes are many: so timeouts and marks end in between. */
 const TIMEOUTS = Array.from({ length: 16 }, (_, state) => (state === FlowState.FLOW_CLOSED ? 5 : 30 + 3 * state))

@@ -3,6 +3,7 @@
 // flows in a map of its own. No age passes, the flow table is never full and the bound on new flows never reached.
 import { formatMac } from '../../src/core/address.ts'
 import { effectiveWeight, isTracked, type Service } from '../../src/core/desired.ts'
+import { isPrefix } from '../../src/core/prefix.ts'
 import type { Filter } from '../../src/core/prefixes.ts'
 import { OWN_MAC } from './frames.ts'
 import type { ReasonName } from './plane.ts'
@@ -24,6 +25,7 @@ interface Packet {
   error?: boolean
   source: string
   sourcePort: number
+  destination: string
   port: number
   syn: boolean
   fin: boolean
@@ -79,7 +81,7 @@ class ReferenceService {
 
   change(want: Service): void {
     const before = this.want
-    if (want.ops) {
+    if (want.ops || isPrefix(want)) {
       // No flow of it is anywhere, so that nothing is remembered of the ring before.
       this.#versions.splice(0, Infinity, { ring: ringOf(want), markAll: false, rehashed: false, removed: new Set() })
       this.#places.clear()
@@ -145,7 +147,7 @@ class ReferenceService {
   }
 
   #place(packet: Packet): Place {
-    const key = `${packet.source}:${packet.sourcePort}`
+    const key = `${packet.source}:${packet.sourcePort} ${packet.destination}`
     let place = this.#places.get(key)
     if (place === undefined) {
       const [first] = this.#versions
@@ -186,9 +188,9 @@ class ReferenceService {
     return flow !== undefined && this.#holds(flow, packet) ? flow.life.number : this.#oldest(place)
   }
 
-  /** Its ring was never changed, and hashes sources alone: no port is needed to know the backend. */
-  get goesBySource(): boolean {
-    return !isTracked(this.want) && this.want.hash === 'source' && this.#versions.length === 1
+  /** Its ring was never changed, and hashes one address alone: no port is needed to know the backend. */
+  get goesByAddress(): boolean {
+    return !isTracked(this.want) && this.want.hash !== 'source-port' && this.#versions.length === 1
   }
 
   choose(packet: Packet): { number: number | undefined; inserted: boolean } {
@@ -235,8 +237,20 @@ interface Note {
   life: Life
 }
 
-const kindOf = ({ port, lastPort, ops }: Service): string =>
-  `${port === lastPort ? 'one port' : port === 0 ? 'every port' : 'range'}${ops ? ', ops' : ''}`
+const kindOf = ({ vip, port, lastPort, ops }: Service): string =>
+  `${isPrefix({ vip }) ? 'prefix, ' : ''}${port === lastPort ? 'one port' : port === 0 ? 'every port' : 'range'}${ops ? ', ops' : ''}`
+
+/** The whole numbers of 8 bits that an address is. */
+const octetsOf = (text: string): number[] => text.split('.').map(Number)
+
+/** Are the first `bits` bits of two addresses the same? Octet by octet. */
+const sameBits = (a: string, b: string, bits: number): boolean => {
+  const other = octetsOf(b)
+  return octetsOf(a).every((octet, i) => {
+    const left = Math.max(0, 8 - Math.max(0, bits - 8 * i))
+    return octet >> left === (other[i] ?? 0) >> left
+  })
+}
 
 export class Reference {
   readonly services = new Map<string, ReferenceService>()
@@ -275,9 +289,19 @@ export class Reference {
     // No VIP is an IPv6 address.
     if (word(frame, at - 2) === 0x86dd && frame.length >= at + 40) return just('PASS_NOT_VIP')
     if (word(frame, at - 2) !== 0x0800 || frame.length < at + 20) return just('PASS_NOT_IP')
-    const vip = address(frame, at + 16)
-    if (![...this.services.values()].some(({ want }) => want.vip === vip)) return just('PASS_NOT_VIP')
+    const vip = this.#vipOf(address(frame, at + 16))
+    if (vip === undefined) return just('PASS_NOT_VIP')
     return this.#balance(frame, frame.subarray(at), vip)
+  }
+
+  /** The VIP, or the longest prefix, that an address belongs to. */
+  #vipOf(destination: string): string | undefined {
+    const vips = [...this.services.values()].map(({ want }) => want.vip)
+    if (vips.includes(destination)) return destination
+    const bitsOf = (vip: string) => Number(vip.split('/')[1])
+    return vips
+      .filter((vip) => vip.includes('/') && sameBits(vip.split('/')[0] ?? '', destination, bitsOf(vip)))
+      .sort((a, b) => bitsOf(b) - bitsOf(a))[0]
   }
 
   /** A service of the port alone goes first, then one of a range, then one of every port. */
@@ -296,10 +320,11 @@ export class Reference {
     const total = word(ip, 2)
     if (first >> 4 !== 4 || header < 20 || total < header || total > ip.length) return just('DROP_MALFORMED')
     const transport = ip.subarray(header, total)
-    if (ip[9] === 1 && (word(ip, 6) & 0x3fff) === 0) return this.#error(frame, transport, vip)
+    const destination = address(ip, 16)
+    if (ip[9] === 1 && (word(ip, 6) & 0x3fff) === 0) return this.#error(frame, transport, { vip, destination })
     const protocol = protocolOf(ip[9])
     if (protocol === undefined) return just('PASS_NOT_BALANCED')
-    const datagram = `${address(ip, 12)} ${vip} ${protocol} ${word(ip, 4)}`
+    const datagram = `${address(ip, 12)} ${address(ip, 16)} ${protocol} ${word(ip, 4)}`
     if ((word(ip, 6) & 0x1fff) !== 0) return this.#later(frame, ip, { protocol, vip, datagram })
     if (transport.length < (protocol === 'tcp' ? 20 : 8)) return just('DROP_TRUNCATED')
     const port = word(transport, 2)
@@ -313,6 +338,7 @@ export class Reference {
       {
         source: address(ip, 12),
         sourcePort: word(transport, 0),
+        destination,
         port,
         syn: (flags & 0x12) === 0x02,
         fin: (flags & 0x01) !== 0,
@@ -327,19 +353,20 @@ export class Reference {
   }
 
   /** RFC 792: type, code, checksum, four octets more, then the IP header and eight octets of what the error is about. */
-  #error(frame: Buffer, message: Buffer, vip: string): Expected {
+  #error(frame: Buffer, message: Buffer, { vip, destination }: { vip: string; destination: string }): Expected {
     const quoted = message.subarray(8)
     const header = ((quoted[0] ?? 0) & 15) * 4
     const ports = quoted.subarray(header)
     const protocol = protocolOf(quoted[9])
     const isError = [3, 11, 12].includes(message[0] ?? 0) && (quoted[0] ?? 0) >> 4 === 4 && header >= 20
     if (!isError || ports.length < 8 || protocol === undefined) return just('PASS_NOT_BALANCED')
-    if ((word(quoted, 6) & 0x1fff) !== 0 || address(quoted, 12) !== vip) return just('PASS_NOT_BALANCED')
+    if ((word(quoted, 6) & 0x1fff) !== 0 || address(quoted, 12) !== destination) return just('PASS_NOT_BALANCED')
     const port = word(ports, 0)
     const service = this.#find(protocol, vip, port)
     if (service === undefined) return just('PASS_NO_SERVICE')
-    const flow = { source: address(quoted, 16), sourcePort: word(ports, 2), port, syn: false, fin: false, rst: false }
-    return this.#deliver(service, { ...flow, error: true, bytes: frame.length }, frame)
+    const flow = { source: address(quoted, 16), sourcePort: word(ports, 2), destination, port }
+    const flags = { syn: false, fin: false, rst: false }
+    return this.#deliver(service, { ...flow, ...flags, error: true, bytes: frame.length }, frame)
   }
 
   #later(
@@ -359,9 +386,10 @@ export class Reference {
     if (services.length !== 1 || only === undefined || only.want.protocol !== protocol) return just('DROP_FRAGMENT')
     const { port, lastPort, hash } = only.want
     // A range is not looked for without a port.
-    if (isTracked(only.want) || hash !== 'source' || (port !== lastPort && port !== 0)) return just('DROP_FRAGMENT')
-    if (!only.goesBySource) return undefined
-    const source = { source: address(ip, 12), sourcePort: 0, port: 0 }
+    if (isTracked(only.want) || hash === 'source-port' || (port !== lastPort && port !== 0))
+      return just('DROP_FRAGMENT')
+    if (!only.goesByAddress) return undefined
+    const source = { source: address(ip, 12), sourcePort: 0, destination: address(ip, 16), port: 0 }
     return this.#deliver(only, { ...source, syn: false, fin: false, rst: false, bytes: frame.length }, frame)
   }
 

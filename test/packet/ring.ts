@@ -1,24 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where the ring sends a tuple, computed from what was configured alone: src/core's hash and ring, not the maps.
 import { swap16, swap32 } from '../../src/core/address.ts'
-import { effectiveWeight, type Service } from '../../src/core/desired.ts'
+import { effectiveWeight, type HashInput, type Service } from '../../src/core/desired.ts'
 import { expandSeed, hashMix, hashSlot } from '../../src/core/hash.ts'
 import { parseIpv4 } from '../../src/core/ip.ts'
 import { defaultRingSize, maglevRing } from '../../src/core/maglev.ts'
 import { RingSlot } from '../../src/dataplane/layout.gen.ts'
-import { CLIENT } from './frames.ts'
+import { CLIENT, VIP } from './frames.ts'
 import type { Balancer } from './plane.ts'
 
 export interface Tuple {
   source?: string
   sourcePort?: number
+  destination?: string
 }
 
 /** A ring by itself: what each slot's backend is called, and which hash finds the slot. */
 export interface Ring {
   slots: readonly (number | undefined)[]
   seed: bigint
-  withPort: boolean
+  hash: HashInput
 }
 
 const NONE = RingSlot.SLOT_NONE
@@ -42,13 +43,14 @@ export const ringOf = (service: Service): Ring => {
     const backend = backends[position]
     return backend === undefined ? undefined : numberOf(backend.address)
   })
-  return { slots, seed: expandSeed(service.seed), withPort: service.hash === 'source-port' }
+  return { slots, seed: expandSeed(service.seed), hash: service.hash }
 }
 
-/** bpf/schedule.h, ring_hash: address, and port if wanted, in network order as a little-endian machine loads them. */
+/** bpf/schedule.h: address, and port if wanted, in network order as a little-endian machine loads them. */
 export const slotOf = (ring: Ring, tuple: Tuple): number => {
-  const address = BigInt(swap32(parseIpv4(tuple.source ?? CLIENT) ?? 0))
-  const port = ring.withPort ? BigInt(swap16(tuple.sourcePort ?? 40000)) << 32n : 0n
+  const hashed = ring.hash === 'destination' ? (tuple.destination ?? VIP) : (tuple.source ?? CLIENT)
+  const address = BigInt(swap32(parseIpv4(hashed) ?? 0))
+  const port = ring.hash === 'source-port' ? BigInt(swap16(tuple.sourcePort ?? 40000)) << 32n : 0n
   return hashSlot(hashMix(address | port, ring.seed), ring.slots.length)
 }
 

@@ -10,6 +10,7 @@ import {
   setService,
 } from '../../src/core/desired.ts'
 import { FLOW_FATES, removeBackend } from '../../src/core/leaving.ts'
+import { isPrefix } from '../../src/core/prefix.ts'
 import {
   datagram,
   ETHERTYPE,
@@ -28,6 +29,10 @@ import type { Random } from './random.ts'
 import { withRandomFilter } from './random-filter.ts'
 
 const VIPS = ['192.0.2.10', '192.0.2.11', '198.18.7.9', '0.0.0.0', '192.0.2.12'] as const
+/** Some within others; to the last of them and beside, the first two VIPs belong. */
+const PREFIXES = ['198.18.0.0/15', '192.0.2.128/25', '192.0.2.8/30', '192.0.2.0/24'] as const
+/** In each of these; two of them have the number that the directory gives to a prefix. */
+const IN_PREFIXES = ['192.0.2.9', '192.0.2.77', '192.0.2.128', '192.0.2.201', '198.19.0.0', '198.18.1.2'] as const
 /** Ports of services; some ranges overlap, and are refused. */
 const PORTS = ['80', '81', '53', '50-60', '80-90', '82-200', '201-65535', '*'] as const
 /** What frames are for: within and without each of these. */
@@ -43,7 +48,7 @@ const FLAGS = [
   TCP.RST,
   TCP.SYN | TCP.ACK,
 ]
-const SERVICES_MAX = 22
+const SERVICES_MAX = 26
 const BACKENDS = 9
 
 const tags = (random: Random): Tag[] =>
@@ -99,7 +104,7 @@ export const randomFrame = (random: Random): Buffer => {
     ...(random.once(6) ? { sourceMac: backendMac(1 + random.below(BACKENDS)) } : {}),
     source: `10.0.${random.below(2)}.${random.below(24)}`,
     sourcePort: 1024 + random.below(24),
-    vip: random.pick(random.once(6) ? VIPS : VIPS.slice(0, 3)),
+    vip: random.once(3) ? random.pick(IN_PREFIXES) : random.pick(random.once(6) ? VIPS : VIPS.slice(0, 3)),
     port: random.once(12) ? random.below(65536) : random.pick(FRAME_PORTS),
     flags: random.once(12) ? random.below(256) : random.pick(FLAGS),
     fragment: random.once(2) ? 0x4000 : 0,
@@ -116,15 +121,20 @@ export const randomFrame = (random: Random): Buffer => {
 }
 
 const SCHEDULERS: readonly Scheduler[] = ['rr', 'wrr', 'mh', 'sh']
+/** Of prefixes. */
+const STATELESS: readonly Scheduler[] = ['mh', 'sh', 'dh', 'dh']
 
 const addOne = (random: Random, state: DesiredState): DesiredState => {
-  const name = `${random.once(3) ? 'udp' : 'tcp'}://${random.pick(VIPS.slice(0, 3))}:${random.pick(PORTS)}`
+  const ofPrefix = random.once(4)
+  const vip = ofPrefix ? random.pick(PREFIXES) : random.pick(VIPS.slice(0, 3))
+  const name = `${random.once(3) ? 'udp' : 'tcp'}://${vip}:${random.pick(PORTS)}`
   if (state.has(name)) return state
+  const ops = name.startsWith('udp') && random.once(3)
   const options = {
-    scheduler: random.pick(SCHEDULERS),
+    scheduler: random.pick(ofPrefix && !ops ? STATELESS : SCHEDULERS),
     ringSize: random.pick([31, 127, 251]),
     seed: BigInt(random.word()) * 0x100000001n,
-    ops: name.startsWith('udp') && random.once(3),
+    ops,
   }
   let next = addService(state, parseService(name), options, 0n)
   for (let i = random.below(5); i > 0; i--)
@@ -175,7 +185,13 @@ const changedService = (random: Random, state: DesiredState, name: string): Desi
   const service = state.get(name)
   if (service === undefined) return state
   const tracked = service.scheduler === 'rr' || service.scheduler === 'wrr'
-  const choice = service.protocol === 'tcp' ? SCHEDULERS : tracked ? SCHEDULERS.slice(0, 2) : SCHEDULERS.slice(2)
+  const choice = isPrefix(service)
+    ? STATELESS
+    : service.protocol === 'tcp'
+      ? SCHEDULERS
+      : tracked
+        ? SCHEDULERS.slice(0, 2)
+        : SCHEDULERS.slice(2)
   if (service.protocol === 'udp' && random.once(3)) return setService(state, service, { ops: !service.ops })
   const options = random.once(4) ? { seed: BigInt(random.word()) } : { scheduler: random.pick(choice) }
   return setService(state, service, options)
@@ -186,7 +202,7 @@ export const randomChange = (random: Random, state: DesiredState): DesiredState 
   let next = state
   for (let verbs = random.once(4) ? 3 : 1; verbs > 0; verbs--) {
     const names = [...next.keys()].sort() // Live services come in the order of a randomly laid out directory.
-    if (names.length < 14 || (names.length < SERVICES_MAX && random.once(6))) next = addOne(random, next)
+    if (names.length < 18 || (names.length < SERVICES_MAX && random.once(6))) next = addOne(random, next)
     else if (random.once(30)) next = removeService(next, parseService(random.pick(names)))
     else if (random.once(5)) next = changedService(random, next, random.pick(names))
     else if (random.once(8)) next = withRandomFilter(random, next, random.pick(names))

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+// Transparent caches: the director is the next hop to a prefix, and its real servers answer for any address of it.
+import test from 'ava'
+import { hasRoot, Lab } from './lab.ts'
+import { attach, backends, list, MODES, restore, save, xlb } from './xlb.ts'
+
+const labTest = hasRoot() ? test.serial : test.serial.skip
+
+const PREFIX = '198.18.7.0/24'
+const SERVICE = `tcp://${PREFIX}:80`
+const HOSTS = Array.from({ length: 16 }, (_, i) => `198.18.7.${i * 16}`)
+
+const run = async (lab: Lab, host: string, command: string): Promise<void> => {
+  const { code, stderr } = await lab.run(host, command.split(' '))
+  if (code !== 0) throw new Error(`${host}: ${command}: exit ${code}: ${stderr}`)
+}
+
+/** Every packet for the prefix goes to the director, and a server takes each of its addresses for its own. */
+const up = async (lab: Lab, servers: number): Promise<void> => {
+  await run(lab, 'client', `ip route add ${PREFIX} via ${lab.host('director').address}`)
+  for (let server = 1; server <= servers; server++) {
+    await run(lab, `rs${server}`, `ip route add local ${PREFIX} dev lo`)
+    await lab.http(server, 80)
+  }
+}
+
+/** Who answers at each of these addresses, `count` times in a row. */
+const answers = async (lab: Lab, hosts: readonly string[], count = 1): Promise<string[][]> => {
+  const urls = hosts.flatMap((host) => Array.from({ length: count }, () => `http://${host}/`))
+  const { code, stdout, stderr } = await lab.curl('--max-time', '20', '-H', 'Connection: close', ...urls)
+  if (code !== 0) throw new Error(`curl: exit ${code}: ${stderr}; had ${stdout}`)
+  const lines = stdout.trim().split('\n')
+  return hosts.map((_, i) => lines.slice(i * count, (i + 1) * count))
+}
+
+for (const mode of MODES) {
+  labTest(`${mode}: dh sends each destination of a prefix to one cache, always the same`, async (t) => {
+    const lab = await Lab.up(t, { servers: 2 })
+    await up(lab, 2)
+    await attach(lab, mode)
+    await xlb(lab, ['service', 'add', SERVICE, '--scheduler', 'dh', '--seed', '7'])
+    for (const { address } of backends(lab, 1, 1)) await xlb(lab, ['backend', 'set', SERVICE, address])
+    const first = await answers(lab, HOSTS, 3)
+    for (const [i, each] of first.entries()) t.is(new Set(each).size, 1, `${HOSTS[i]}: ${each.join()}`)
+    t.deepEqual([...new Set(first.flat())].sort(), ['rs1', 'rs2'])
+    t.deepEqual(await answers(lab, HOSTS, 3), first)
+    const { stdout } = await lab.curl('-D', '-', `http://${HOSTS[3]}/`)
+    t.true(stdout.includes(`x-local: ${HOSTS[3]}:80`), stdout)
+
+    const { services, reasons } = await list(lab)
+    t.is(services[0]?.service, SERVICE)
+    t.is(
+      services[0]?.backends.reduce((sum, { counts }) => sum + counts.flows, 0),
+      16 * 3 * 2 + 1,
+    )
+    t.is(reasons.flow_inserted, 0)
+
+    await xlb(lab, ['backend', 'drain', SERVICE, lab.host('rs1').address])
+    const drained = await answers(lab, HOSTS)
+    t.deepEqual(new Set(drained.flat()), new Set(['rs2']))
+    await xlb(lab, ['backend', 'set', SERVICE, lab.host('rs1').address])
+    t.deepEqual(await answers(lab, HOSTS, 3), first, 'and back again')
+  })
+}
+
+labTest(
+  'a VIP goes before a prefix and the longer prefix before the shorter; save and restore keep them',
+  async (t) => {
+    const lab = await Lab.up(t, { servers: 3 })
+    await up(lab, 3)
+    await attach(lab)
+    const [rs1 = { address: '' }, rs2 = { address: '' }, rs3 = { address: '' }] = backends(lab, 1, 1, 1)
+    await restore(lab, [
+      { service: SERVICE, scheduler: 'dh', backends: [rs1] },
+      { service: 'tcp://198.18.7.64/26:80', scheduler: 'sh', backends: [rs2] },
+      { service: 'tcp://198.18.7.80:80', scheduler: 'rr', backends: [rs3] },
+    ])
+    const hosts = ['198.18.7.1', '198.18.7.64', '198.18.7.80', '198.18.7.127', '198.18.7.128']
+    const expected = ['rs1', 'rs2', 'rs3', 'rs2', 'rs1']
+    t.deepEqual((await answers(lab, hosts)).flat(), expected)
+    const saved = await save(lab)
+    t.regex(saved, /service: tcp:\/\/198\.18\.7\.64\/26:80$/m)
+    t.regex(saved, /hash: destination$/m)
+    await xlb(lab, ['clear'])
+    await xlb(lab, ['restore', '-'], { input: saved })
+    t.is(await save(lab), saved)
+    t.deepEqual((await answers(lab, hosts)).flat(), expected)
+    const traced = await xlb(lab, ['trace', 'tcp', `${lab.host('client').address}:40000`, '198.18.7.65:80'])
+    t.true(traced.includes('198.18.7.65 is none, but in 198.18.7.64/26, the longest prefix that holds it'), traced)
+    t.true(traced.includes('tcp://198.18.7.64/26:80, sh, hashed'), traced)
+  },
+)
+
+labTest('a large answer through a prefix arrives whole', async (t) => {
+  const lab = await Lab.up(t, { servers: 2 })
+  await up(lab, 2)
+  await attach(lab)
+  await restore(lab, [{ service: `tcp://${PREFIX}:*`, scheduler: 'dh', backends: backends(lab, 1, 1) }])
+  const url = `http://${HOSTS[5]}/slow?bytes=2000000&seconds=1`
+  const { stdout } = await lab.curl('-o', '/dev/null', '-w', '%{size_download}', url)
+  t.is(stdout, '2000000')
+})
