@@ -54,14 +54,25 @@ enum constant {
 	CONSTANT_END,
 };
 
-/* ---- interfaces: a record in root for each attached interface ---- */
+/*
+ * ---- interfaces: a record in root for each that the program is attached to, and for each other one that leads to
+ * backends ----
+ */
 
 enum interface_limit { INTERFACES_MAX = 64, INTERFACE_NAME_SIZE = 16 };
+
+enum interface_role {
+	INTERFACE_ATTACHED,
+	INTERFACE_EGRESS, /* without a program; the slot is in use while a live backend leads to it */
+};
 
 struct interface {
 	__u64 mac_high; /* the MAC in bits 16-63, as loaded from a frame: its first octet lowest; 0: slot unused */
 	__u32 ifindex;
-	__u32 generic; /* 1: attached in generic (skb) mode */
+	__u8 generic;      /* 1: attached in generic (skb) mode */
+	__u8 role;         /* enum interface_role; whoever has a pinned link is attached, whatever stands here */
+	__u8 multi_buffer; /* 1: its program takes frames of several buffers */
+	__u8 reserved;
 	char name[INTERFACE_NAME_SIZE];
 };
 

@@ -8,7 +8,7 @@ import { Reason, ServiceFlag } from '../dataplane/layout.gen.ts'
 import type { LiveBackend, LiveService } from '../dataplane/reader.ts'
 import { isNeeded } from '../dataplane/remaining.ts'
 import { Neighbours } from '../shell/neighbours.ts'
-import { type Session, withSession } from '../shell/session.ts'
+import { reachedBy, type Session, withSession } from '../shell/session.ts'
 import { type Context, formatSeed, type GlobalOptions, makeContext } from './context.ts'
 import { duration, grouped, table } from './text.ts'
 
@@ -47,6 +47,8 @@ interface ServiceRow {
 interface Listing {
   instance: string
   interfaces: { name: string; mode: string; attached: boolean; fault: string | null }[]
+  /** Not attached, but leading to backends. */
+  egress: { name: string; fault: string | null }[]
   neighboursReadSecondsAgo: number | null
   staleMacs: string[]
   flows: TableUse
@@ -72,9 +74,9 @@ const reasonsOf = (session: Session): Record<string, number> => {
 }
 
 const listing = (session: Session, only: string | undefined, nowMs: number): Listing => {
-  const { plane, live, interfaces, native } = session
+  const { plane, live, interfaces, egress, native } = session
   const flows = countFlows(plane, plane.age())
-  const slotNames = new Map(interfaces.map(({ slot, name }) => [slot, name]))
+  const slotNames = new Map([...interfaces, ...egress].map(({ slot, name }) => [slot, name]))
   const backendRow = (service: LiveService, backend: LiveBackend): BackendRow => {
     const { path } = backend.want
     const { SERVICE_TRACKED, SERVICE_OPS } = ServiceFlag
@@ -99,8 +101,9 @@ const listing = (session: Session, only: string | undefined, nowMs: number): Lis
   return {
     instance: session.paths.name,
     interfaces: interfaces.map(({ name, mode, attached, fault }) => ({ name, mode, attached, fault: fault ?? null })),
+    egress: egress.map(({ name, fault }) => ({ name, fault: fault ?? null })),
     neighboursReadSecondsAgo: live.neighboursMs === 0 ? null : (nowMs - live.neighboursMs) / 1000,
-    staleMacs: new Neighbours(native, interfaces).changedSince(live.desired),
+    staleMacs: new Neighbours(native, reachedBy(session)).changedSince(live.desired),
     flows: flows.tables.ipv4,
     flows6: flows.tables.ipv6,
     services: chosen
@@ -130,6 +133,13 @@ const header = (list: Listing): string[] => {
       : `${name}: NOT ATTACHED: ${fault}; no packet is balanced there. Mend: xlb attach ${name}`,
   )
   const useOf = ({ used, capacity }: TableUse): string => `${grouped(used)} of ${grouped(capacity)}`
+  for (const { name, fault } of list.egress) {
+    lines.push(
+      fault === null
+        ? `${name}: not attached, leads to backends`
+        : `${name}: GONE: ${fault}; packets for backends behind it are dropped. Mend: make it, then any verb that changes something`,
+    )
+  }
   lines.push(`flows: ${useOf(list.flows)}; of IPv6: ${useOf(list.flows6)}`)
   if (list.neighboursReadSecondsAgo !== null) {
     lines.push(`MACs: as read ${duration(list.neighboursReadSecondsAgo)} ago, when a verb last changed something`)

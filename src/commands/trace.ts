@@ -96,11 +96,11 @@ interface Names {
   settings: Settings
 }
 
-const namesOf = ({ plane, interfaces }: Session, service: LiveService | undefined): Names => {
+const namesOf = ({ plane, interfaces, egress }: Session, service: LiveService | undefined): Names => {
   const backends = new Map(service?.backends.map(({ index, want }) => [index, want.address]))
   return {
     backend: (index) => (index === undefined ? null : (backends.get(index) ?? null)),
-    interface: (slot) => interfaces.find((each) => each.slot === slot)?.name ?? null,
+    interface: (slot) => [...interfaces, ...egress].find((each) => each.slot === slot)?.name ?? null,
     settings: Settings.read(viewOf(plane, 'settings'), 0),
   }
 }

@@ -59,26 +59,38 @@ export const InterfaceLimit = {
   INTERFACE_NAME_SIZE: 16,
 } as const
 
+/** enum interface_role */
+export const InterfaceRole = {
+  INTERFACE_ATTACHED: 0,
+  INTERFACE_EGRESS: 1,
+} as const
+
 /** struct interface, 32 octets. */
 export interface Interface {
   macHigh: bigint
   ifindex: number
   generic: number
+  role: number
+  multiBuffer: number
   name: string
 }
 export const Interface = {
   size: 32,
-  offset: { macHigh: 0, ifindex: 8, generic: 12, name: 16 },
+  offset: { macHigh: 0, ifindex: 8, generic: 12, role: 13, multiBuffer: 14, name: 16 },
   read: (view: DataView, at: number): Interface => ({
     macHigh: view.getBigUint64(at + 0, true),
     ifindex: view.getUint32(at + 8, true),
-    generic: view.getUint32(at + 12, true),
+    generic: view.getUint8(at + 12),
+    role: view.getUint8(at + 13),
+    multiBuffer: view.getUint8(at + 14),
     name: readText(view, at + 16, 16),
   }),
   write: (view: DataView, at: number, value: Interface): void => {
     view.setBigUint64(at + 0, value.macHigh, true)
     view.setUint32(at + 8, value.ifindex, true)
-    view.setUint32(at + 12, value.generic, true)
+    view.setUint8(at + 12, value.generic)
+    view.setUint8(at + 13, value.role)
+    view.setUint8(at + 14, value.multiBuffer)
     writeText(view, at + 16, 16, value.name)
   },
 } as const

@@ -351,7 +351,11 @@ export interface BackendScan {
   macLow: number
   macHigh: number
   flags: number
+  /** It is reached through `interfaceSlot`. */
+  isLink: boolean
   interfaceSlot: number
+  /** 0: untagged. */
+  vlan: number
   counter: number
   /** enum admin_state */
   admin: number
@@ -367,10 +371,13 @@ export const scanBackends = (memory: PlaneMemory, live: LiveState, visit: (backe
     macLow: 0,
     macHigh: 0,
     flags: 0,
+    isLink: false,
     interfaceSlot: 0,
+    vlan: 0,
     counter: 0,
     admin: 0,
   }
+  const { BACKEND_ALIVE, BACKEND_LOCAL, BACKEND_TAGGED } = BackendFlag
   for (const { name, service } of live.services.values()) {
     scan.name = name
     const end = service.backendBase + service.backendCount
@@ -389,6 +396,8 @@ export const scanBackends = (memory: PlaneMemory, live: LiveState, visit: (backe
       scan.macLow = ((low >>> 16) | (high << 16)) >>> 0
       scan.macHigh = high >>> 16
       scan.flags = low & BackendWord.BACKEND_FLAGS_MASK
+      scan.isLink = (scan.flags & (BACKEND_ALIVE | BACKEND_LOCAL)) === BACKEND_ALIVE
+      scan.vlan = (scan.flags & BACKEND_TAGGED) === 0 ? 0 : (words[at + BackendRecord.offset.vlan / 4] ?? 0) & 0xffff
       scan.interfaceSlot = (low >>> BackendWord.BACKEND_INTERFACE_SHIFT) & 0xff
       scan.counter = words[at + BackendRecord.offset.counter / 4] ?? 0
       visit(scan)

@@ -275,7 +275,7 @@ const forgetFlows = (memory: PlaneMemory, built: readonly Built[]): void => {
   )
 }
 
-const NO_INTERFACE: Interface = { macHigh: 0n, ifindex: 0, generic: 0, name: '' }
+const NO_INTERFACE: Interface = { macHigh: 0n, ifindex: 0, generic: 0, role: 0, multiBuffer: 0, name: '' }
 
 /** An empty data plane: two empty directories, the first of them live. For freshly made maps. */
 export const formatRoot = (memory: Pick<PlaneMemory, 'buffer'>, contract: number, newFlows: number): void => {

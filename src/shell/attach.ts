@@ -10,7 +10,7 @@ import type { AttachMode, Finding } from '../core/preflight-facts.ts'
 import { Refusal } from '../core/refusal.ts'
 import { countFlows } from '../dataplane/flows.ts'
 import type { KernelPlane } from '../dataplane/kernel.ts'
-import { Settings } from '../dataplane/layout.gen.ts'
+import { InterfaceRole, Settings } from '../dataplane/layout.gen.ts'
 import type { Capacity, MapName } from '../dataplane/memory.ts'
 import type { BpfLink, BpfMap, BpfObject, Native, NativeError } from '../dataplane/native.ts'
 import { readLive, viewOf } from '../dataplane/reader.ts'
@@ -26,7 +26,14 @@ import {
   removePins,
   retirePins,
 } from './instance.ts'
-import { attachedInterfaces, clearInterface, freeSlot, writeInterface } from './interfaces.ts'
+import {
+  attachedInterfaces,
+  clearInterface,
+  egressInterfaces,
+  freeSlot,
+  keepAsEgress,
+  writeInterface,
+} from './interfaces.ts'
 import {
   checkCapacity,
   DEFAULT_CAPACITY,
@@ -98,7 +105,7 @@ const attachTo = (
   plane: KernelPlane,
   pins: string,
   object: BpfObject,
-  slot: number,
+  { slot, role }: { slot: number; role: number },
   options: AttachOptions,
   modes: ReturnType<typeof chooseModes>,
 ): Omit<Attached, 'warnings'> => {
@@ -106,10 +113,13 @@ const attachTo = (
   const found = native.netlink.interfaces().find(({ name }) => name === interfaceName)
   if (found === undefined) throw new Refusal(`interface ${interfaceName} does not exist`, 'see: ip link')
   const record = { mac: parseMac(found.mac), ifindex: found.ifindex, name: interfaceName }
-  writeInterface(plane, slot, { ...record, generic: 0 })
+  // Until its link is pinned, what leads to backends without a program stays that.
+  writeInterface(plane, slot, { ...record, generic: 0, role })
   const { link, mode, reason } = tryModes(native, object, found.ifindex, modes, interfaceName)
-  writeInterface(plane, slot, { ...record, generic: mode === 'generic' ? 1 : 0 })
+  const generic = mode === 'generic' ? 1 : 0
+  writeInterface(plane, slot, { ...record, generic, role })
   link.pin(linkPin(pins, found.ifindex))
+  writeInterface(plane, slot, { ...record, generic })
   link.close()
   return { interfaceName, ifindex: found.ifindex, mode, reason }
 }
@@ -141,7 +151,15 @@ const attachFirst = (
     pinAll(maps, object, paths.building)
     const plane = openPlaneAt(native, paths.building)
     try {
-      const attached = attachTo(native, plane, paths.building, object, 0, options, modes)
+      const attached = attachTo(
+        native,
+        plane,
+        paths.building,
+        object,
+        { slot: 0, role: InterfaceRole.INTERFACE_ATTACHED },
+        options,
+        modes,
+      )
       publishPins(paths)
       return attached
     } finally {
@@ -175,13 +193,20 @@ const attachFurther = (
   try {
     const attached = attachedInterfaces(native, paths.pins, plane)
     const stale = attached.find(({ name, attached: works }) => name === options.interfaceName && !works)
-    const slot = stale?.slot ?? freeSlot(attached)
+    const egress = egressInterfaces(native, plane, attached)
+    const leading = egress.find(({ name }) => name === options.interfaceName)
+    const slot = stale?.slot ?? leading?.slot ?? freeSlot([...attached, ...egress])
     if (slot < 0) throw new Refusal('every slot for an interface is taken', 'detach one first')
     const settings = Settings.read(viewOf(plane, 'settings'), 0)
     const object = loadProgram(native, { get: (name) => plane.map(name) }, slot, settings)
     try {
-      if (stale !== undefined) unlinkSync(linkPin(paths.pins, stale.ifindex))
-      return attachTo(native, plane, paths.pins, object, slot, options, modes)
+      if (stale !== undefined) {
+        keepAsEgress(plane, slot)
+        unlinkSync(linkPin(paths.pins, stale.ifindex))
+      }
+      const { INTERFACE_ATTACHED, INTERFACE_EGRESS } = InterfaceRole
+      const role = stale === undefined && leading === undefined ? INTERFACE_ATTACHED : INTERFACE_EGRESS
+      return attachTo(native, plane, paths.pins, object, { slot, role }, options, modes)
     } finally {
       object.close()
     }

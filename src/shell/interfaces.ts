@@ -2,7 +2,7 @@
 // The interfaces that an instance is attached to: records in `root`, links pinned by ifindex.
 import { existsSync } from 'node:fs'
 import { formatMac } from '../core/address.ts'
-import { InterfaceLimit, Interface as InterfaceRecord, Root } from '../dataplane/layout.gen.ts'
+import { InterfaceLimit, Interface as InterfaceRecord, InterfaceRole, Root } from '../dataplane/layout.gen.ts'
 import { egressKey, egressValue, type PlaneMemory } from '../dataplane/memory.ts'
 import type { Interface, Native } from '../dataplane/native.ts'
 import { viewOf } from '../dataplane/reader.ts'
@@ -60,9 +60,52 @@ export const attachedInterfaces = (native: Native, pins: string, memory: PlaneMe
   return found
 }
 
-/** The lowest slot that no pinned link stands for; -1 where all are taken. */
-export const freeSlot = (attached: readonly AttachedInterface[]): number => {
-  const used = new Set(attached.map(({ slot }) => slot))
+/** An interface without a program, that leads to backends. */
+export interface EgressInterface {
+  slot: number
+  name: string
+  ifindex: number
+  mac: string
+  /** Why no frame leaves there. */
+  fault?: string
+}
+
+const egressFaultOf = (now: readonly Interface[], name: string, ifindex: number): string | undefined => {
+  const found = now.find((each) => each.name === name)
+  if (found === undefined) return `${name} was deleted`
+  return found.ifindex === ifindex ? undefined : `${name} was deleted and made again`
+}
+
+/** Every record of that role that is not an attached interface's, in the order of slots. */
+export const egressInterfaces = (
+  native: Native,
+  memory: PlaneMemory,
+  attached: readonly AttachedInterface[],
+): EgressInterface[] => {
+  const view = viewOf(memory, 'root')
+  const slots = new Set(attached.map(({ slot }) => slot))
+  const found: EgressInterface[] = []
+  let now: Interface[] | undefined
+  for (let slot = 0; slot < InterfaceLimit.INTERFACES_MAX; slot++) {
+    const { ifindex, role, name, macHigh } = InterfaceRecord.read(view, recordAt(slot))
+    if (ifindex === 0 || role !== InterfaceRole.INTERFACE_EGRESS || slots.has(slot)) continue
+    now ??= native.netlink.interfaces()
+    const fault = egressFaultOf(now, name, ifindex)
+    const mac = formatMac(macHigh >> MAC_SHIFT)
+    found.push({ slot, name, ifindex, mac, ...(fault === undefined ? {} : { fault }) })
+  }
+  return found
+}
+
+/** An attached interface's slot leads to backends, and does so when its program is gone. */
+export const keepAsEgress = (memory: PlaneMemory, slot: number): void => {
+  const view = viewOf(memory, 'root')
+  view.setUint8(recordAt(slot) + InterfaceRecord.offset.role, InterfaceRole.INTERFACE_EGRESS)
+}
+
+/** The lowest slot that none of these has; -1 where all are taken. */
+export const freeSlot = (known: readonly { slot: number }[]): number => {
+  const used = new Set(known.map(({ slot }) => slot))
   for (let slot = 0; slot < InterfaceLimit.INTERFACES_MAX; slot++) if (!used.has(slot)) return slot
   return -1
 }
@@ -72,18 +115,27 @@ export interface WrittenInterface {
   mac: bigint
   ifindex: number
   generic: 0 | 1
+  /** Attached, where it is left out. */
+  role?: number
+  multiBuffer?: 0 | 1
   name: string
 }
 
 /** Packets can be redirected to the interface from then on. @throws NativeError where the kernel knows no such interface */
 export const writeInterface = (memory: PlaneMemory, slot: number, { mac, ...record }: WrittenInterface): void => {
-  InterfaceRecord.write(viewOf(memory, 'root'), recordAt(slot), { ...record, macHigh: mac << MAC_SHIFT })
+  InterfaceRecord.write(viewOf(memory, 'root'), recordAt(slot), {
+    role: InterfaceRole.INTERFACE_ATTACHED,
+    multiBuffer: 0,
+    ...record,
+    macHigh: mac << MAC_SHIFT,
+  })
   memory.kernelMap('egress').update(egressKey(slot), egressValue(record.ifindex))
 }
 
 export const clearInterface = (memory: PlaneMemory, slot: number): void => {
   memory.kernelMap('egress').delete(egressKey(slot))
-  InterfaceRecord.write(viewOf(memory, 'root'), recordAt(slot), { macHigh: 0n, ifindex: 0, generic: 0, name: '' })
+  const nothing = { macHigh: 0n, ifindex: 0, generic: 0, role: 0, multiBuffer: 0, name: '' }
+  InterfaceRecord.write(viewOf(memory, 'root'), recordAt(slot), nothing)
 }
 
 /** Notices that an attached interface has got another MAC: one store each. */

@@ -8,7 +8,7 @@ import { KernelPlane, pinSource } from '../dataplane/kernel.ts'
 import type { Native } from '../dataplane/native.ts'
 import { readLive, scanBackends } from '../dataplane/reader.ts'
 import { clockPin, type InstancePaths, mapPin, removePins, runFolder } from './instance.ts'
-import { attachedInterfaces } from './interfaces.ts'
+import { attachedInterfaces, egressInterfaces } from './interfaces.ts'
 import { Neighbours } from './neighbours.ts'
 
 const LOCK_WAIT_MS = 30_000
@@ -62,7 +62,9 @@ const releaseNeighbours = (native: Native, pins: string): void => {
   try {
     const addresses = new Set<AddressKey>()
     scanBackends(plane, readLive(plane), ({ address }) => addresses.add(address))
-    new Neighbours(native, attachedInterfaces(native, pins, plane)).release([...addresses].map(formatAddressKey))
+    const attached = attachedInterfaces(native, pins, plane)
+    const reached = [...attached, ...egressInterfaces(native, plane, attached)]
+    new Neighbours(native, reached).release([...addresses].map(formatAddressKey))
   } finally {
     plane.close()
   }

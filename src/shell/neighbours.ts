@@ -7,9 +7,9 @@ import { type AddressKey, AF, addressKey, familyOf, formatAddressKey } from '../
 import { Refusal } from '../core/refusal.ts'
 import { AdminState, BackendFlag } from '../dataplane/layout.gen.ts'
 import type { PlaneMemory } from '../dataplane/memory.ts'
-import type { Native, Neighbour } from '../dataplane/native.ts'
+import type { Interface, Native, Neighbour } from '../dataplane/native.ts'
 import { type LiveState, scanBackends } from '../dataplane/reader.ts'
-import type { AttachedInterface } from './interfaces.ts'
+import { byLikelihood, type Reached, type Segment, vlansOn } from './segments.ts'
 
 const NUD = { REACHABLE: 2, STALE: 4, DELAY: 8, PROBE: 16, FAILED: 32, NOARP: 64, PERMANENT: 128 }
 const USABLE = NUD.REACHABLE | NUD.STALE | NUD.DELAY | NUD.PROBE | NUD.NOARP | NUD.PERMANENT
@@ -33,15 +33,30 @@ interface Known {
   kept: boolean
 }
 
+/** Is it an entry that the kernel, or an administrator, keeps? */
+const isKept = ({ managed, state }: Neighbour): boolean => managed || (state & (NUD.PERMANENT | NUD.NOARP)) !== 0
+
+const linkPath = ({ mac }: Neighbour, { slot, vlan }: Segment): Path => ({
+  kind: 'link',
+  mac: parseMac(mac),
+  interfaceSlot: slot,
+  ...(vlan === undefined ? {} : { vlan }),
+})
+
+/** Gives a backend's interface a slot where it has none. @throws Refusal where it cannot have one */
+export type Allot = (backend: string, link: Interface) => Reached
+
 /** The kernel's neighbours of one moment. */
 export class Neighbours {
   readonly #native: Native
-  readonly #attached: readonly AttachedInterface[]
+  readonly #segments: Segment[]
   #byKey = new Map<string, Neighbour>()
 
-  constructor(native: Native, attached: readonly AttachedInterface[]) {
+  /** `reached`: the interfaces that have slots, as far as they are there. */
+  constructor(native: Native, reached: readonly Reached[]) {
     this.#native = native
-    this.#attached = attached
+    const plain = reached.map(({ slot, ifindex, name }): Segment => ({ slot, ifindex, name }))
+    this.#segments = [...plain, ...vlansOn(plain, native.netlink.interfaces())]
     this.#read()
   }
 
@@ -54,10 +69,14 @@ export class Neighbours {
   /** The path as it is now, without asking anybody: what the kernel does not know stays as it was. */
   refreshed(address: string, before: Path): Path {
     if (before.kind === 'local') return before
-    for (const { ifindex, slot } of this.#attached) {
-      if (before.kind === 'link' && before.interfaceSlot !== slot) continue
-      const neighbour = this.#byKey.get(key(ifindex, address))
-      if (usable(neighbour)) return { kind: 'link', mac: parseMac(neighbour.mac), interfaceSlot: slot }
+    const isLink = before.kind === 'link'
+    const segments = isLink ? byLikelihood(this.#segments, before.interfaceSlot, before.vlan) : this.#segments
+    for (const segment of segments) {
+      const neighbour = this.#byKey.get(key(segment.ifindex, address))
+      if (!usable(neighbour)) continue
+      // In another segment the same address may be another host's: unless that is where xlb has looked for it.
+      if (isLink && segment.vlan !== before.vlan && !isKept(neighbour)) continue
+      return linkPath(neighbour, segment)
     }
     return before
   }
@@ -66,13 +85,13 @@ export class Neighbours {
    * Resolves addresses, all at once: has the kernel ask for those that it does not know, and waits for the answers.
    * @returns a path for each; one that did not answer is `unresolved`
    * @throws Refusal for an address that no packet of xlb could reach: no route, a gateway in between, an interface that
-   * xlb is not attached to
+   * frames cannot leave by
    */
-  resolve(addresses: Iterable<string>): Map<string, Path> {
+  resolve(addresses: Iterable<string>, allot: Allot): Map<string, Path> {
     const paths = new Map<string, Path>()
-    const asked = new Map<string, AttachedInterface>()
+    const asked = new Map<string, Segment>()
     for (const address of addresses) {
-      const found = this.#interfaceOf(address)
+      const found = this.#segmentOf(address, allot)
       if (found === 'local') {
         paths.set(address, { kind: 'local' })
         continue
@@ -97,17 +116,21 @@ export class Neighbours {
    * its neighbours along.
    */
   outdated(memory: PlaneMemory, live: LiveState): { outdated: Set<string>; leaving: Set<string> } {
-    const bySlot = this.#addressTables()
+    const tables = this.#addressTables()
+    const tagged = new Set(this.#segments.flatMap(({ slot, vlan }) => (vlan === undefined ? [] : [`${slot} ${vlan}`])))
     const outdated = new Set<string>()
     const leaving = new Set<string>()
     scanBackends(memory, live, (backend) => {
       if (backend.admin >= AdminState.ADMIN_LEAVING) leaving.add(backend.name)
       if ((backend.flags & BackendFlag.BACKEND_LOCAL) !== 0) return
       const alive = (backend.flags & BackendFlag.BACKEND_ALIVE) !== 0
-      for (const [slot, table] of bySlot) {
-        if (alive && slot !== backend.interfaceSlot) continue
+      for (const [segment, table] of tables) {
+        if (alive && segment.slot !== backend.interfaceSlot) continue
         const known = table.get(backend.address)
-        if (known === undefined || !known.kept) this.#manageAgain(slot, backend.address)
+        // A tag that was asked for may be that of no device here: then the interface itself knows the backend.
+        const own = backend.vlan !== 0 && tagged.has(`${segment.slot} ${backend.vlan}`) ? backend.vlan : undefined
+        if (alive && segment.vlan !== own && known?.kept !== true) continue
+        if (known === undefined || !known.kept) this.#manageAgain(segment, backend.address)
         if (known === undefined || known.low < 0) continue
         if (!alive || known.low !== backend.macLow || known.high !== backend.macHigh) outdated.add(backend.name)
       }
@@ -117,25 +140,22 @@ export class Neighbours {
 
   readonly #asked = new Set<string>()
 
-  #manageAgain(slot: number, address: AddressKey): void {
-    const found = this.#attached.find((each) => each.slot === slot)
-    const text = formatAddressKey(address)
-    if (found === undefined || this.#asked.has(`${slot} ${text}`)) return
-    this.#asked.add(`${slot} ${text}`)
-    this.#manage(found.ifindex, text)
+  #manageAgain({ ifindex }: Segment, address: AddressKey): void {
+    const asked = key(ifindex, formatAddressKey(address))
+    if (this.#asked.has(asked)) return
+    this.#asked.add(asked)
+    this.#manage(ifindex, formatAddressKey(address))
   }
 
-  /** By slot: what the kernel knows of each address. */
-  #addressTables(): Map<number, Map<AddressKey, Known>> {
+  /** What the kernel knows of each address in each segment. */
+  #addressTables(): [Segment, Map<AddressKey, Known>][] {
     const tables = new Map(
-      this.#attached
-        .filter(({ attached }) => attached)
-        .map(({ slot, ifindex }) => [ifindex, { slot, table: new Map<AddressKey, Known>() }]),
+      this.#segments.map((segment) => [segment.ifindex, { segment, table: new Map<AddressKey, Known>() }]),
     )
     for (const neighbour of this.#byKey.values()) {
       const found = tables.get(neighbour.ifindex)
       if (found === undefined) continue
-      const kept = neighbour.managed || (neighbour.state & (NUD.PERMANENT | NUD.NOARP)) !== 0
+      const kept = isKept(neighbour)
       const mac = usable(neighbour) ? parseMac(neighbour.mac) : undefined
       found.table.set(addressKey(neighbour.address), {
         low: mac === undefined ? -1 : Number(mac & 0xffffffffn),
@@ -143,16 +163,16 @@ export class Neighbours {
         kept,
       })
     }
-    return new Map([...tables.values()].map(({ slot, table }) => [slot, table]))
+    return [...tables.values()].map(({ segment, table }) => [segment, table])
   }
 
-  #awaitAnswers(asked: Map<string, AttachedInterface>, paths: Map<string, Path>): void {
+  #awaitAnswers(asked: Map<string, Segment>, paths: Map<string, Path>): void {
     const end = Date.now() + ANSWER_MS
     for (;;) {
-      for (const [address, { ifindex, slot }] of asked) {
-        const neighbour = this.#byKey.get(key(ifindex, address))
+      for (const [address, segment] of asked) {
+        const neighbour = this.#byKey.get(key(segment.ifindex, address))
         if (!usable(neighbour)) continue
-        paths.set(address, { kind: 'link', mac: parseMac(neighbour.mac), interfaceSlot: slot })
+        paths.set(address, linkPath(neighbour, segment))
         asked.delete(address)
       }
       if (asked.size === 0) return
@@ -168,7 +188,7 @@ export class Neighbours {
     }
   }
 
-  #interfaceOf(address: string): AttachedInterface | 'local' {
+  #segmentOf(address: string, allot: Allot): Segment | 'local' {
     let route: ReturnType<Native['netlink']['route']>
     try {
       route = this.#native.netlink.route(address)
@@ -188,15 +208,39 @@ export class Neighbours {
         'put director and real server into one layer-2 network',
       )
     }
-    const found = this.#attached.find(({ ifindex, attached }) => attached && ifindex === route.ifindex)
-    if (found === undefined) {
-      const name = this.#native.netlink.interfaceByIndex(route.ifindex, -1)?.name ?? `interface ${route.ifindex}`
+    return this.#segments.find(({ ifindex }) => ifindex === route.ifindex) ?? this.#allot(address, route.ifindex, allot)
+  }
+
+  /** A segment that is not known yet: of an interface that leads to backends from now on, or of a VLAN on one. */
+  #allot(address: string, ifindex: number, allot: Allot): Segment {
+    const link = this.#interface(address, ifindex)
+    const parent = link.kind === 'vlan' ? this.#parentOf(address, link) : link
+    const reached = this.#segments.find((each) => each.ifindex === parent.ifindex) ?? allot(address, parent)
+    const plain = { slot: reached.slot, ifindex: reached.ifindex, name: reached.name }
+    this.#segments.push(plain, ...vlansOn([plain], this.#native.netlink.interfaces()))
+    return link === parent ? plain : { ...plain, ifindex: link.ifindex, name: link.name, vlan: link.vlan }
+  }
+
+  #interface(address: string, ifindex: number): Interface {
+    const link = this.#native.netlink.interfaceByIndex(ifindex, -1)
+    if (link !== undefined) return link
+    throw new Refusal(`backend ${address}: is reached through interface ${ifindex}, which is gone`, 'see: ip route')
+  }
+
+  /** @throws Refusal where the frame would need another tag than one of 802.1Q, or the parent is elsewhere */
+  #parentOf(address: string, vlan: Interface): Interface {
+    const where = `backend ${address}: is reached through the VLAN device ${vlan.name}`
+    const parent = vlan.linkNetnsId < 0 ? this.#interface(address, vlan.link) : undefined
+    if (parent === undefined) {
+      throw new Refusal(`${where}, whose parent is in another network namespace`, 'run xlb in the namespace of both')
+    }
+    if (vlan.vlanOfProvider || parent.kind === 'vlan') {
       throw new Refusal(
-        `backend ${address}: is reached through ${name}, which xlb is not attached to`,
-        `attach it too: xlb attach ${name}`,
+        `${where}, a VLAN ${vlan.vlanOfProvider ? "of the provider's kind, 802.1ad" : `within ${parent.name}`}: xlb writes one tag of 802.1Q`,
+        'where clients’ frames come with the outer tag, have the route lead out of the interface itself, and name the inner: --vlan ID',
       )
     }
-    return found
+    return parent
   }
 
   /** Backends of which the kernel now has another MAC than the maps do: what the next changing verb will mend. */
@@ -214,7 +258,7 @@ export class Neighbours {
   /** Lets go of neighbours that no backend needs any more, if they were managed. */
   release(addresses: Iterable<string>): void {
     for (const address of addresses) {
-      for (const { ifindex } of this.#attached) {
+      for (const { ifindex } of this.#segments) {
         if (this.#byKey.get(key(ifindex, address))?.managed === true) {
           this.#native.netlink.deleteNeighbour(ifindex, address)
         }

@@ -17,10 +17,18 @@ import type { Native } from '../dataplane/native.ts'
 import { type LiveState, readLive, scanBackends, viewOf } from '../dataplane/reader.ts'
 import { isNeeded } from '../dataplane/remaining.ts'
 import { applyChanges } from '../dataplane/writer.ts'
+import { Egress } from './egress.ts'
 import { attachedInstances, demandRoot, type InstancePaths } from './instance.ts'
-import { type AttachedInterface, attachedInterfaces, refreshInterfaceMacs } from './interfaces.ts'
+import {
+  type AttachedInterface,
+  attachedInterfaces,
+  type EgressInterface,
+  egressInterfaces,
+  refreshInterfaceMacs,
+} from './interfaces.ts'
 import { openPlaneAt, withLock } from './lock.ts'
 import { Neighbours } from './neighbours.ts'
+import type { Reached } from './segments.ts'
 
 export const random64 = (): bigint => randomBytes(8).readBigUInt64LE()
 
@@ -30,8 +38,16 @@ export interface Session {
   paths: InstancePaths
   plane: KernelPlane
   interfaces: AttachedInterface[]
+  /** Without a program, but leading to backends. */
+  egress: EgressInterface[]
   live: LiveState
 }
+
+/** The interfaces by which backends can be reached now. */
+export const reachedBy = ({ interfaces, egress }: Pick<Session, 'interfaces' | 'egress'>): Reached[] => [
+  ...interfaces.filter(({ attached }) => attached),
+  ...egress.filter(({ fault }) => fault === undefined),
+]
 
 export const notAttached = (paths: InstancePaths): Refusal => {
   const others = attachedInstances()
@@ -56,7 +72,8 @@ export const withSession = <T>(native: Native, paths: InstancePaths, action: (se
     const plane = openPlaneAt(native, paths.pins)
     try {
       const interfaces = attachedInterfaces(native, paths.pins, plane)
-      return action({ native, paths, plane, interfaces, live: readLive(plane) })
+      const egress = egressInterfaces(native, plane, interfaces)
+      return action({ native, paths, plane, interfaces, egress, live: readLive(plane) })
     } finally {
       plane.close()
     }
@@ -99,9 +116,12 @@ export const changeState = (
  */
 export const changeAll = (session: Session, { services, globals, beforeCommit }: Wanted): Changed => {
   const { native, plane, live, interfaces } = session
-  const neighbours = new Neighbours(native, interfaces)
+  const egress = new Egress(native, plane, interfaces)
+  egress.refresh()
+  const working = interfaces.filter(({ attached }) => attached)
+  const neighbours = new Neighbours(native, [...working, ...egress.reached])
   const resolver: Resolver = {
-    resolve: (addresses) => neighbours.resolve(addresses),
+    resolve: (addresses) => neighbours.resolve(addresses, (backend, link) => egress.allot(backend, link)),
     release: (addresses) => neighbours.release(unusedOf(plane, live, addresses)),
   }
   const asked = services?.(live.desired, resolver) ?? live.desired
@@ -120,6 +140,7 @@ export const changeAll = (session: Session, { services, globals, beforeCommit }:
   })
   refreshInterfaceMacs(plane, interfaces, native.netlink.interfaces(), parseMac)
   viewOf(plane, 'root').setBigUint64(Root.offset.neighboursMs, BigInt(Date.now()), true)
+  egress.giveBack(readLive(plane))
   const gone = goneAddresses(changes)
   if (gone.size > 0) neighbours.release(unusedOf(plane, readLive(plane), gone))
   return { services: changes, globals: forAll }

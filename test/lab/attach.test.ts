@@ -4,18 +4,11 @@ import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import test from 'ava'
 import { hasRoot, Lab } from './lab.ts'
-import { ask, attach, backends, list, MODES, restore, save, until, xlb } from './xlb.ts'
+import { ask, attach, backends, list, MODES, on, restore, save, until, xlb } from './xlb.ts'
 
 const labTest = hasRoot() ? test.serial : test.serial.skip
 const PASS = fileURLToPath(new URL('../../build/bpf/pass.bpf.o', import.meta.url))
 const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url))
-
-/** A command that must succeed. */
-const on = async (lab: Lab, host: string, command: string): Promise<string> => {
-  const { code, stdout, stderr } = await lab.run(host, ['sh', '-ec', command])
-  if (code !== 0) throw new Error(`${host}: ${command}: exit ${code}: ${stderr}`)
-  return stdout
-}
 
 interface Link {
   ifname: string
@@ -119,7 +112,7 @@ labTest('another XDP program on the interface is named and left alone', async (t
   t.deepEqual(traces(lab.instance()), [])
 })
 
-labTest('backends behind a second interface need it attached, and it cannot be detached under them', async (t) => {
+labTest('an attached interface cannot be detached while backends are reached through it', async (t) => {
   const lab = await Lab.up(t, { servers: 2 })
   await Promise.all([lab.http(1, 80), lab.http(2, 80), attach(lab)])
   const service = `tcp://${lab.vip}:80`
@@ -129,9 +122,6 @@ labTest('backends behind a second interface need it attached, and it cannot be d
   await on(lab, 'rs2', `ip link set dev eth1 xdpdrv obj ${PASS} sec xdp`)
   await on(lab, 'director', 'ip address add 10.90.0.2/24 dev eth1; ip link set dev eth1 up')
   await restore(lab, web(lab, 1))
-  const early = await lab.xlb(['backend', 'set', service, far])
-  t.is(early.code, 1)
-  t.regex(early.stderr, /10\.90\.0\.22: is reached through eth1, which xlb is not attached to\n.*xlb attach eth1/)
   await xlb(lab, ['attach', 'eth1'])
   await xlb(lab, ['backend', 'set', service, far])
   t.deepEqual([...new Set(await ask(lab, 8))].sort(), ['rs1', 'rs2'])

@@ -12,6 +12,7 @@ export interface BackendRow {
   state: string
   mac: string | null
   interface: string | null
+  vlan: number | null
   active: number | null
   inactive: number | null
   counts: { packets: number; bytes: number; flows: number }
@@ -20,6 +21,7 @@ export interface BackendRow {
 export interface Listing {
   instance: string
   interfaces: { name: string; mode: string; attached: boolean; fault: string | null }[]
+  egress: { name: string; fault: string | null }[]
   staleMacs: string[]
   flows: { used: number; capacity: number }
   services: { service: string; scheduler: string; ringSize: number; backends: BackendRow[] }[]
@@ -33,7 +35,7 @@ export interface ServiceEntry {
   hash?: string
   'ring-size'?: number
   seed?: string
-  backends: { address: string; weight?: number; admin?: 'up' | 'drain' }[]
+  backends: { address: string; weight?: number; vlan?: 'none' | number; admin?: 'up' | 'drain' }[]
 }
 
 interface Where {
@@ -52,6 +54,13 @@ export const list = async (lab: Lab, where: Where = {}): Promise<Listing> =>
   JSON.parse(await xlb(lab, ['list', '--json'], where)) as Listing
 
 export const save = (lab: Lab, where: Where = {}): Promise<string> => xlb(lab, ['save'], where)
+
+/** A command on a host, in the shell's words, that must succeed. @returns its stdout @throws with its stderr */
+export const on = async (lab: Lab, host: string, command: string): Promise<string> => {
+  const { code, stdout, stderr } = await lab.run(host, ['sh', '-ec', command])
+  if (code !== 0) throw new Error(`${host}: ${command}: exit ${code}: ${stderr}`)
+  return stdout
+}
 
 /** Makes these the services, whatever there was. */
 export const restore = async (lab: Lab, services: readonly ServiceEntry[], where: Where = {}): Promise<void> => {

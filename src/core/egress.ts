@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+// Can frames leave by an interface that xlb is not attached to? Facts in, a refusal out; src/shell/egress.ts gathers them.
+import { Refusal } from './refusal.ts'
+
+export interface EgressFacts {
+  name: string
+  /** '' where it has none. */
+  mac: string
+  loopback: boolean
+  /** rtnl link kind: `veth`, `bridge`, ...; '' for hardware. */
+  kind: string
+  /** It takes frames that native XDP redirects to it; undefined: the kernel does not tell (before 6.3). */
+  transmits: boolean | undefined
+  /** Interfaces, others than this one, whose program runs in native mode. */
+  native: readonly string[]
+}
+
+/** Kinds whose drivers never transmit what native XDP redirects: what an older kernel does not tell. */
+const WITHOUT_TRANSMIT = new Set('bridge vlan dummy macvlan ipvlan vrf vxlan geneve ifb'.split(' '))
+
+/** Why no frame could leave there; undefined: nothing known speaks against it. */
+export const egressFault = (backend: string, facts: EgressFacts): Refusal | undefined => {
+  const { name, native } = facts
+  const where = `backend ${backend}: is reached through ${name}`
+  if (facts.loopback || facts.mac === '') {
+    return new Refusal(`${where}, which has no MAC addresses`, 'direct server return takes an Ethernet between the two')
+  }
+  if (native.length === 0 || (facts.transmits ?? !WITHOUT_TRANSMIT.has(facts.kind))) return undefined
+  return new Refusal(
+    `${where}, whose driver takes no frames from native XDP as it is (${native.join(', ')} would redirect them there)`,
+    facts.kind === 'veth'
+      ? 'give its far end an XDP program, or GRO: ethtool -K PEER gro on'
+      : `most drivers do while they have a program themselves: xlb attach ${name}; or take generic mode on ${native.join(', ')}`,
+  )
+}
