@@ -11,6 +11,7 @@
 #define XLB_FLOW_H
 
 #include "config.h"
+#include "connections.h"
 #include "hash.h"
 #include "maps.h"
 #include "parse.h"
@@ -35,16 +36,6 @@ struct flow_place {
 static __always_inline __u64 clock_age(void)
 {
 	return bpf_jiffies64() >> CONSTANT(AGE_SHIFT);
-}
-
-static __always_inline __u32 flow_state(__u64 value)
-{
-	return value >> FLOW_STATE_SHIFT & FLOW_STATE_MASK;
-}
-
-static __always_inline __u32 flow_backend(__u64 value)
-{
-	return value >> FLOW_BACKEND_SHIFT & FLOW_BACKEND_MASK;
 }
 
 /* Units of age since the entry was last used; an entry left alone for 4,096 of them looks young again, and is then
@@ -244,162 +235,13 @@ static __always_inline void flow_touch(const struct flow_place *place, struct fl
 	after = next_state(before, packet, flow_idle(value, now));
 	if (after == before && !flow_idle(value, now))
 		return;
-	__sync_val_compare_and_swap(&flow->value, value, flow_value(place->match, flow_backend(value), after, now));
-	if (after != before)
-		note_change(place, place->found);
-}
-
-/* ---- recording a new flow ---- */
-
-enum readiness { FLOW_NEVER, FLOW_GIVES_WAY_LAST = 1 << 12, FLOW_GIVES_WAY = 2 << 12, FLOW_GIVES_WAY_NOW = 3 << 12 };
-
-/*
- * How readily an entry gives way: free or expired, then half-open, then closing; an established one never. To the
- * middle two the idle time is added: among equals the oldest goes.
- */
-static __always_inline __u32 readiness(__u64 value, __u64 now)
-{
-	__u32 state = flow_state(value);
-
-	if (state == FLOW_FREE)
-		return FLOW_GIVES_WAY_NOW;
-	if (state == FLOW_CLAIMED)
-		return FLOW_NEVER;
-	if (flow_expired(value, now))
-		return FLOW_GIVES_WAY_NOW;
-	if (state == FLOW_HALF_OPEN || state == FLOW_ADOPTED || state == FLOW_UDP_ONCE)
-		return FLOW_GIVES_WAY | flow_idle(value, now);
-	if (state == FLOW_CLOSING || state == FLOW_CLOSED)
-		return FLOW_GIVES_WAY_LAST | flow_idle(value, now);
-	return FLOW_NEVER;
-}
-
-/* The place of a bucket that gives way most readily. */
-struct victim {
-	__u64 value;
-	__u32 place;
-	__u32 readiness; /* 0: none gives way */
-	__u32 free;      /* free places in the bucket */
-	__u32 reserved;
-};
-
-/* Compares a further place of the bucket with the victim so far. */
-static __always_inline void weigh_victim(struct victim *victim, __u32 place, __u64 value, __u64 now)
-{
-	__u32 ready = readiness(value, now);
-
-	victim->free += ready == FLOW_GIVES_WAY_NOW;
-	if (ready > victim->readiness) {
-		victim->value = value;
-		victim->place = place;
-		victim->readiness = ready;
-	}
-}
-
-static __always_inline void no_victim(struct victim *victim)
-{
-	victim->readiness = victim->free = victim->place = victim->reserved = 0;
-	victim->value = 0;
-}
-
-/*
- * A function of its own, not inlined: the verifier then proves it once, where it would else follow every combination of
- * eight entries' states through the rest of the program. Inserts alone pay for the call.
- */
-__noinline int flow_victim(__u32 bucket, __u32 now, struct victim *victim)
-{
-	struct flow_bucket *found = AT(flows, bucket);
-
-	if (!victim)
-		return 0;
-	no_victim(victim);
-	for (int i = 0; i < FLOWS_PER_BUCKET; i++)
-		weigh_victim(victim, i, READ_WORD(found->flow[i].value), now);
-	return 0;
-}
-
-__noinline int flow6_victim(__u32 bucket, __u32 now, struct victim *victim)
-{
-	struct flow6_bucket *found = AT(flows6, bucket);
-
-	if (!victim)
-		return 0;
-	no_victim(victim);
-	for (int i = 0; i < FLOWS6_PER_BUCKET; i++)
-		weigh_victim(victim, i, READ_WORD(found->flow6[i].flow.value), now);
-	return 0;
-}
-
-static __always_inline void find_victim(const struct flow_place *place, __u32 bucket, __u32 now, struct victim *victim)
-{
-	if (place->is_ipv6)
-		flow6_victim(bucket, now, victim);
-	else
-		flow_victim(bucket, now, victim);
-}
-
-/* A claimed entry gets its key. */
-static __always_inline void write_key(const struct flow_place *place, struct flow *flow)
-{
-	if (place->is_ipv6) {
-		struct flow6 *flow6 = (void *)flow - __builtin_offsetof(struct flow6, flow);
-
-		WRITE_WORD(flow6->source.high, place->source.high);
-		WRITE_WORD(flow6->source.low, place->source.low);
-	}
-	WRITE_WORD(flow->key, place->key);
-}
-
-/* The entry at a place of a bucket. */
-static __always_inline struct flow *flow_at(const struct flow_place *place, __u32 bucket, __u32 at)
-{
-	return place->is_ipv6 ? &AT(flows6, bucket)->flow6[at % FLOWS6_PER_BUCKET].flow
-			      : &AT(flows, bucket)->flow[at % FLOWS_PER_BUCKET];
-}
-
-/* Takes a place that gives way, in the emptier of the two buckets. False: refused, and counted. */
-static __always_inline bool flow_insert(struct cpu *cpu, const struct flow_place *place, __u64 value)
-{
-	const __u64 claimed = (__u64)FLOW_CLAIMED << FLOW_STATE_SHIFT;
-	__u32 now = value >> FLOW_AGE_SHIFT & FLOW_AGE_MASK;
-	__u32 bucket = place->index[0];
-	struct victim victim = {}, other = {};
-	struct flow *flow;
-
-	find_victim(place, place->index[0], now, &victim);
-	find_victim(place, place->index[1], now, &other);
-	if (other.readiness > victim.readiness || (other.readiness == victim.readiness && other.free > victim.free)) {
-		victim = other;
-		bucket = place->index[1];
-	}
-	if (!victim.readiness) {
-		count(cpu, FLOW_REFUSED_FULL);
-		return false;
-	}
-	flow = flow_at(place, bucket, victim.place);
-	if (__sync_val_compare_and_swap(&flow->value, victim.value, claimed) != victim.value) {
-		count(cpu, FLOW_REFUSED_RACE);
-		return false;
-	}
-	write_key(place, flow);
-	/* A cmpxchg, not a store: it orders the key before the value on every machine. */
-	__sync_val_compare_and_swap(&flow->value, claimed, value);
-	count(cpu, FLOW_INSERTED);
-	note_change(place, bucket);
-	return true;
-}
-
-/* Gives a flow that has an entry another backend, in place. False: another CPU was first; counted. */
-static __always_inline bool flow_replace(struct cpu *cpu, const struct flow_place *place, struct flow *flow,
-					 __u64 before, __u64 value)
-{
-	if (__sync_val_compare_and_swap(&flow->value, before, value) != before) {
-		count(cpu, FLOW_REFUSED_RACE);
-		return false;
-	}
-	count(cpu, FLOW_INSERTED);
+	if (__sync_val_compare_and_swap(&flow->value, value,
+					flow_value(place->match, flow_backend(value), after, now)) != value ||
+	    after == before)
+		return;
+	if (counts_as(after) != counts_as(before))
+		count_entry(place->key, value, counts_as(after) - counts_as(before));
 	note_change(place, place->found);
-	return true;
 }
 
 #endif

@@ -115,7 +115,7 @@ static __always_inline int forward(struct xdp_md *ctx, const struct interface *i
 	__u64 word;
 
 	if (chosen >= service->backend_count)
-		return drop(cpu, DROP_NO_BACKEND);
+		return drop(cpu, chosen == SLOT_FULL ? DROP_BACKENDS_FULL : DROP_NO_BACKEND);
 	backend = AT(backends, service->backend_base + chosen);
 	word = LOAD(backend->word); /* once: MAC, interface and flags of one moment */
 	if (!(word & BACKEND_ALIVE))

@@ -30,6 +30,9 @@ TABLE(struct filter_bound, filter_bounds);
 TABLE(struct source_rate, source_rates);
 TABLE(__u16, rings); /* slots */
 TABLE(struct backend, backends);
+TABLE(struct connection_limit, connection_limits);
+TABLE(struct backend_run, backend_runs); /* by service id */
+TABLE(struct connections, connections);  /* by backend.counter */
 TABLE(struct flow_bucket, flows);
 TABLE(struct flow6_bucket, flows6);
 TABLE(struct flow_bucket, fragments);

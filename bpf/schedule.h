@@ -3,9 +3,9 @@
  * Which backend gets a packet. Two ways:
  *
  * - by the ring (mh, sh, dh): hash -> slot -> backend, without any state;
- * - by the flow table (rr, wrr): the entry names the backend; a new flow runs the scheduler and is recorded; what
- * cannot be recorded, and what has no entry, goes by the service's ring. With one-packet scheduling (--ops, UDP) every
- * datagram runs the scheduler, and none is recorded.
+ * - by the flow table (rr, wrr, lc, wlc, sed, nq): the entry names the backend; a new flow runs the scheduler
+ * (choose.h) and is recorded; what cannot be recorded, and what has no entry, goes by the service's ring. With
+ * one-packet scheduling (--ops, UDP) every datagram runs the scheduler, and none is recorded.
  *
  * A ring changes under living flows. A slot that then got another backend is *marked*, and remembers the backend
  * before. On a marked slot the flow table is asked first, whatever the scheduler; a new TCP flow gets the new backend
@@ -19,14 +19,10 @@
 #ifndef XLB_SCHEDULE_H
 #define XLB_SCHEDULE_H
 
+#include "choose.h"
 #include "directory.h"
 #include "flow.h"
-
-/* Slot `slot` of a ring or schedule that starts at a line. */
-static __always_inline __u32 line_slot(__u32 line, __u32 slot)
-{
-	return *AT(rings, (__u64)line * SLOTS_PER_LINE + slot);
-}
+#include "record.h"
 
 /* Of a source, what its service hashes: the address, and the port where the mask has it. */
 static __always_inline __u64 hash_source6(struct address6 source, __be16 source_port_be, __u64 hash_mask,
@@ -146,26 +142,15 @@ static __always_inline enum budget budget_left(struct cpu *cpu, __u64 now)
 	return BUDGET_LEFT;
 }
 
-/* rr and wrr: the schedule holds the backends in the order in which they take turns. */
-static __always_inline __u32 next_in_schedule(const struct service *service)
-{
-	__u64 *cursor = AT(cursors, service->id);
-
-	if (!service->schedule_size)
-		return SLOT_NONE;
-	return line_slot(service->schedule_line, __sync_fetch_and_add(cursor, 1) % service->schedule_size) &
-	       SLOT_BACKEND_MASK;
-}
-
 /*
- * The backend of a new flow. While the bound on new flows is passed, and for a time after, the ring decides in rr's and
- * wrr's place, so that a repeated SYN that is beyond the bound goes where the first one went.
+ * The backend of a new flow. While the bound on new flows is passed, and for a time after, the ring decides in the
+ * scheduler's place, so that a repeated SYN that is beyond the bound goes where the first one went.
  */
 static __always_inline __u32 backend_for_new(const struct service *service, const struct packet *packet,
 					     enum budget budget)
 {
 	if (service->flags & SERVICE_TRACKED && budget == BUDGET_LEFT)
-		return next_in_schedule(service);
+		return choose_for_new(service);
 	return packet_slot(service, packet) & SLOT_BACKEND_MASK;
 }
 
@@ -219,11 +204,13 @@ static __always_inline __u32 backend_without_entry(const struct service *service
 			: packet->tcp_flags & TCP_FIN ? FLOW_CLOSING
 						      : FLOW_ADOPTED;
 	}
-	if (backend == SLOT_NONE)
+	if (backend >= SLOT_NONE)
 		return backend;
 	entry = flow_value(place->match, backend, state, now);
 	if (flow ? !flow_replace(cpu, place, flow, value, entry) : !flow_insert(cpu, place, entry))
 		return backend_by_ring(service, packet, now, CUT_IS_GONE);
+	if (service->flags & SERVICE_LIMITED)
+		note_flow(service, backend);
 	cpu->budget_used++;
 	packet->is_new = opens || udp;
 	return backend;
@@ -294,8 +281,8 @@ static __always_inline __u32 backend_of_error(const struct service *service, con
 }
 
 /*
- * The line that decides which backend gets a packet. SLOT_NONE: none. Not inlined: the verifier proves it once, and not
- * on every way that leads here.
+ * The line that decides which backend gets a packet. SLOT_NONE, SLOT_FULL: none. Not inlined: the verifier proves it
+ * once, and not on every way that leads here.
  */
 __noinline __u32 choose_backend(const struct service *service, struct packet *packet)
 {

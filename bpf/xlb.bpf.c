@@ -116,7 +116,7 @@ __noinline int balance(struct xdp_md *ctx)
 	}
 	if (chosen == SLOT_NONE)
 		chosen = choose_backend(service, &packet);
-	if (packet.part == PART_FIRST && chosen != SLOT_NONE)
+	if (packet.part == PART_FIRST && chosen < SLOT_NONE)
 		lead_later(&packet, chosen);
 	return forward(ctx, interface, service, data, &packet, chosen);
 }

@@ -51,6 +51,9 @@ enum constant {
 	CONSTANT_MASK_filters,
 	CONSTANT_MASK_filter_bounds,
 	CONSTANT_MASK_source_rates,
+	CONSTANT_MASK_connection_limits,
+	CONSTANT_MASK_backend_runs,
+	CONSTANT_MASK_connections,
 	CONSTANT_END,
 };
 
@@ -147,7 +150,7 @@ struct root {
 	__u64 live;
 	__u64 neighbours_ms; /* Unix time at which a verb last compared all MACs with the kernel's neighbour table */
 	__u32 contract;
-	__u32 reserved;
+	__u32 swept; /* services whose entries are to be freed when they expire (RUN_SWEPT) */
 	struct directory directory[2];
 	__u64 forwarded_before; /* packets of backends that are gone, and whose counters others have */
 	__u64 reserved_words[2];
@@ -222,7 +225,7 @@ struct target_bucket {
 /* ---- services. What a packet needs of one service: a cache line ---- */
 
 enum service_flag {
-	SERVICE_TRACKED = 1, /* the flow table names the backend (rr, wrr); else the ring does (mh, sh) */
+	SERVICE_TRACKED = 1, /* the flow table names the backend (rr, wrr, lc, ...); else the ring does (mh, sh) */
 	SERVICE_LOCAL = 2,   /* this director is one of its backends */
 	SERVICE_UDP = 4,
 	SERVICE_MARKED = 8,            /* some slots of the ring are marked; the ring before them is at before_line */
@@ -230,9 +233,13 @@ enum service_flag {
 	SERVICE_OPS = 32, /* UDP: each datagram is scheduled by itself, nothing is recorded; its ring is never marked */
 	SERVICE_POLICY = 64,    /* its policy has something to say about every packet */
 	SERVICE_FILTERED = 128, /* there is a filter of all services, or there was one a moment ago */
+	SERVICE_LIMITED = 256,  /* some of its backends take no more than so many connections (--max-conns) */
 	/* What balance() alone sees to: these packets leave the short way. */
 	SERVICE_LONG_WAY = SERVICE_LOCAL | SERVICE_POLICY | SERVICE_FILTERED,
 };
+
+/* Who gets a new flow of a tracked service: the next in the schedule, or who has least to do (bpf/choose.h). */
+enum choice { CHOICE_TURN, CHOICE_LC, CHOICE_WLC, CHOICE_SED, CHOICE_NQ };
 
 struct service {
 	__u32 ring_line; /* first line in rings */
@@ -250,7 +257,8 @@ struct service {
 	__u32 written;       /* age at which the ring was last changed (32 bits of it) */
 	__u32 marks_end;     /* age after which no mark counts for UDP */
 	__u64 before_seed;   /* ring_seed of the ring before */
-	__u64 reserved_tail;
+	__u8 choice;         /* enum choice */
+	__u8 reserved_tail[7];
 };
 
 /* What only some packets need of a service - new flows, or all where SERVICE_POLICY is set -, beside services[i]. */
@@ -322,7 +330,17 @@ struct source_rate {
 
 /* What a person said about the service, beside services[i]: packets do not need it. */
 
-enum scheduler { SCHEDULER_RR, SCHEDULER_WRR, SCHEDULER_MH, SCHEDULER_SH, SCHEDULER_DH };
+enum scheduler {
+	SCHEDULER_RR,
+	SCHEDULER_WRR,
+	SCHEDULER_MH,
+	SCHEDULER_SH,
+	SCHEDULER_DH,
+	SCHEDULER_LC,
+	SCHEDULER_WLC,
+	SCHEDULER_SED,
+	SCHEDULER_NQ,
+};
 enum forward { FORWARD_DSR };
 enum hash_input { HASH_SOURCE, HASH_SOURCE_PORT, HASH_DESTINATION };
 
@@ -353,6 +371,7 @@ enum ring_slot {
 	SLOT_BACKEND_MASK = 0x0fff,
 	SLOT_NONE = 0x0fff, /* no backend takes this slot */
 	SLOT_MARKED = 0x8000,
+	SLOT_FULL = 0x1000, /* in no ring, but chosen: every backend that would take it is full (--max-conns) */
 };
 
 /*
@@ -387,9 +406,43 @@ enum backend_word {
 
 struct backend {
 	__u64 word;
-	__u32 counter; /* index into counters; stable while the backend lives */
+	__u32 counter; /* index into counters and connections; stable while the backend lives. 0: of nobody */
 	__u16 vlan;    /* in bits 0-11; the others are 0 */
-	__u16 reserved;
+	__u16 weight;  /* what schedulers go by: 0 where it takes no new flow */
+};
+
+/* ---- connections: what each backend has to do at present ---- */
+
+/*
+ * By backend.counter. Every entry of the flow table counts for its backend, from when it is recorded until it is freed
+ * or replaced: established ones in the upper half of `counts`, all others in the lower. Whoever changes an entry adds
+ * to both halves at once. While several CPUs do, a half may be below 0 for a moment: both are signed.
+ */
+struct connections {
+	__u64 counts;
+	__u32 full; /* 1: it has reached its upper limit, and not yet fallen below `reopens` */
+	__u32 reserved;
+};
+
+enum connection_counts { COUNTS_ACTIVE_SHIFT = 32 };
+
+/*
+ * backend_runs: by service id, where the backends of a live service stand; so a flow's entry leads to its backend's
+ * counts. Written as one word, before the change that it belongs to is committed: indices and counters of backends that
+ * stay are the same in both runs.
+ */
+struct backend_run {
+	__u32 base;  /* first record in backends */
+	__u16 count; /* 0: nobody's id */
+	__u16 flags; /* enum run_flag */
+};
+
+enum run_flag { RUN_SWEPT = 1 /* counts decide: its entries are freed within a second of their expiry */ };
+
+/* connection_limits: beside backends[i], read where SERVICE_LIMITED is set. In connections, active and inactive. */
+struct connection_limit {
+	__u32 upper;   /* with so many it is full (0: never), */
+	__u32 reopens; /* and takes new flows again when it has less than this */
 };
 
 enum vlan_choice {
@@ -415,7 +468,8 @@ struct backend_detail {
 	__u64 since_ms; /* Unix time of the last change of weight or admin state */
 	__u16 vlan;     /* as configured: enum vlan_choice, or an id from 1 to 4094 */
 	__u16 reserved_vlan[3];
-	__u64 reserved;
+	__u32 upper; /* --max-conns UPPER:LOWER as configured; 0: none */
+	__u32 lower;
 };
 
 /* ---- flows: buckets, one cache line each; a flow may stand in either of two buckets ---- */
@@ -533,6 +587,7 @@ enum reason {
 	DROP_DENIED_GLOBAL,
 	DROP_DENIED,
 	DROP_RATE_LIMITED,
+	DROP_BACKENDS_FULL, /* a new flow, and every backend that would take it is full (--max-conns) */
 	FLOW_INSERTED,
 	FLOW_REFUSED_FULL,   /* both buckets are full of established flows */
 	FLOW_REFUSED_BUDGET, /* beyond the bound on new flows */
@@ -590,6 +645,9 @@ XLB_LAYOUT(struct source_rate, 32);
 XLB_LAYOUT(struct service_detail, 64);
 XLB_LAYOUT(struct backend, 16);
 XLB_LAYOUT(struct backend_detail, 48);
+XLB_LAYOUT(struct connections, 16);
+XLB_LAYOUT(struct backend_run, 8);
+XLB_LAYOUT(struct connection_limit, 8);
 XLB_LAYOUT(struct flow_bucket, 64);
 XLB_LAYOUT(struct flow6_bucket, 64);
 XLB_LAYOUT(struct settings, 64);

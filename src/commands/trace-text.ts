@@ -9,6 +9,7 @@ const LABEL_WIDTH = 12
 const CHOOSERS = {
   entry: "by the flow's entry",
   schedule: 'by the next turn of the scheduler',
+  load: 'by what the backends have to do',
   ring: 'by the ring',
   'ring-before': 'by the ring before its last change',
 }

@@ -12,7 +12,8 @@ import { changedRate, rateFaults, type SourceRate, type SourceRateOptions } from
 import { ChangedState } from './state-map.ts'
 import type { Vlan } from './vlan.ts'
 
-export const SCHEDULERS = ['rr', 'wrr', 'mh', 'sh', 'dh'] as const
+/** In the order of enum scheduler (bpf/xlb.h). */
+export const SCHEDULERS = ['rr', 'wrr', 'mh', 'sh', 'dh', 'lc', 'wlc', 'sed', 'nq'] as const
 export type Scheduler = (typeof SCHEDULERS)[number]
 export const HASH_INPUTS = ['source', 'source-port', 'destination'] as const
 export type HashInput = (typeof HASH_INPUTS)[number]
@@ -76,12 +77,16 @@ export type DesiredState = ReadonlyMap<string, Service>
 export const isLeaving = ({ admin }: Pick<Backend, 'admin'>): boolean => admin === 'leaving' || admin === 'cut'
 
 export const isTracked = (service: Pick<Service, 'scheduler'>): boolean =>
-  service.scheduler === 'rr' || service.scheduler === 'wrr'
+  service.scheduler !== 'mh' && service.scheduler !== 'sh' && service.scheduler !== 'dh'
+
+/** Do live counts of connections decide who gets a new flow? */
+export const isByLoad = ({ scheduler }: Pick<Service, 'scheduler'>): boolean =>
+  scheduler === 'lc' || scheduler === 'wlc' || scheduler === 'sed' || scheduler === 'nq'
 
 /** Does it choose by a packet's destination, so that it asks for a service of a prefix? */
 export const choosesByDestination = ({ scheduler }: Pick<Service, 'scheduler'>): boolean => scheduler === 'dh'
 
-/** `mh` takes the port in, `sh` does not; for rr and wrr the ring is where packets without an entry go. */
+/** `mh` takes the port in, `sh` does not; for those that record flows the ring is where packets without an entry go. */
 export const defaultHash = (scheduler: Scheduler): HashInput =>
   choosesByDestination({ scheduler }) ? 'destination' : scheduler === 'sh' ? 'source' : 'source-port'
 
@@ -159,7 +164,15 @@ function* backendFaults(service: Service): Generator<Refusal> {
 }
 
 function* opsFaults(service: Service): Generator<Refusal> {
-  if (!service.ops || service.protocol === 'udp') return
+  if (!service.ops) return
+  if (isByLoad(service)) {
+    yield new Refusal(
+      `service ${formatService(service)}: one-packet scheduling records no flow, and ${service.scheduler} goes by the flows that are recorded: all would go to one backend`,
+      'leave ops out, or choose --scheduler rr or wrr',
+      { usage: true },
+    )
+  }
+  if (service.protocol === 'udp') return
   yield new Refusal(
     `service ${formatService(service)}: one-packet scheduling would spread the segments of one TCP connection over backends`,
     'leave ops out, or choose a udp:// service',

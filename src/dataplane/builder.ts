@@ -7,9 +7,11 @@ import {
   type Backend,
   effectiveWeight,
   HASH_INPUTS,
+  isByLoad,
   isLeaving,
   isTracked,
   SCHEDULERS,
+  type Scheduler,
   type Service,
 } from '../core/desired.ts'
 import { expandSeed, hashAddress6, hashMix } from '../core/hash.ts'
@@ -25,6 +27,7 @@ import {
   BackendFlag,
   Backend as BackendRecord,
   BackendWord,
+  Choice,
   FlowState,
   RingLimit,
   RingSlot,
@@ -83,6 +86,8 @@ export const freeSpace = (memory: PlaneMemory, live: LiveState): Space => {
 
 const freeCounters = (memory: PlaneMemory, live: LiveState): Arena => {
   const counters = new Arena(countersPerCpu(memory))
+  // Nobody's: records of backends that are not there lead to it.
+  counters.use(0, 1)
   scanBackends(memory, live, ({ counter }) => counters.use(counter, 1))
   return counters
 }
@@ -194,7 +199,13 @@ const writeDetail = (view: DataView, at: number, want: Backend, admin: number, s
   view.setBigUint64(at + offset.sinceMs, BigInt(sinceMs), true)
 }
 
-const writeBackends = (memory: PlaneMemory, base: number, count: number, placed: readonly Placed[]): void => {
+const writeBackends = (
+  memory: PlaneMemory,
+  service: Service,
+  base: number,
+  count: number,
+  placed: readonly Placed[],
+): void => {
   const records = viewOf(memory, 'backends')
   const details = viewOf(memory, 'backend_details')
   new Uint8Array(memory.buffer('backends'), base * BackendRecord.size, count * BackendRecord.size).fill(0)
@@ -204,6 +215,7 @@ const writeBackends = (memory: PlaneMemory, base: number, count: number, placed:
       word: wordOf(want),
       counter,
       vlan: want.path.kind === 'link' ? (want.path.vlan ?? 0) : 0,
+      weight: effectiveWeight(service, want),
     })
     writeDetail(details, (base + index) * BackendDetail.size, want, ADMIN_STATES[want.admin], sinceMs)
   }
@@ -252,6 +264,13 @@ const freshRing = (service: Service, input: RingInput): Uint16Array =>
     service.seed,
     RingSlot.SLOT_NONE,
   )
+
+const CHOICES: Partial<Record<Scheduler, number>> = {
+  lc: Choice.CHOICE_LC,
+  wlc: Choice.CHOICE_WLC,
+  sed: Choice.CHOICE_SED,
+  nq: Choice.CHOICE_NQ,
+}
 
 /** Timeout in ages that a mark of this service has to outlive. */
 const markTimeout = (memory: PlaneMemory, service: Service): number => {
@@ -313,7 +332,7 @@ const writeSlots = (context: BuildContext, slots: Uint16Array): number => {
 }
 
 const scheduleOf = (service: Service, input: RingInput): Uint16Array => {
-  if (!isTracked(service)) return new Uint16Array(0)
+  if (!isTracked(service) || isByLoad(service)) return new Uint16Array(0)
   const turns = Math.max(SCHEDULE_TURNS, 2 * input.weights.length)
   return smoothSchedule(
     input.weights.map(({ weight }) => weight),
@@ -409,7 +428,8 @@ export const buildService = (want: Service, have: LiveService | undefined, conte
   const placed = placeBackends(want, have, context, built)
   const count = Math.max(0, ...placed.map(({ index }) => index + 1))
   const base = count === 0 ? 0 : take(space.backends, count, 'backends', '--backends')
-  writeBackends(memory, base, count, placed)
+  writeBackends(memory, want, base, count, placed)
+  // The schedulers that go by load have no turns.
   const schedule = scheduleOf(want, ringInput(want, placed))
   ServiceRecord.write(viewOf(memory, 'services'), record * ServiceRecord.size, {
     settled: want.protocol === 'udp' ? FlowState.FLOW_UDP : FlowState.FLOW_ESTABLISHED,
@@ -418,6 +438,7 @@ export const buildService = (want: Service, have: LiveService | undefined, conte
     scheduleSize: schedule.length,
     backendBase: base,
     backendCount: count,
+    choice: CHOICES[want.scheduler] ?? Choice.CHOICE_TURN,
     id,
   })
   writePolicy(want, have, record, context)

@@ -1,7 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // Does what is pinned speak this xlb's contract (bpf/xlb.h)? Programs and tables of different contracts are never mixed.
 import { Contract } from './layout.gen.ts'
-import { KERNEL_MAP_NAMES, KERNEL_MAPS, type KernelMapName, MAPPED, MAPPED_NAMES, type MappedName } from './memory.ts'
+import {
+  KERNEL_MAP_NAMES,
+  KERNEL_MAPS,
+  type KernelMapName,
+  MAPPED,
+  MAPPED_NAMES,
+  type MappedName,
+  TYPED_MAP_NAMES,
+} from './memory.ts'
 import type { MapInfo } from './native.ts'
 
 /** How to come from another contract to this one. There is no way in place: the tables mean something else. */
@@ -29,6 +37,8 @@ const TWINS: readonly (readonly [MappedName, MappedName])[] = [
   ['services', 'service_policies'],
   ['services', 'service_details'],
   ['backends', 'backend_details'],
+  ['backends', 'connection_limits'],
+  ['backend_runs', 'cursors'],
 ]
 
 const isPowerOfTwo = (count: number): boolean => Number.isInteger(Math.log2(count))
@@ -73,9 +83,10 @@ export const tableFaults = (pinned: ReadonlyMap<string, PinnedTable>): string[] 
     const fault = map === undefined ? `map ${name}: is not there` : kernelMapFault(name, map)
     if (fault !== undefined) faults.push(fault)
   }
+  for (const name of TYPED_MAP_NAMES) if (!pinned.has(name)) faults.push(`map ${name}: is not there`)
+  const known = new Set<string>([...MAPPED_NAMES, ...KERNEL_MAP_NAMES, ...TYPED_MAP_NAMES])
   for (const name of pinned.keys()) {
-    if (!Object.hasOwn(MAPPED, name) && !Object.hasOwn(KERNEL_MAPS, name))
-      faults.push(`table ${name}: is not known to this xlb`)
+    if (!known.has(name)) faults.push(`table ${name}: is not known to this xlb`)
   }
   if (faults.length > 0) return faults
   const elements = (name: MappedName): number => (pinned.get(name)?.valueSize ?? 0) / MAPPED[name]

@@ -30,13 +30,18 @@ export interface FlowLook {
   lapse: Lapse | undefined
 }
 
-/** Who names the backend: the ring's slot, the slot of the ring before, the flow's entry, or the next turn of rr or wrr. */
-export type Chooser = 'ring' | 'ring-before' | 'entry' | 'schedule'
+/**
+ * Who names the backend: the ring's slot, the slot of the ring before, the flow's entry, the next turn of rr or wrr, or what the
+ * backends have to do (lc, wlc, sed, nq).
+ */
+export type Chooser = 'ring' | 'ring-before' | 'entry' | 'schedule' | 'load'
 
 export interface Choice {
   by: Chooser
   /** Index within the service; undefined: none takes it. */
   backend: number | undefined
+  /** None does, because those that would are full. */
+  full?: true
 }
 
 type ReasonName = keyof typeof Reason
@@ -121,13 +126,18 @@ const flowLook = (way: Way): FlowLook => {
 
 type Chosen = Pick<ServiceLook, 'flow' | 'choice' | 'recorded'>
 
+/** choose_for_new. */
+const scheduledBackend = (way: Way): Choice => {
+  const { taker } = way
+  if (taker === undefined) return { by: 'schedule', backend: way.turn?.backend }
+  return { by: way.isByLoad ? 'load' : 'schedule', backend: taker.backend, ...(taker.full ? { full: true } : {}) }
+}
+
 /** backend_without_entry: a packet without an entry that holds. */
 const chooseAnew = (way: Way, flow: FlowLook): Chosen => {
   const isNew = way.packet.opens || way.is('SERVICE_UDP')
   const scheduled = isNew && way.is('SERVICE_TRACKED') && way.at.budget === 'left'
-  const fresh: Choice = scheduled
-    ? { by: 'schedule', backend: way.turn?.backend }
-    : { by: 'ring', backend: way.ring.backend }
+  const fresh: Choice = scheduled ? scheduledBackend(way) : { by: 'ring', backend: way.ring.backend }
   const choice = isNew ? fresh : byRing(way, true)
   if (choice.backend === undefined || (!isNew && way.backend(choice.backend)?.cut === true)) {
     return { flow, choice, recorded: undefined }
@@ -162,9 +172,12 @@ const choose = (way: Way): Chosen => {
 const verdictOf = (
   memory: PlaneMemory,
   backend: BackendLook | undefined,
+  { full }: Choice,
   interfaceSlot: number,
 ): Pick<Explanation, 'verdict' | 'reason'> => {
-  if (backend === undefined) return { verdict: 'XDP_DROP', reason: 'DROP_NO_BACKEND' }
+  if (backend === undefined) {
+    return { verdict: 'XDP_DROP', reason: full === true ? 'DROP_BACKENDS_FULL' : 'DROP_NO_BACKEND' }
+  }
   if (backend.cut) return { verdict: 'XDP_DROP', reason: 'DROP_BACKEND_CUT' }
   if (!backend.alive) return { verdict: 'XDP_DROP', reason: 'DROP_BACKEND_DOWN' }
   if (backend.local) return { verdict: 'XDP_PASS', reason: 'PASS_LOCAL' }
@@ -221,5 +234,12 @@ export const explain = (memory: PlaneMemory, packet: TracedPacket, at: Circumsta
     ...chosen,
     backend,
   }
-  return { isVip, prefix, source, look, service: target.service, ...verdictOf(memory, backend, at.interfaceSlot) }
+  return {
+    isVip,
+    prefix,
+    source,
+    look,
+    service: target.service,
+    ...verdictOf(memory, backend, chosen.choice, at.interfaceSlot),
+  }
 }

@@ -86,7 +86,7 @@ export const deviatingSlots = (
   return new Map(services.map(({ id }) => [id, asked[id]?.slots ?? new Set<number>()]))
 }
 
-/** Live entries of one backend: established (and UDP seen again) flows, and the rest. */
+/** Live entries of one backend, as ipvsadm(8) tells them apart (bpf/connections.h): established flows, and the rest. */
 export interface FlowCounts {
   active: number
   inactive: number
@@ -118,7 +118,7 @@ export const countFlows = (memory: PlaneMemory, now: number): FlowTally => {
       count = { active: 0, inactive: 0 }
       counts.set(key, count)
     }
-    if (state === FlowState.FLOW_ESTABLISHED || state === FlowState.FLOW_UDP) count.active++
+    if (state === FlowState.FLOW_ESTABLISHED) count.active++
     else count.inactive++
   })
   const useOf = ({ family, name, words }: FlowTable): TableUse => ({

@@ -50,7 +50,10 @@ export const Constant = {
   CONSTANT_MASK_filters: 2020368918,
   CONSTANT_MASK_filter_bounds: 2020368919,
   CONSTANT_MASK_source_rates: 2020368920,
-  CONSTANT_END: 2020368921,
+  CONSTANT_MASK_connection_limits: 2020368921,
+  CONSTANT_MASK_backend_runs: 2020368922,
+  CONSTANT_MASK_connections: 2020368923,
+  CONSTANT_END: 2020368924,
 } as const
 
 /** enum interface_limit */
@@ -189,17 +192,19 @@ export interface Root {
   live: bigint
   neighboursMs: bigint
   contract: number
+  swept: number
   directory: Directory[]
   forwardedBefore: bigint
   interface: Interface[]
 }
 export const Root = {
   size: 2176,
-  offset: { live: 0, neighboursMs: 8, contract: 16, directory: 24, forwardedBefore: 104, interface: 128 },
+  offset: { live: 0, neighboursMs: 8, contract: 16, swept: 20, directory: 24, forwardedBefore: 104, interface: 128 },
   read: (view: DataView, at: number): Root => ({
     live: view.getBigUint64(at + 0, true),
     neighboursMs: view.getBigUint64(at + 8, true),
     contract: view.getUint32(at + 16, true),
+    swept: view.getUint32(at + 20, true),
     directory: Array.from({ length: 2 }, (_, i) => Directory.read(view, at + 24 + i * 40)),
     forwardedBefore: view.getBigUint64(at + 104, true),
     interface: Array.from({ length: 64 }, (_, i) => Interface.read(view, at + 128 + i * 32)),
@@ -208,6 +213,7 @@ export const Root = {
     view.setBigUint64(at + 0, value.live, true)
     view.setBigUint64(at + 8, value.neighboursMs, true)
     view.setUint32(at + 16, value.contract, true)
+    view.setUint32(at + 20, value.swept, true)
     value.directory.forEach((element, i) => { Directory.write(view, at + 24 + i * 40, element) })
     view.setBigUint64(at + 104, value.forwardedBefore, true)
     value.interface.forEach((element, i) => { Interface.write(view, at + 128 + i * 32, element) })
@@ -326,7 +332,17 @@ export const ServiceFlag = {
   SERVICE_OPS: 32,
   SERVICE_POLICY: 64,
   SERVICE_FILTERED: 128,
+  SERVICE_LIMITED: 256,
   SERVICE_LONG_WAY: 194,
+} as const
+
+/** enum choice */
+export const Choice = {
+  CHOICE_TURN: 0,
+  CHOICE_LC: 1,
+  CHOICE_WLC: 2,
+  CHOICE_SED: 3,
+  CHOICE_NQ: 4,
 } as const
 
 /** struct service, 64 octets. */
@@ -346,10 +362,11 @@ export interface Service {
   written: number
   marksEnd: number
   beforeSeed: bigint
+  choice: number
 }
 export const Service = {
   size: 64,
-  offset: { ringLine: 0, ringSize: 4, beforeLine: 8, beforeSize: 12, scheduleLine: 16, scheduleSize: 20, backendBase: 24, backendCount: 28, id: 30, flags: 32, markShift: 34, settled: 35, written: 36, marksEnd: 40, beforeSeed: 48 },
+  offset: { ringLine: 0, ringSize: 4, beforeLine: 8, beforeSize: 12, scheduleLine: 16, scheduleSize: 20, backendBase: 24, backendCount: 28, id: 30, flags: 32, markShift: 34, settled: 35, written: 36, marksEnd: 40, beforeSeed: 48, choice: 56 },
   read: (view: DataView, at: number): Service => ({
     ringLine: view.getUint32(at + 0, true),
     ringSize: view.getUint32(at + 4, true),
@@ -366,6 +383,7 @@ export const Service = {
     written: view.getUint32(at + 36, true),
     marksEnd: view.getUint32(at + 40, true),
     beforeSeed: view.getBigUint64(at + 48, true),
+    choice: view.getUint8(at + 56),
   }),
   write: (view: DataView, at: number, value: Service): void => {
     view.setUint32(at + 0, value.ringLine, true)
@@ -383,6 +401,7 @@ export const Service = {
     view.setUint32(at + 36, value.written, true)
     view.setUint32(at + 40, value.marksEnd, true)
     view.setBigUint64(at + 48, value.beforeSeed, true)
+    view.setUint8(at + 56, value.choice)
   },
 } as const
 
@@ -517,6 +536,10 @@ export const Scheduler = {
   SCHEDULER_MH: 2,
   SCHEDULER_SH: 3,
   SCHEDULER_DH: 4,
+  SCHEDULER_LC: 5,
+  SCHEDULER_WLC: 6,
+  SCHEDULER_SED: 7,
+  SCHEDULER_NQ: 8,
 } as const
 
 /** enum forward */
@@ -592,6 +615,7 @@ export const RingSlot = {
   SLOT_BACKEND_MASK: 4095,
   SLOT_NONE: 4095,
   SLOT_MARKED: 32768,
+  SLOT_FULL: 4096,
 } as const
 
 /** enum before_slot */
@@ -627,19 +651,89 @@ export interface Backend {
   word: bigint
   counter: number
   vlan: number
+  weight: number
 }
 export const Backend = {
   size: 16,
-  offset: { word: 0, counter: 8, vlan: 12 },
+  offset: { word: 0, counter: 8, vlan: 12, weight: 14 },
   read: (view: DataView, at: number): Backend => ({
     word: view.getBigUint64(at + 0, true),
     counter: view.getUint32(at + 8, true),
     vlan: view.getUint16(at + 12, true),
+    weight: view.getUint16(at + 14, true),
   }),
   write: (view: DataView, at: number, value: Backend): void => {
     view.setBigUint64(at + 0, value.word, true)
     view.setUint32(at + 8, value.counter, true)
     view.setUint16(at + 12, value.vlan, true)
+    view.setUint16(at + 14, value.weight, true)
+  },
+} as const
+
+/** struct connections, 16 octets. */
+export interface Connections {
+  counts: bigint
+  full: number
+}
+export const Connections = {
+  size: 16,
+  offset: { counts: 0, full: 8 },
+  read: (view: DataView, at: number): Connections => ({
+    counts: view.getBigUint64(at + 0, true),
+    full: view.getUint32(at + 8, true),
+  }),
+  write: (view: DataView, at: number, value: Connections): void => {
+    view.setBigUint64(at + 0, value.counts, true)
+    view.setUint32(at + 8, value.full, true)
+  },
+} as const
+
+/** enum connection_counts */
+export const ConnectionCounts = {
+  COUNTS_ACTIVE_SHIFT: 32,
+} as const
+
+/** struct backend_run, 8 octets. */
+export interface BackendRun {
+  base: number
+  count: number
+  flags: number
+}
+export const BackendRun = {
+  size: 8,
+  offset: { base: 0, count: 4, flags: 6 },
+  read: (view: DataView, at: number): BackendRun => ({
+    base: view.getUint32(at + 0, true),
+    count: view.getUint16(at + 4, true),
+    flags: view.getUint16(at + 6, true),
+  }),
+  write: (view: DataView, at: number, value: BackendRun): void => {
+    view.setUint32(at + 0, value.base, true)
+    view.setUint16(at + 4, value.count, true)
+    view.setUint16(at + 6, value.flags, true)
+  },
+} as const
+
+/** enum run_flag */
+export const RunFlag = {
+  RUN_SWEPT: 1,
+} as const
+
+/** struct connection_limit, 8 octets. */
+export interface ConnectionLimit {
+  upper: number
+  reopens: number
+}
+export const ConnectionLimit = {
+  size: 8,
+  offset: { upper: 0, reopens: 4 },
+  read: (view: DataView, at: number): ConnectionLimit => ({
+    upper: view.getUint32(at + 0, true),
+    reopens: view.getUint32(at + 4, true),
+  }),
+  write: (view: DataView, at: number, value: ConnectionLimit): void => {
+    view.setUint32(at + 0, value.upper, true)
+    view.setUint32(at + 4, value.reopens, true)
   },
 } as const
 
@@ -667,10 +761,12 @@ export interface BackendDetail {
   weight: number
   sinceMs: bigint
   vlan: number
+  upper: number
+  lower: number
 }
 export const BackendDetail = {
   size: 48,
-  offset: { address: 0, port: 16, family: 18, admin: 19, weight: 20, sinceMs: 24, vlan: 32 },
+  offset: { address: 0, port: 16, family: 18, admin: 19, weight: 20, sinceMs: 24, vlan: 32, upper: 40, lower: 44 },
   read: (view: DataView, at: number): BackendDetail => ({
     address: readBytes(view, at + 0, 16),
     port: view.getUint16(at + 16, false),
@@ -679,6 +775,8 @@ export const BackendDetail = {
     weight: view.getUint32(at + 20, true),
     sinceMs: view.getBigUint64(at + 24, true),
     vlan: view.getUint16(at + 32, true),
+    upper: view.getUint32(at + 40, true),
+    lower: view.getUint32(at + 44, true),
   }),
   write: (view: DataView, at: number, value: BackendDetail): void => {
     writeBytes(view, at + 0, 16, value.address)
@@ -688,6 +786,8 @@ export const BackendDetail = {
     view.setUint32(at + 20, value.weight, true)
     view.setBigUint64(at + 24, value.sinceMs, true)
     view.setUint16(at + 32, value.vlan, true)
+    view.setUint32(at + 40, value.upper, true)
+    view.setUint32(at + 44, value.lower, true)
   },
 } as const
 
@@ -876,11 +976,12 @@ export const Reason = {
   DROP_DENIED_GLOBAL: 18,
   DROP_DENIED: 19,
   DROP_RATE_LIMITED: 20,
-  FLOW_INSERTED: 21,
-  FLOW_REFUSED_FULL: 22,
-  FLOW_REFUSED_BUDGET: 23,
-  FLOW_REFUSED_RACE: 24,
-  REASONS: 25,
+  DROP_BACKENDS_FULL: 21,
+  FLOW_INSERTED: 22,
+  FLOW_REFUSED_FULL: 23,
+  FLOW_REFUSED_BUDGET: 24,
+  FLOW_REFUSED_RACE: 25,
+  REASONS: 26,
 } as const
 
 /** struct cpu, 512 octets. */

@@ -5,6 +5,9 @@ import {
   Backend,
   BackendCounters,
   BackendDetail,
+  BackendRun,
+  ConnectionLimit,
+  Connections,
   Cpu,
   Filter,
   FilterBound,
@@ -46,6 +49,9 @@ export const MAPPED = {
   rings: RingLimit.SLOTS_PER_LINE * 2,
   backends: Backend.size,
   backend_details: BackendDetail.size,
+  connection_limits: ConnectionLimit.size,
+  backend_runs: BackendRun.size,
+  connections: Connections.size,
   flows: FlowBucket.size,
   flows6: Flow6Bucket.size,
   fragments: FlowBucket.size,
@@ -93,8 +99,14 @@ export const egressKey = (slot: number): Uint8Array => new Uint8Array(Uint32Arra
 export const egressValue = (ifindex: number): Uint8Array => new Uint8Array(Uint32Array.of(ifindex).buffer)
 
 export type KernelMapName = keyof typeof KERNEL_MAPS
+/**
+ * Maps whose values hold what the kernel has to know by its type, such as a timer: only an object can make them, that declares
+ * them. The first that is loaded does, and every later one is loaded over the same.
+ */
+export const TYPED_MAP_NAMES = ['sweep'] as const
+export type TypedMapName = (typeof TYPED_MAP_NAMES)[number]
 /** Whatever is pinned as a map. */
-export type MapName = MappedName | KernelMapName
+export type MapName = MappedName | KernelMapName | TypedMapName
 
 export const MAPPED_NAMES = Object.keys(MAPPED) as MappedName[]
 export const KERNEL_MAP_NAMES = Object.keys(KERNEL_MAPS) as KernelMapName[]
@@ -131,6 +143,8 @@ export interface Capacity {
 
 /** Whatever a change replaces stays until it is committed: so there is room for what is live and what takes its place. */
 const GENERATIONS = 2
+/** Ids that a service may have: 16 bits of a flow entry. */
+export const SERVICE_IDS = 65536
 /**
  * A service's backends stand in one run. Those that replace all others get indices behind them, so that the run is twice as
  * long for once.
@@ -180,10 +194,13 @@ export const elementsFor = (capacity: Capacity, cpus: number): Record<MappedName
     rings: powerOfTwo(ringLines({ ...capacity, services, backends })),
     backends: GENERATIONS * RUNS * backends,
     backend_details: GENERATIONS * RUNS * backends,
+    connection_limits: GENERATIONS * RUNS * backends,
+    backend_runs: SERVICE_IDS,
+    connections: GENERATIONS * backends,
     flows: powerOfTwo(capacity.flows) / FlowLimit.FLOWS_PER_BUCKET,
     flows6: powerOfTwo(capacity.flows6) / FlowLimit.FLOWS6_PER_BUCKET,
     fragments: FragmentLimit.FRAGMENT_BUCKETS,
-    cursors: 65536,
+    cursors: SERVICE_IDS,
     flow_changes: powerOfTwo(cpus),
     cpus: powerOfTwo(cpus),
     counters: GENERATIONS * backends * powerOfTwo(cpus),

@@ -9,6 +9,7 @@ import {
   Backend as BackendRecord,
   BackendWord,
   BeforeSlot,
+  Choice,
   HashedBits,
   RingSlot,
   ServiceFlag,
@@ -16,6 +17,7 @@ import {
   Settings,
   type Target,
 } from './layout.gen.ts'
+import { type Taker, takerOf } from './least.ts'
 import type { PlaneMemory } from './memory.ts'
 import { slotsAt, viewOf } from './reader.ts'
 
@@ -183,6 +185,18 @@ export class Way {
     const cursor = Atomics.load(new BigUint64Array(this.memory.buffer('cursors')), id)
     const next = Number(cursor % BigInt(scheduleSize))
     return { next, of: scheduleSize, backend: backendOf(this.#slotAt(scheduleLine, scheduleSize, next)) }
+  }
+
+  /** Whom the scheduler would give a new flow, where that is not simply the next turn. */
+  get taker(): Taker | undefined {
+    if (!this.is('SERVICE_TRACKED')) return undefined
+    const isPlain = this.service.choice === Choice.CHOICE_TURN && !this.is('SERVICE_LIMITED')
+    return isPlain ? undefined : takerOf(this.memory, this.service)
+  }
+
+  /** Does the scheduler go by what backends have to do? */
+  get isByLoad(): boolean {
+    return this.service.choice !== Choice.CHOICE_TURN
   }
 
   get place(): FlowPlace {

@@ -34,6 +34,7 @@ import {
   slotsAt,
   viewOf,
 } from './reader.ts'
+import { clearConnections, isSwept, mendRuns, readService, storeSwept, sweptOf, writeRuns } from './runs.ts'
 
 export interface ApplyOptions {
   /** Unix time now, milliseconds. */
@@ -192,6 +193,7 @@ export const applyChanges = (
   if (changes.length === 0 && globals === undefined) return
   // Whatever an earlier command retired may still be under the eyes of a packet that came before its commit.
   memory.waitForPrograms()
+  mendRuns(memory, live)
   const age = memory.age()
   const changed = changes.flatMap(({ name }) => live.services.get(name) ?? [])
   const context: BuildContext = {
@@ -204,6 +206,7 @@ export const applyChanges = (
   checkCapacity(memory, live, changes, globals)
   const built = buildAll(changes, live, context)
   forgetFlows(memory, [...built.values()])
+  followCounts(memory, changes, live, [...built.values()])
 
   const [only] = changes
   // What is hashed, and by which seed, stands in the target too: a change of these takes a new directory.
@@ -234,6 +237,21 @@ export const applyChanges = (
   // A removed service's ports may be another's now, of a range or of every port: notes of before the commit end here.
   if (changes.some(({ kind }) => kind === 'remove')) forgetFragments(memory)
   if (filter === 0) markFiltered(memory, records, false)
+}
+
+/** Before the commit: has entries of flows lead to the counts of the backends that there will be. */
+const followCounts = (
+  memory: PlaneMemory,
+  changes: readonly Change[],
+  live: LiveState,
+  built: readonly Built[],
+): void => {
+  const gone = new Set(changes.map(({ name }) => name))
+  const staying = [...live.services.values()].filter(({ name }) => !gone.has(name)).map(({ service }) => service)
+  const fresh = built.map(({ record }) => readService(memory, record))
+  // No less than before: should this command be killed, that is still so. The next one sees to what is too much.
+  storeSwept(memory, Math.max(sweptOf(live), [...staying, ...fresh].filter(isSwept).length))
+  writeRuns(memory, fresh)
 }
 
 /**
@@ -269,10 +287,9 @@ const forgetFlows = (memory: PlaneMemory, built: readonly Built[]): void => {
   }
   const cursors = new BigUint64Array(memory.buffer('cursors'))
   for (const id of services) cursors[id] = 0n
-  clearCounts(
-    memory,
-    built.flatMap(({ newCounters }) => newCounters),
-  )
+  const counters = built.flatMap(({ newCounters }) => newCounters)
+  clearCounts(memory, counters)
+  clearConnections(memory, counters)
 }
 
 const NO_INTERFACE: Interface = { macHigh: 0n, ifindex: 0, generic: 0, role: 0, multiBuffer: 0, name: '' }
@@ -293,6 +310,7 @@ export const formatRoot = (memory: Pick<PlaneMemory, 'buffer'>, contract: number
     live: liveWord(0n, { live: 0, half: capacity, shift: 63 }),
     neighboursMs: 0n,
     forwardedBefore: 0n,
+    swept: 0,
     interface: Array.from({ length: InterfaceLimit.INTERFACES_MAX }, () => NO_INTERFACE),
     contract,
     directory: [directory(0), directory(1)],

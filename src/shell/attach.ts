@@ -11,7 +11,7 @@ import { Refusal } from '../core/refusal.ts'
 import { countFlows } from '../dataplane/flows.ts'
 import type { KernelPlane } from '../dataplane/kernel.ts'
 import { InterfaceRole, Settings } from '../dataplane/layout.gen.ts'
-import type { Capacity, MapName } from '../dataplane/memory.ts'
+import { type Capacity, type MapName, TYPED_MAP_NAMES } from '../dataplane/memory.ts'
 import type { BpfLink, BpfMap, BpfObject, Native, NativeError } from '../dataplane/native.ts'
 import { readLive, viewOf } from '../dataplane/reader.ts'
 import { isNeeded } from '../dataplane/remaining.ts'
@@ -40,9 +40,11 @@ import {
   DEFAULT_NEW_FLOWS,
   formatPlane,
   loadProgram,
+  loadSweep,
   makeMaps,
   makeSettings,
   newFlowsPerAge,
+  startSweep,
 } from './load.ts'
 import { endLink, finishDetach, openPlaneAt, withLock } from './lock.ts'
 import { collectFacts } from './preflight.ts'
@@ -146,9 +148,12 @@ const attachFirst = (
   const newFlows = newFlowsPerAge(options.newFlows ?? DEFAULT_NEW_FLOWS, settings)
   const maps = makeMaps(native, capacity)
   const object = loadProgram(native, maps, 0, settings)
+  const sweep = loadSweep(native, maps, settings)
+  for (const name of TYPED_MAP_NAMES) maps.set(name, sweep.map(name))
   try {
     formatPlane(maps, settings, newFlows)
     pinAll(maps, object, paths.building)
+    startSweep(sweep)
     const plane = openPlaneAt(native, paths.building)
     try {
       const attached = attachTo(
@@ -169,6 +174,7 @@ const attachFirst = (
     removePins(paths.building)
     throw error
   } finally {
+    sweep.close()
     object.close()
     for (const map of maps.values()) {
       map.unmap()

@@ -26,12 +26,15 @@ import {
   MAPPED_NAMES,
   type MapName,
   type MappedName,
+  TYPED_MAP_NAMES,
 } from '../dataplane/memory.ts'
 import type { BpfMap, BpfObject, Native } from '../dataplane/native.ts'
 import { formatRoot } from '../dataplane/writer.ts'
 import { random64 } from './session.ts'
 
-export const PROGRAM_FILE = fileURLToPath(new URL('../../build/bpf/xlb.bpf.o', import.meta.url))
+const buildFile = (name: string): string => fileURLToPath(new URL(`../../build/bpf/${name}`, import.meta.url))
+export const PROGRAM_FILE = buildFile('xlb.bpf.o')
+const SWEEP_FILE = buildFile('sweep.bpf.o')
 
 /** Seconds, by the state of a flow; IPVS's defaults (net/netfilter/ipvs/ip_vs_proto_tcp.c, tcp_timeouts). */
 const TIMEOUT_SECONDS: Partial<Record<keyof typeof FlowState, number>> = {
@@ -148,15 +151,23 @@ const constantsOf = (
   CONSTANT_MASK_filters: elements('filters') - 1,
   CONSTANT_MASK_filter_bounds: elements('filter_bounds') - 1,
   CONSTANT_MASK_source_rates: elements('source_rates') - 1,
+  CONSTANT_MASK_connection_limits: elements('connection_limits') - 1,
+  CONSTANT_MASK_backend_runs: elements('backend_runs') - 1,
+  CONSTANT_MASK_connections: elements('connections') - 1,
 })
 
 /** The section of global variables that stands for a table in the object. */
 const sectionOf = (name: MappedName): string => `.data.${name}`
 
+/** Where loading gets the instance's maps from. A typed map that is not there is made, and the object has it. */
+export interface MapSource {
+  get: (name: MapName) => BpfMap | undefined
+}
+
 /** Loads a copy of the program for one slot of root's interfaces, over these maps. */
 export const loadProgram = (
   native: Native,
-  maps: { get: (name: MapName) => BpfMap | undefined },
+  maps: MapSource,
   slot: number,
   settings: Settings,
   programFile: string = PROGRAM_FILE,
@@ -171,12 +182,31 @@ export const loadProgram = (
     if (!DETAILS.includes(name)) object.reuseMap(sectionOf(name), mapOf(name))
   }
   for (const name of KERNEL_MAP_NAMES) object.reuseMap(name, mapOf(name))
+  for (const name of TYPED_MAP_NAMES) {
+    const map = object.mapNames.includes(name) ? maps.get(name) : undefined
+    if (map !== undefined) object.reuseMap(name, map)
+  }
   const constants = constantsOf((name) => mapOf(name).info.valueSize / MAPPED[name], slot, settings)
   for (const [name, value] of Object.entries(constants)) {
     object.fillPlaceholder(Constant[name as ConstantName], BigInt(value))
   }
   object.load()
   return object
+}
+
+/** The instance's one sweeper (bpf/sweep.bpf.c), of no interface. startSweep sets it going. */
+export const loadSweep = (native: Native, maps: MapSource, settings: Settings): BpfObject =>
+  loadProgram(native, maps, 0, settings, SWEEP_FILE)
+
+/** Sets the timer going, in place of an earlier sweeper's. It runs until nothing holds its map. */
+export const startSweep = (object: BpfObject): void => {
+  const program = object.program('xlb_sweep_start')
+  try {
+    const { returned } = program.run({ context: new Uint8Array(8) })
+    if (returned !== 0) throw new Error(`the kernel refuses the timer that frees expired flows (${returned})`)
+  } finally {
+    program.close()
+  }
 }
 
 /** What the packet path reads off its hit path, for a fresh instance. */

@@ -15,7 +15,7 @@ import type { BpfLink, BpfObject, BpfProgram, Native, NativeError, ProgramInfo }
 import { viewOf } from '../dataplane/reader.ts'
 import { clockPin, demandRoot, type InstancePaths, linkPin, mapPin, nextClockPin } from './instance.ts'
 import { type AttachedInterface, attachedInterfaces } from './interfaces.ts'
-import { loadProgram, PROGRAM_FILE } from './load.ts'
+import { loadProgram, loadSweep, PROGRAM_FILE, startSweep } from './load.ts'
 import { openPlaneAt, withLock } from './lock.ts'
 import { notAttached } from './session.ts'
 
@@ -239,6 +239,9 @@ const upgradeHeld = (
     if (one !== undefined) staged.set(each, one)
   }
   const clock = handles.keep((object ?? objectFor(0, 'the clock program')).program('xlb_clock'))
+  const sweep = handles.keep(
+    loadSweep(native, { get: (table) => plane.map(table) }, Settings.read(viewOf(plane, 'settings'), 0)),
+  )
   const clockIsCurrent = isClockCurrent(native, paths, clock)
   let goneNow = new Set<Staged>()
   if (!options.check) {
@@ -250,6 +253,8 @@ const upgradeHeld = (
         [...staged.values()].filter(({ current }) => !current),
         () => clockIsCurrent || renameSync(next, clockPin(paths.pins)),
       )
+      // Its timer holds the program that set it going: it goes on with this one.
+      startSweep(sweep)
     } finally {
       rmSync(next, { force: true })
     }

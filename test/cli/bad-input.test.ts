@@ -207,7 +207,7 @@ interfaces: [ { name: eth0, mode: fast } ]
 limits: { services: many }
 services:
   - { service: "tcp://10.89.0.101:80", sheduler: rr }
-  - { service: "tcp://10.89.0.101:81", scheduler: lc, backends: [ { address: 10.89.0.22, weight: 70000 } ] }
+  - { service: "tcp://10.89.0.101:81", scheduler: fastest, backends: [ { address: 10.89.0.22, weight: 70000 } ] }
   - { service: "tcp://10.89.0.101:82", seed: 12345 }
   - { backends: [] }
 `

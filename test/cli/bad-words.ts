@@ -104,7 +104,7 @@ export const BAD_WORDS: readonly Wrong[] = [
   badBackend('10.89.0.22:', /port/),
   badBackend('rs2', 'is neither an IPv4 nor an IPv6 address'),
   badBackend('127.0.0.1', 'loopback'),
-  badOption('--scheduler', 'lc', '--scheduler', 'choose one of: rr, wrr, mh, sh, dh'),
+  badOption('--scheduler', 'fastest', '--scheduler', 'choose one of: rr, wrr, mh, sh, dh'),
   badOption(
     '--scheduler',
     'dh',

@@ -40,8 +40,11 @@ export const isLawful = ({
   ops,
 }: Pick<Service, 'vip' | 'scheduler' | 'hash' | 'ops'>): boolean => {
   if ((scheduler === 'dh') !== (hash === 'destination')) return false
+  const byLoad = ['lc', 'wlc', 'sed', 'nq'].includes(scheduler)
+  // They go by recorded flows, and with ops there are none.
+  if (byLoad && ops) return false
   if (!vip.includes('/')) return scheduler !== 'dh'
-  return ops || (scheduler !== 'rr' && scheduler !== 'wrr')
+  return ops || (scheduler !== 'rr' && scheduler !== 'wrr' && !byLoad)
 }
 
 /** Whether two services are ranges of one VIP and protocol with a port in common, written down once more. */

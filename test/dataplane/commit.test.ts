@@ -89,6 +89,7 @@ const changedWords = (memory: PlaneMemory, before: ReadonlyMap<MappedName, Uint8
     const now = new BigUint64Array(memory.buffer(map), 0, memory.buffer(map).byteLength >> 3)
     const then = before.get(map)
     if (then === undefined) return [map]
+    if (Buffer.from(then.buffer).equals(new Uint8Array(memory.buffer(map)))) return []
     const words = new BigUint64Array(then.buffer, 0, now.length)
     return [...now.keys()].filter((i) => now[i] !== words[i]).map((i) => `${map} ${i}`)
   })

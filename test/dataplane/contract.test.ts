@@ -29,6 +29,7 @@ const tables = (changed: Record<string, Partial<PinnedTable> | undefined> = {}):
       },
     ]),
   )
+  made.set('sweep', { type: BPF_MAP_TYPE_ARRAY, keySize: 4, valueSize: 24, maxEntries: 1, flags: 0 })
   made.set('egress', { type: BPF_MAP_TYPE_DEVMAP, keySize: 4, valueSize: 4, maxEntries: 64, flags: BPF_F_RDONLY_PROG })
   for (const [name, change] of Object.entries(changed)) {
     const table = made.get(name) ?? { type: 2, keySize: 4, valueSize: 64, maxEntries: 1, flags: BPF_F_MMAPABLE }

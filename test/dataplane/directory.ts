@@ -217,7 +217,7 @@ export const occupants = (memory: PlaneMemory): (Reached & { name: string })[] =
 export const directoryExtents = (memory: PlaneMemory): Extent[] => {
   const { at } = liveDirectory(memory)
   return [
-    { map: 'root', start: 0, end: Root.offset.directory, owner: 'root' },
+    { map: 'root', start: 0, end: Root.offset.swept, owner: 'root' },
     { map: 'root', start: at, end: at + Directory.size, owner: 'directory' },
     ...liveTables(memory).map(
       ({ table, base, buckets }): Extent => ({

@@ -8,6 +8,7 @@ import {
   Backend,
   BackendDetail,
   BeforeSlot,
+  Choice,
   RingSlot,
   type Service,
   ServiceFlag,
@@ -95,12 +96,24 @@ export const markOf = (
   }
 }
 
+/** least_loaded, while nobody has anything to do: the first of those that can, but for sed the heaviest. */
+const leastLoaded = (memory: PlaneMemory, { backendBase, backendCount, choice }: Service): number => {
+  const able = Array.from({ length: backendCount }, (_, index) => ({
+    index,
+    weight: view(memory, 'backends').getUint16((backendBase + index) * Backend.size + Backend.offset.weight, true),
+  })).filter(({ weight }) => weight > 0)
+  const heaviest = Math.max(...able.map(({ weight }) => weight))
+  const found = choice === Choice.CHOICE_SED ? able.find(({ weight }) => weight === heaviest) : able[0]
+  return found?.index ?? NONE
+}
+
 /** backend_for_new: index of the backend that a new flow gets, by the schedule if there is one, or the ring. */
 export const newFlow = (memory: PlaneMemory, reached: Reached, client: Client, turn: number): number => {
   const { service } = reached
   if ((service.flags & ServiceFlag.SERVICE_TRACKED) === 0) {
     return ringSlot(memory, reached, client) & RingSlot.SLOT_BACKEND_MASK
   }
+  if (service.choice !== Choice.CHOICE_TURN) return leastLoaded(memory, service)
   if (service.scheduleSize === 0) return NONE
   return lineSlot(memory, service.scheduleLine, turn % service.scheduleSize) & RingSlot.SLOT_BACKEND_MASK
 }

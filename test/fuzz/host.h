@@ -34,6 +34,9 @@ enum host {
 	HOST_MASK_filters = 7,
 	HOST_MASK_filter_bounds = 3,
 	HOST_MASK_source_rates = 1,
+	HOST_MASK_connection_limits = 127,
+	HOST_MASK_backend_runs = 31,
+	HOST_MASK_connections = 127,
 	/* Of one record each, to which no index leads. */
 	HOST_MASK_root = 0,
 	HOST_MASK_settings = 0,

@@ -93,18 +93,18 @@ labTest(
     }
     unlinkSync(pin('rings'))
     make('rings', odd)
-    make('flows6', 64)
+    make('strange', 64)
     unlinkSync(pin('cursors'))
     await refuses(
       t,
       lab,
       `table rings: has ${odd} octets, which is no power of two of elements of ${MAPPED.rings}`,
       'table cursors: is not there',
-      'table flows6: is not known to this xlb',
+      'table strange: is not known to this xlb',
     )
     t.deepEqual(await ask(lab, 2), ['rs1', 'rs1'], 'the program has its tables open')
     unlinkSync(pin('rings'))
-    unlinkSync(pin('flows6'))
+    unlinkSync(pin('strange'))
     rings.pin(pin('rings'))
     cursors.pin(pin('cursors'))
     rings.close()

@@ -20,12 +20,13 @@ import { plan } from '../../src/core/plan.ts'
 import { type Counts, readCounts, readReasons } from '../../src/dataplane/counters.ts'
 import { KernelPlane, ownSource } from '../../src/dataplane/kernel.ts'
 import { Reason, type Settings } from '../../src/dataplane/layout.gen.ts'
+import { readConnections } from '../../src/dataplane/least.ts'
 import type { Capacity } from '../../src/dataplane/memory.ts'
 import { type BpfObject, loadNative, type RunResult } from '../../src/dataplane/native.ts'
 import { type LiveService, readLive } from '../../src/dataplane/reader.ts'
 import { applyChanges } from '../../src/dataplane/writer.ts'
 import { writeInterface } from '../../src/shell/interfaces.ts'
-import { formatPlane, loadProgram, makeMaps, makeSettings } from '../../src/shell/load.ts'
+import { formatPlane, loadProgram, loadSweep, makeMaps, makeSettings, startSweep } from '../../src/shell/load.ts'
 import { random64 } from '../../src/shell/session.ts'
 import { OWN_MAC } from './frames.ts'
 
@@ -94,6 +95,8 @@ export class Balancer {
   readonly object: BpfObject
   readonly maps: ReturnType<typeof makeMaps>
   readonly #program: ReturnType<BpfObject['program']>
+  readonly #settings: Settings
+  #sweeper: BpfObject | undefined
   #reasons: number[]
 
   constructor(options: BalancerOptions = {}) {
@@ -103,6 +106,7 @@ export class Balancer {
       ageShift: FROZEN_CLOCK,
       ...options.settings,
     }
+    this.#settings = settings
     this.maps = makeMaps(this.native, capacity)
     this.object = (options.load ?? loadProgram)(this.native, this.maps, 0, settings)
     formatPlane(this.maps, settings, options.newFlows ?? 2 ** 31)
@@ -119,6 +123,7 @@ export class Balancer {
   }
 
   close(): void {
+    this.#sweeper?.close()
     this.#program.close()
     this.plane.close()
     this.object.close()
@@ -218,6 +223,31 @@ export class Balancer {
     const found = this.live(service).backends.find(({ want }) => want.address === addressFor(service, backend))
     if (found === undefined) throw new Error(`${service} has no backend ${backend}`)
     return readCounts(this.plane, found.counter)
+  }
+
+  /** A backend's live counts, as schedulers go by them. */
+  connections(service: string, backend: number): { active: number; inactive: number } {
+    const found = this.live(service).backends.find(({ want }) => want.address === backendAddress(backend))
+    if (found === undefined) throw new Error(`${service} has no backend ${backend}`)
+    return readConnections(this.plane, found.counter)
+  }
+
+  /** The instance's sweeper, as attach loads it. */
+  get sweeper(): BpfObject {
+    this.#sweeper ??= loadSweep(this.native, this.maps, this.#settings)
+    return this.#sweeper
+  }
+
+  /** Has the timer sweep from now on. */
+  startSweep(): void {
+    startSweep(this.sweeper)
+  }
+
+  /** Sweeps both flow tables at once. */
+  sweep(): void {
+    const program = this.sweeper.program('xlb_sweep')
+    program.run({ context: new Uint8Array(8) })
+    program.close()
   }
 
   /** Pushes a frame through the program without looking at counters. */

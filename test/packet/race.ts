@@ -12,6 +12,7 @@ import { hashMix } from '../../src/core/hash.ts'
 import { formatIpv4 } from '../../src/core/ip.ts'
 import { loadProgram } from '../../src/shell/load.ts'
 import { bpfFileSystem } from '../native/setup.ts'
+import { miscounted } from './counted.ts'
 import { clearTable } from './flowtable.ts'
 import { TCP, tcpFrame, VIP } from './frames.ts'
 import { Balancer, backendMac, FAST_CLOCK } from './plane.ts'
@@ -192,11 +193,13 @@ export interface RaceResult {
   other: number
   inserted: number
   refused: number
+  /** Backends whose live counts are not those of their entries. */
+  miscounted: string[]
   /** The last packet that went to another flow's backend. */
   example: string
 }
 
-const readResult = (balancer: Balancer): Omit<RaceResult, 'inserted' | 'refused'> => {
+const readResult = (balancer: Balancer): Omit<RaceResult, 'inserted' | 'refused' | 'miscounted'> => {
   const map = balancer.object.map('race_results')
   const values = map.lookup(key32(0)) ?? Buffer.alloc(0)
   map.close()
@@ -235,6 +238,7 @@ export const race = async (
   balancer.add(SERVICE, { scheduler: 'mh', seed: 0xbeefn, ringSize: 65537 }, BACKENDS)
   writeFlows(balancer, chooseFlows(balancer, alike ? 2 * FLOWS : FLOWS, alike))
   clearTable(balancer)
+  new Uint8Array(balancer.plane.buffer('connections')).fill(0)
   const program = balancer.object.program('race')
   const pin = join(bpfFileSystem(t), 'race')
   program.pin(pin)
@@ -247,6 +251,7 @@ export const race = async (
   return {
     ...readResult(balancer),
     inserted: moved.FLOW_INSERTED ?? 0,
+    miscounted: miscounted(balancer),
     refused: (moved.FLOW_REFUSED_RACE ?? 0) + (moved.FLOW_REFUSED_FULL ?? 0),
   }
 }

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+// The timeouts of flow entries in `settings`: one store each, in force with the next packet that looks.
+import { CONNECTION_STATES, type ConnectionState, STATE_NAMES } from '../core/connection-states.ts'
+import type { Timeouts } from '../core/timeouts.ts'
+import { FlowValue, Settings } from './layout.gen.ts'
+import type { PlaneMemory } from './memory.ts'
+import { viewOf } from './reader.ts'
+
+type Clock = Pick<Settings, 'ageShift' | 'jiffiesPerSecond'>
+
+/** Units of the packet path's clock that last as long as these seconds, at least. */
+export const agesOf = (seconds: number, { ageShift, jiffiesPerSecond }: Clock): number =>
+  Math.ceil((seconds * jiffiesPerSecond) / 2 ** ageShift)
+
+/** The same, back. Two timeouts that are less than a unit apart are one. */
+const secondsOf = (ages: number, { ageShift, jiffiesPerSecond }: Clock): number =>
+  Math.floor((ages * 2 ** ageShift) / jiffiesPerSecond)
+
+/** settings.timeout. */
+export const timeoutAges = (timeouts: Timeouts, clock: Clock): number[] =>
+  Array.from({ length: FlowValue.FLOW_STATE_MASK + 1 }, (_, state) => {
+    const name = STATE_NAMES[state]
+    return name === undefined ? 0 : agesOf(timeouts[name], clock)
+  })
+
+export const readTimeouts = (memory: Pick<PlaneMemory, 'buffer'>): Timeouts => {
+  const settings = Settings.read(viewOf(memory, 'settings'), 0)
+  const pairs = CONNECTION_STATES.map((state): [ConnectionState, number] => [
+    state,
+    secondsOf(settings.timeout[STATE_NAMES.indexOf(state)] ?? 0, settings),
+  ])
+  return Object.fromEntries(pairs) as Timeouts
+}
+
+/**
+ * Sets those that are named. Entries that are there go by them too: one may expire at once, or live longer than it would have.
+ * Marks of rings stay as long as the timeout was when they were made, unless they are made anew.
+ */
+export const writeTimeouts = (memory: Pick<PlaneMemory, 'buffer'>, timeouts: Partial<Timeouts>): void => {
+  const clock = Settings.read(viewOf(memory, 'settings'), 0)
+  const ages = new Uint16Array(memory.buffer('settings'), Settings.offset.timeout, FlowValue.FLOW_STATE_MASK + 1)
+  for (const state of CONNECTION_STATES) {
+    const seconds = timeouts[state]
+    if (seconds !== undefined) Atomics.store(ages, STATE_NAMES.indexOf(state), agesOf(seconds, clock))
+  }
+}

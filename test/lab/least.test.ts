@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+// lc with real connections, and the timer that keeps its counts right while no process of xlb runs.
+import { execFileSync } from 'node:child_process'
+import test from 'ava'
+import { hasRoot, Lab } from './lab.ts'
+import { attach, backends, list, restore, until, xlb } from './xlb.ts'
+
+const labTest = hasRoot() ? test.serial : test.serial.skip
+
+const PORT = 7
+
+interface Shown {
+  id: number
+  name?: string
+  map_ids?: number[]
+}
+
+const bpftool = <T>(...args: string[]): T =>
+  JSON.parse(execFileSync('bpftool', ['-j', ...args], { encoding: 'utf8' })) as T
+
+/** Programs that hold a map. The timer's is one of them as long as it runs. */
+const holdersOf = (map: number): string[] =>
+  bpftool<Shown[]>('prog', 'show')
+    .filter(({ map_ids }) => map_ids?.includes(map) === true)
+    .map(({ name }) => name ?? '')
+
+labTest('lc: while one backend has long connections, new ones go to the other', async (t) => {
+  const lab = await Lab.up(t, { servers: 2 })
+  const service = `tcp://${lab.vip}:${PORT}`
+  await Promise.all([lab.lines(1, PORT), lab.lines(2, PORT)])
+  await attach(lab)
+  await restore(lab, [{ service, scheduler: 'lc', backends: backends(lab, 1, 0) }])
+  const long = await lab.holdLines(PORT, 5, 0)
+  await xlb(lab, ['backend', 'set', service, lab.host('rs2').address, '--weight', '1'])
+  const more = await lab.holdLines(PORT, 5, 0)
+  const counts = (await list(lab)).services[0]?.backends.map(({ active, inactive }) => [active, inactive])
+  t.deepEqual(counts, [
+    [5, 0],
+    [5, 0],
+  ])
+  // All are even now: they take turns.
+  const last = await lab.holdLines(PORT, 4, 0)
+  const after = (await list(lab)).services[0]?.backends.map(({ active }) => active)
+  t.deepEqual(after, [7, 7])
+  for (const client of [long, more, last]) await client.stop()
+})
+
+labTest(
+  'the timer that frees expired flows is there from attach to detach, and another one after upgrade',
+  async (t) => {
+    const lab = await Lab.up(t, { servers: 1 })
+    await attach(lab)
+    const pin = `/sys/fs/bpf/xlb/${lab.instance()}/maps/sweep`
+    const { id } = bpftool<Shown>('map', 'show', 'pinned', pin)
+    t.deepEqual(holdersOf(id), ['xlb_sweep_start'])
+    await xlb(lab, ['upgrade'])
+    await until('one timer is left', () => Promise.resolve(holdersOf(id).length === 1))
+    await xlb(lab, ['detach', '--all'])
+    await until('no timer is left', () => Promise.resolve(holdersOf(id).length === 0))
+    t.pass()
+  },
+)
