@@ -29,8 +29,8 @@ static __always_inline __u64 fragment_key(const struct packet *packet)
 }
 
 /*
- * Notes where a first fragment goes, for later ones: its port and backend, as they stand in a flow's value. Its own
- * entry, a free one, or the oldest gives way; where another CPU is quicker there is no note, and later ones are
+ * Notes where a first fragment goes, for later ones: its port, backend and state, as they stand in a flow's value. Its
+ * own entry, a free one, or the oldest gives way; where another CPU is quicker there is no note, and later ones are
  * dropped.
  */
 __noinline int fragment_note(__u64 key, __u64 goes)
@@ -61,26 +61,28 @@ __noinline int fragment_note(__u64 key, __u64 goes)
 	if (!oldest || __sync_val_compare_and_swap(&flow->value, before, claimed) != before)
 		return 0;
 	WRITE_WORD(flow->key, key);
-	__sync_val_compare_and_swap(&flow->value, claimed,
-				    goes | flow_value(key << FLOW_CHECK_SHIFT, 0, FLOW_ESTABLISHED, now));
+	__sync_val_compare_and_swap(&flow->value, claimed, goes | flow_value(key << FLOW_CHECK_SHIFT, 0, 0, now));
 	return 0;
 }
 
-/* Where the first fragment went: port and backend, as a flow's value has them. 0: it was not seen. */
+/* Where the first fragment went: port, backend and state, as a flow's value has them. 0: it was not seen. */
 __noinline __u32 fragment_follow(__u64 key)
 {
 	struct flow_bucket *bucket = AT(fragments, key >> 32);
 	__u64 now = clock_age(), value;
 
 	for (int i = 0; i < FLOWS_PER_BUCKET; i++)
-		if (flow_read(&bucket->flow[i], key, &value) && flow_state(value) == FLOW_ESTABLISHED &&
+		if (flow_read(&bucket->flow[i], key, &value) && flow_state(value) > FLOW_CLAIMED &&
 		    !((value ^ key << FLOW_CHECK_SHIFT) >> FLOW_CHECK_SHIFT) &&
 		    flow_idle(value, now) <= settings_now()->fragment_timeout)
 			return value; /* the lower half: it has a state, so that it is not 0 */
 	return 0;
 }
 
-/* The backend that a later fragment follows, SLOT_NONE if that is not known. The packet then has its port. */
+/*
+ * The backend that a later fragment follows, SLOT_NONE if that is not known. The packet then has its port, and its
+ * protocol: of IPv6 a later fragment may say another one than the first, whose word counts (RFC 8200 section 4.5).
+ */
 static __always_inline __u32 follow_first(struct packet *packet)
 {
 	__u32 goes = fragment_follow(fragment_key(packet));
@@ -88,13 +90,17 @@ static __always_inline __u32 follow_first(struct packet *packet)
 	if (!goes)
 		return SLOT_NONE;
 	packet->port_be = goes;
+	packet->protocol = flow_state(goes) == FLOW_UDP ? IPPROTO_UDP : IPPROTO_TCP;
 	packet->fault = FAULT_NONE;
 	return flow_backend(goes);
 }
 
 static __always_inline void lead_later(const struct packet *packet, __u32 backend)
 {
-	fragment_note(fragment_key(packet), packet->port_be | backend << FLOW_BACKEND_SHIFT);
+	__u64 state = packet->protocol == IPPROTO_UDP ? FLOW_UDP : FLOW_ESTABLISHED;
+
+	fragment_note(fragment_key(packet),
+		      packet->port_be | backend << FLOW_BACKEND_SHIFT | state << FLOW_STATE_SHIFT);
 }
 
 #endif

@@ -179,10 +179,12 @@ static __noinline int balance_further(struct xdp_md *ctx, struct target_bucket *
 
 	if ((void *)(frame + 1) > end)
 		return drop(own_cpu(cpu_number), DROP_TRUNCATED); /* never: it is plain */
-	if (!find_further_target(bucket, plain_key(frame), &target))
-		/* Or it is no VIP, and shares its number with a prefix. */
-		return LOAD(root_now()->live) & LIVE_PREFIXES ? balance(ctx)
-							      : pass(own_cpu(cpu_number), PASS_NO_SERVICE);
+	if (!find_further_target(bucket, plain_key(frame), &target)) {
+		/* Or it is no VIP, and shares its number with a prefix, or with a handle. */
+		if (LOAD(root_now()->live) & LIVE_PREFIXES)
+			return balance(ctx);
+		return pass(own_cpu(cpu_number), find_vip(bucket, plain_key(frame)) ? PASS_NO_SERVICE : PASS_NOT_VIP);
+	}
 	service = AT(services, target.service);
 	if (service->flags & SERVICE_LONG_WAY)
 		return balance(ctx);

@@ -132,7 +132,8 @@ struct vip6_bucket {
 
 /*
  * The handle of place `index` of vip6_buckets (all buckets' places in a row, both halves): (index + 1) << HANDLE_SHIFT,
- * as an address is loaded from a frame. So it is in 0.0.0.0/8, where no VIP can be.
+ * as an address is loaded from a frame. So it is in 0.0.0.0/8, where no VIP can be: an IPv4 packet for an address there
+ * is for none.
  */
 enum handle { HANDLE_SHIFT = 8, HANDLES_MAX = 1 << 23 };
 
@@ -531,7 +532,7 @@ enum flow_state {
  * ---- fragments: where the first fragment of a datagram went, for those that follow ----
  * A table of its own, so that no flood of fragments takes a flow's place. Buckets and entries are those of the flow
  * table, each datagram in one bucket; key: a hash of source, VIP, identification and (IPv4) protocol under the flow
- * table's secret seed; value: as a flow's, its state FLOW_ESTABLISHED.
+ * table's secret seed; value: as a flow's, its state FLOW_UDP for UDP and FLOW_ESTABLISHED for TCP.
  */
 enum fragment_limit { FRAGMENT_BUCKETS = 4096 };
 

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// The flow table as a test sees and edits it.
+// The flow tables, IPv4's and IPv6's, as a test sees and edits them.
 import { swap16, swap32 } from '../../src/core/address.ts'
-import { formatIpv4 } from '../../src/core/ip.ts'
-import { FlowChanges, FlowKey, FlowLimit, FlowState, FlowValue } from '../../src/dataplane/layout.gen.ts'
+import { type Family, formatAddress6, formatIpv4 } from '../../src/core/ip.ts'
+import { Flow6, FlowChanges, FlowKey, FlowLimit, FlowState, FlowValue } from '../../src/dataplane/layout.gen.ts'
 import type { Balancer } from './plane.ts'
 
 export type StateName = keyof typeof FlowState
 
 export interface Entry {
+  table: Table
   bucket: number
   /** Index of its value word in the table. */
   word: number
@@ -21,23 +22,37 @@ export interface Entry {
   check: number
 }
 
+type Table = 'flows' | 'flows6'
+export const TABLES: Readonly<Record<Family, Table>> = { ipv4: 'flows', ipv6: 'flows6' }
+
 const STATES = Object.keys(FlowState) as StateName[]
 
 const field = (word: bigint, shift: number, mask: number): number => Number((word >> BigInt(shift)) & BigInt(mask))
 
-export const entries = (balancer: Balancer): Entry[] => {
-  const halves = new Uint32Array(balancer.plane.buffer('flows'))
-  const words = new BigUint64Array(balancer.plane.buffer('flows'))
+/** Of the entry whose key stands at word `at`. */
+const sourceOf = (table: Table, words: BigUint64Array, at: number): string =>
+  table === 'flows'
+    ? formatIpv4(swap32(field(words[at] ?? 0n, 0, 0xffffffff)))
+    : formatAddress6({ high: words[at - 2] ?? 0n, low: words[at - 1] ?? 0n })
+
+const entriesIn = (balancer: Balancer, table: Table): Entry[] => {
+  const halves = new Uint32Array(balancer.plane.buffer(table))
+  const words = new BigUint64Array(balancer.plane.buffer(table))
+  const [step, keyAt, perBucket] =
+    table === 'flows'
+      ? [2, 0, FlowLimit.FLOWS_PER_BUCKET]
+      : [Flow6.size / 8, Flow6.offset.flow / 8, FlowLimit.FLOWS6_PER_BUCKET]
   const found: Entry[] = []
-  for (let at = 0; at < words.length; at += 2) {
+  for (let at = keyAt; at < words.length; at += step) {
     if ((halves[2 * at + 2] ?? 0) >>> FlowValue.FLOW_STATE_SHIFT === FlowState.FLOW_FREE) continue
     const key = words[at] ?? 0n
     const value = words[at + 1] ?? 0n
     const state = STATES[field(value, FlowValue.FLOW_STATE_SHIFT, FlowValue.FLOW_STATE_MASK)] ?? 'FLOW_FREE'
     found.push({
-      bucket: Math.floor(at / (2 * FlowLimit.FLOWS_PER_BUCKET)),
+      table,
+      bucket: Math.floor(at / (step * perBucket)),
       word: at + 1,
-      source: formatIpv4(swap32(field(key, 0, 0xffffffff))),
+      source: sourceOf(table, words, at),
       sourcePort: swap16(field(key, FlowKey.FLOW_PORT_SHIFT, 0xffff)),
       service: field(key, FlowKey.FLOW_SERVICE_SHIFT, 0xffff),
       port: swap16(field(value, 0, 0xffff)),
@@ -50,6 +65,12 @@ export const entries = (balancer: Balancer): Entry[] => {
   return found
 }
 
+/** Of both tables. */
+export const entries = (balancer: Balancer): Entry[] => [
+  ...entriesIn(balancer, 'flows'),
+  ...entriesIn(balancer, 'flows6'),
+]
+
 /** The one entry of a source port. */
 export const entryOf = (balancer: Balancer, sourcePort: number): Entry => {
   const found = entries(balancer).filter((entry) => entry.sourcePort === sourcePort)
@@ -61,7 +82,7 @@ export const entryOf = (balancer: Balancer, sourcePort: number): Entry => {
 export const stateOf = (balancer: Balancer, sourcePort: number): StateName => entryOf(balancer, sourcePort).state
 
 const edit = (balancer: Balancer, entry: Entry, shift: number, mask: number, value: number): void => {
-  const words = new BigUint64Array(balancer.plane.buffer('flows'))
+  const words = new BigUint64Array(balancer.plane.buffer(entry.table))
   const cleared = (words[entry.word] ?? 0n) & ~(BigInt(mask) << BigInt(shift))
   words[entry.word] = cleared | (BigInt(value & mask) << BigInt(shift))
 }
@@ -80,7 +101,7 @@ export const setState = (balancer: Balancer, sourcePort: number, state: StateNam
   edit(balancer, entryOf(balancer, sourcePort), FlowValue.FLOW_STATE_SHIFT, FlowValue.FLOW_STATE_MASK, FlowState[state])
 
 export const clearTable = (balancer: Balancer): void => {
-  new Uint8Array(balancer.plane.buffer('flows')).fill(0)
+  for (const table of Object.values(TABLES)) new Uint8Array(balancer.plane.buffer(table)).fill(0)
 }
 
 /** What a CPU's ring of changed buckets holds, oldest first. */

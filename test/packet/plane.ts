@@ -111,13 +111,7 @@ export class Balancer {
     this.object = (options.load ?? loadProgram)(this.native, this.maps, 0, settings)
     formatPlane(this.maps, settings, options.newFlows ?? 2 ** 31)
     this.plane = new KernelPlane(this.native, ownSource(this.maps, this.object))
-    writeInterface(this.plane, 0, { mac: parseMac(OWN_MAC), ifindex: 1, generic: 0, name: 'one' })
-    writeInterface(this.plane, 1, {
-      mac: parseMac(SECOND_INTERFACE.mac),
-      ifindex: SECOND_INTERFACE.ifindex,
-      generic: 0,
-      name: 'two',
-    })
+    this.#writeInterfaces()
     this.#program = this.object.program('xlb')
     this.#reasons = this.#readReasons()
   }
@@ -137,10 +131,17 @@ export class Balancer {
   reset(): this {
     this.change(() => new Map())
     this.filter(undefined)
-    for (const name of ['flows', 'flows6', 'cpus', 'flow_changes', 'source_rates'] as const)
+    this.#writeInterfaces()
+    for (const name of ['flows', 'flows6', 'fragments', 'cpus', 'flow_changes', 'source_rates'] as const)
       new Uint8Array(this.plane.buffer(name)).fill(0)
     this.#reasons = this.#readReasons()
     return this
+  }
+
+  #writeInterfaces(): void {
+    const { mac, ifindex } = SECOND_INTERFACE
+    writeInterface(this.plane, 0, { mac: parseMac(OWN_MAC), ifindex: 1, generic: 0, name: 'one' })
+    writeInterface(this.plane, 1, { mac: parseMac(mac), ifindex, generic: 0, name: 'two' })
   }
 
   /** The road of every verb: read, plan, apply. */

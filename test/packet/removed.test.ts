@@ -2,6 +2,7 @@
 // Flows of a backend that was removed: kept until they end, cut, or moved.
 import test, { type ExecutionContext } from 'ava'
 import { FlowState, Service as ServiceRecord, Settings } from '../../src/dataplane/layout.gen.ts'
+import { KITS } from './families.ts'
 import { entries, entryOf, makeIdle, setState, stateOf } from './flowtable.ts'
 import {
   datagram,
@@ -17,12 +18,14 @@ import {
   VIP,
   VIP6,
 } from './frames.ts'
-import { ack, client, closeShared, FLOWS, goTo, open, ringNow, syn, TCP_SERVICE, UDP_SERVICE, udp } from './marked.ts'
+import { closeShared, FLOWS, goTo, marked, ringNow } from './marked.ts'
 import { type Balancer, breathe, LOCAL, UNRESOLVED, VERDICT } from './plane.ts'
 import { lookUp } from './ring.ts'
 
 test.beforeEach(breathe)
 test.after.always(closeShared)
+
+const { ack, client, open, syn, TCP_SERVICE, UDP_SERVICE, udp } = marked(KITS.ipv4)
 
 const fin = (flow: number): Buffer => tcpFrame({ ...client(flow), flags: TCP.FIN | TCP.ACK })
 

@@ -16,12 +16,12 @@ export interface Case {
 }
 
 /**
- * One test for each case. The frame leaves as it came, but for MACs and segment of one that is sent out; one reason moves, by
- * one.
+ * One test for each case, its title after `family` where one is given. The frame leaves as it came, but for MACs and segment of one
+ * that is sent out; one reason moves, by one.
  */
-export const testTable = (balancer: () => Balancer, cases: readonly Case[]): void => {
+export const testTable = (balancer: () => Balancer, cases: readonly Case[], family = ''): void => {
   for (const { name, frame, goes, reason, vlan } of cases) {
-    test(name, (t) => {
+    test(family === '' ? name : `${family}: ${name}`, (t) => {
       const before = Buffer.from(frame)
       const sent = balancer().send(frame)
       const sentOut = typeof goes === 'number'
