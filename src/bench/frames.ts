@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The traffic that bpf/bench.bpf.c makes: smallest IPv4 frames of so many flows to so many services.
+// The traffic that bpf/bench.bpf.c makes: smallest frames of so many flows to so many services.
 import { fileURLToPath } from 'node:url'
+import { type Family, formatIpv6 } from '../core/ip.ts'
 import type { BpfObject, Native } from '../dataplane/native.ts'
 
 export const BENCH_FILE = fileURLToPath(new URL('../../build/bpf/bench.bpf.o', import.meta.url))
@@ -12,6 +13,8 @@ export interface Traffic {
   /** As the report names it: `64 K flows`. */
   name: string
   protocol: 'tcp' | 'udp'
+  /** Absent: IPv4. */
+  family?: Family
   /** TCP_SYN for floods and first packets, TCP_ACK for established connections. Unused for UDP. */
   flags: number
   /** A power of two up to 2^31; 'new': no flow comes twice in 2^32 packets. */
@@ -35,6 +38,9 @@ export const DEFAULT_MACS: Macs = {
 
 /** Without FCS. */
 export const FRAME_BYTES = 60
+const FRAME6_BYTES = 74
+
+export const frameBytes = ({ family }: Traffic): number => (family === 'ipv6' ? FRAME6_BYTES : FRAME_BYTES)
 export const SERVICE_PORT = 80
 
 const FIRST_VIP = 0xc6_12_00_01
@@ -45,29 +51,52 @@ const ETHERNET_BYTES = 14
 /** 198.18.0.1 and on (RFC 2544 appendix C.2.2: for benchmarks), in host order. */
 export const vipOfService = (service: number): number => FIRST_VIP + service
 
+/** 2001:2:: (RFC 5180 section 8: for benchmarks), with the number of the IPv4 address at its end. */
+export const vip6OfService = (service: number): string => {
+  const number = vipOfService(service)
+  return formatIpv6([0x2001, 2, 0, 0, 0, 0, number >>> 16, number & 0xffff])
+}
+
 const macBytes = (mac: string): Buffer => Buffer.from(mac.replaceAll(':', ''), 'hex')
 
-/** What all frames of `traffic` share. Addresses and the source port are the program's to write. */
-export const templateFrame = (traffic: Traffic, macs: Macs): Buffer => {
-  const frame = Buffer.alloc(FRAME_BYTES)
-  macBytes(macs.director).copy(frame, 0)
-  macBytes(macs.client).copy(frame, 6)
-  frame.writeUInt16BE(0x0800, 12)
-  const ip = frame.subarray(ETHERNET_BYTES)
-  const bytes = FRAME_BYTES - ETHERNET_BYTES
+const IPV4_BYTES = 20
+const IPV6_BYTES = 40
+
+const writeIpv4 = (ip: Buffer, protocol: number): void => {
   ip[0] = 0x45
-  ip.writeUInt16BE(bytes, 2)
+  ip.writeUInt16BE(ip.length, 2)
   ip.writeUInt16BE(0x4000, 6) // do not fragment
   ip[8] = 64
-  ip[9] = traffic.protocol === 'tcp' ? 6 : 17
-  const transport = ip.subarray(20)
+  ip[9] = protocol
+}
+
+const writeIpv6 = (ip: Buffer, protocol: number): void => {
+  ip[0] = 0x60
+  ip.writeUInt16BE(ip.length - IPV6_BYTES, 4)
+  ip[6] = protocol
+  ip[7] = 64
+  ip.writeUInt32BE(0x20010002, 8)
+  ip.writeUInt32BE(0x20010002, 24)
+}
+
+/** What all frames of `traffic` share. The ends of addresses and the source port are the program's to write. */
+export const templateFrame = (traffic: Traffic, macs: Macs): Buffer => {
+  const isIpv6 = traffic.family === 'ipv6'
+  const frame = Buffer.alloc(frameBytes(traffic))
+  macBytes(macs.director).copy(frame, 0)
+  macBytes(macs.client).copy(frame, 6)
+  frame.writeUInt16BE(isIpv6 ? 0x86dd : 0x0800, 12)
+  const ip = frame.subarray(ETHERNET_BYTES)
+  const writeIp = isIpv6 ? writeIpv6 : writeIpv4
+  writeIp(ip, traffic.protocol === 'tcp' ? 6 : 17)
+  const transport = ip.subarray(isIpv6 ? IPV6_BYTES : IPV4_BYTES)
   transport.writeUInt16BE(SERVICE_PORT, 2)
   if (traffic.protocol === 'tcp') {
     transport[12] = 5 << 4
     transport[13] = traffic.flags
     transport.writeUInt16BE(0xffff, 14)
   } else {
-    transport.writeUInt16BE(bytes - 20, 4)
+    transport.writeUInt16BE(transport.length, 4)
   }
   return frame
 }
@@ -104,7 +133,7 @@ export const loadBench = (
   try {
     for (const name of object.programNames) object.setAutoload(name, programs.includes(name))
     object.setMaxEntries('floor_flows', options.floorFlows ?? 1)
-    const frame = Buffer.alloc(64)
+    const frame = Buffer.alloc(80)
     templateFrame(traffic, options.macs).copy(frame)
     object.setConstant('frame', frame)
     object.setConstant('flow_mask', word32(traffic.flows === 'new' ? 0xffff_ffff : traffic.flows - 1))

@@ -8,7 +8,7 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { setImmediate } from 'node:timers/promises'
 import type { BpfMap, BpfObject, BpfProgram, Native } from '../dataplane/native.ts'
-import { DEFAULT_MACS, FRAME_BYTES, loadBench, type Macs, type Traffic } from './frames.ts'
+import { DEFAULT_MACS, frameBytes, loadBench, type Macs, type Traffic } from './frames.ts'
 
 export const XDP_DROP = 1
 export const XDP_TX = 3
@@ -98,13 +98,15 @@ class Wrapper {
   readonly #object: BpfObject
   readonly #wrapper: BpfProgram
   readonly #slot: BpfMap
-  readonly #frame = new Uint8Array(FRAME_BYTES)
+  readonly #frame: Uint8Array
   readonly #context: Uint8Array | undefined
   readonly baseline: BpfProgram
 
   constructor(native: Native, traffic: Traffic, macs: Macs, context?: Uint8Array) {
-    this.#object = loadBench(native, ['bench_wrapper', 'bench_tx'], traffic, { macs })
-    this.#wrapper = this.#object.program('bench_wrapper')
+    const wrapper = traffic.family === 'ipv6' ? 'bench_wrapper6' : 'bench_wrapper'
+    this.#object = loadBench(native, [wrapper, 'bench_tx'], traffic, { macs })
+    this.#wrapper = this.#object.program(wrapper)
+    this.#frame = new Uint8Array(frameBytes(traffic))
     this.baseline = this.#object.program('bench_tx')
     this.#slot = this.#object.map('under_test')
     this.#context = context

@@ -22,6 +22,8 @@ const OVER_100 = tcp('64 K flows, 100 services', TCP_ACK, 2 ** 16, 100)
 const NEW_OVER_4000 = tcp('new flows to 4000 addresses', TCP_SYN, 'new', 4000)
 const OVER_4000 = tcp('64 K flows, 4000 services', TCP_ACK, 2 ** 16, 4000)
 
+const overIpv6 = (traffic: Traffic): Traffic => ({ ...traffic, family: 'ipv6' })
+
 /** SYNs of the flows that the measured packets continue. */
 const opening = (traffic: Traffic): NonNullable<Case['warm']> =>
   traffic.flows === 'new' ? [] : [{ traffic: { ...traffic, flags: TCP_SYN }, packets: traffic.flows }]
@@ -70,6 +72,12 @@ export const measurePacketPath = async (native: Native, options: PacketPathOptio
       const tracked = make({ scheduler: 'rr', services: 1, ports })
       cases.push({ program: `tracked (rr), ${title}`, traffic: ONE, run: tracked.program, warm: opening(ONE) })
     }
+    const hashed6 = make({ scheduler: 'mh', services: 1, family: 'ipv6' })
+    for (const traffic of [ONE, SOME, MANY, NEW].map(overIpv6)) {
+      cases.push({ program: 'IPv6, hashed (mh)', traffic, run: hashed6.program })
+      const tracked = make({ scheduler: 'rr', services: 1, family: 'ipv6' })
+      cases.push({ program: 'IPv6, tracked (rr)', traffic, run: tracked.program, warm: opening(traffic) })
+    }
     for (const backends of [10, 1000]) {
       const ofPrefix = make({ scheduler: 'dh', services: 1, backends, prefix: BENCH_PREFIX })
       for (const traffic of [NEW_OVER_4000, ONE]) {
@@ -80,6 +88,8 @@ export const measurePacketPath = async (native: Native, options: PacketPathOptio
     for (const traffic of [ONE, MANY]) {
       cases.push({ program: 'not for a VIP', traffic, run: elsewhere.program, verdict: XDP_PASS })
     }
+    const elsewhere6 = make({ scheduler: 'mh', services: 4000, firstService: ELSEWHERE, family: 'ipv6' })
+    cases.push({ program: 'IPv6, not for a VIP', traffic: overIpv6(ONE), run: elsewhere6.program, verdict: XDP_PASS })
     const beside = make({ scheduler: 'dh', services: 1, prefix: '172.16.0.0/12' })
     cases.push({ program: 'not for a VIP, beside a prefix', traffic: ONE, run: beside.program, verdict: XDP_PASS })
     return await measure(native, cases, options)

@@ -4,7 +4,7 @@
 import { backendPort, formatService, type Ports, parseMac } from '../core/address.ts'
 import type { Backend, DesiredState, Scheduler, Service } from '../core/desired.ts'
 import { defaultHash } from '../core/desired.ts'
-import { formatIpv4 } from '../core/ip.ts'
+import { type Family, formatIpv4 } from '../core/ip.ts'
 import { plan } from '../core/plan.ts'
 import { KernelPlane, ownSource } from '../dataplane/kernel.ts'
 import type { Capacity } from '../dataplane/memory.ts'
@@ -12,9 +12,9 @@ import type { BpfProgram, Native } from '../dataplane/native.ts'
 import { readLive } from '../dataplane/reader.ts'
 import { applyChanges } from '../dataplane/writer.ts'
 import { writeInterface } from '../shell/interfaces.ts'
-import { formatPlane, loadProgram, makeMaps, makeSettings, newFlowsPerAge } from '../shell/load.ts'
+import { formatPlane, loadProgram, makeMaps, makeSettings, NEW_FLOWS_MAX, newFlowsPerAge } from '../shell/load.ts'
 import { random64 } from '../shell/session.ts'
-import { DEFAULT_MACS, SERVICE_PORT, vipOfService } from './frames.ts'
+import { DEFAULT_MACS, SERVICE_PORT, vip6OfService, vipOfService } from './frames.ts'
 
 export interface PlaneOptions {
   scheduler: Scheduler
@@ -27,6 +27,8 @@ export interface PlaneOptions {
   flows?: number
   /** What has the port that packets are for: a service of it alone (as if absent), one of 64 ranges, or one of every port. */
   ports?: 'one' | 'ranges' | 'every'
+  /** Of the VIPs and the backends; absent: IPv4. */
+  family?: Family
   /** One service, of this prefix; frames.ts has the one that all frames are for. */
   prefix?: string
 }
@@ -37,7 +39,7 @@ export interface BenchPlane {
   close: () => void
 }
 
-const WITHOUT_BOUND = 2 ** 30
+const WITHOUT_BOUND = NEW_FLOWS_MAX
 
 const RANGES = 64
 
@@ -54,7 +56,10 @@ const portsOf = (ports: PlaneOptions['ports']): Ports[] => {
 
 const servicesOf = (options: PlaneOptions): DesiredState => {
   const first = options.firstService ?? 0
-  const vips = Array.from({ length: options.services }, (_, i) => formatIpv4(vipOfService(first + i)))
+  const isIpv6 = options.family === 'ipv6'
+  const vips = Array.from({ length: options.services }, (_, i) =>
+    isIpv6 ? vip6OfService(first + i) : formatIpv4(vipOfService(first + i)),
+  )
   const services = (options.prefix === undefined ? vips : [options.prefix]).flatMap((vip) =>
     portsOf(options.ports).map((ports): Service => serviceOf(vip, ports, options)),
   )
@@ -74,7 +79,7 @@ const serviceOf = (vip: string, ports: Ports, options: PlaneOptions): Service =>
   backends: Array.from(
     { length: options.backends },
     (_, i): Backend => ({
-      address: formatIpv4(0x0a_ff_00_01 + i),
+      address: options.family === 'ipv6' ? `2001:2:0:ff::${(i + 1).toString(16)}` : formatIpv4(0x0a_ff_00_01 + i),
       port: backendPort(ports),
       weight: 1,
       admin: 'up',

@@ -30,7 +30,7 @@ export const cpuReport = (results: readonly Result[], floor: string): string => 
   const rounds = results.reduce((least, result) => Math.min(least, result.rounds), Number.POSITIVE_INFINITY)
   lines.push(
     '',
-    `Median of ${rounds} interleaved rounds, 60-byte frames (64 with FCS). Numbers of one run compare, of two do not.`,
+    `Median of ${rounds} interleaved rounds, 60-byte frames (64 with FCS), of IPv6 74. Numbers of one run compare, of two do not.`,
   )
   return lines.join('\n')
 }

@@ -61,7 +61,7 @@ export const DEFAULT_CAPACITY: Required<Capacity> = {
   prefixes: 2 ** 17,
 }
 export const DEFAULT_NEW_FLOWS = 250_000
-const NEW_FLOWS_MAX = 1_000_000_000
+export const NEW_FLOWS_MAX = 1_000_000_000
 
 /** The unit of age is the power of two of jiffies that is nearest to a second from above, or just below it. */
 const clockOf = (jiffiesPerSecond: number): { shift: number; ages: (seconds: number) => number } => {
