@@ -6,6 +6,7 @@
 #include "netlink.h"
 #include "object.h"
 #include "program.h"
+#include "ring.h"
 #include "state.h"
 #include "system.h"
 
@@ -21,6 +22,7 @@ Napi::Value open_handles(const Napi::CallbackInfo &info)
 	result.Set("maps", counters.maps);
 	result.Set("programs", counters.programs);
 	result.Set("links", counters.links);
+	result.Set("rings", counters.rings);
 	result.Set("mappings", counters.mappings);
 	result.Set("mappedBytes", static_cast<double>(counters.mapped_bytes));
 	return result;
@@ -34,6 +36,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports)
 	BpfMap::define(env);
 	BpfProgram::define(env);
 	BpfLink::define(env);
+	BpfRing::define(env);
 
 	exports.Set("openObject", Napi::Function::New<BpfObject::open>(env, "openObject"));
 	exports.Set("createMap", Napi::Function::New<BpfMap::create>(env, "createMap"));
@@ -41,6 +44,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports)
 	exports.Set("openProgram", Napi::Function::New<BpfProgram::open>(env, "openProgram"));
 	exports.Set("openProgramById", Napi::Function::New<BpfProgram::open_by_id>(env, "openProgramById"));
 	exports.Set("openLink", Napi::Function::New<BpfLink::open>(env, "openLink"));
+	exports.Set("openRing", Napi::Function::New<BpfRing::open>(env, "openRing"));
 	exports.Set("attachXdp", Napi::Function::New<BpfLink::attach_xdp>(env, "attachXdp"));
 	exports.Set("programInfo", Napi::Function::New<BpfProgram::info_by_id>(env, "programInfo"));
 	exports.Set("openHandles", Napi::Function::New<open_handles>(env, "openHandles"));

@@ -15,6 +15,7 @@ struct Counters {
 	uint32_t maps = 0;
 	uint32_t programs = 0;
 	uint32_t links = 0;
+	uint32_t rings = 0;
 	uint32_t mappings = 0;
 	uint64_t mapped_bytes = 0;
 };
@@ -25,6 +26,7 @@ struct State {
 	Napi::FunctionReference map;
 	Napi::FunctionReference program;
 	Napi::FunctionReference link;
+	Napi::FunctionReference ring;
 	/** Descriptors that tryLock() gave out: unlock() closes these and no others. */
 	std::set<int> locks;
 	/** The CPUs this thread was allowed before pinToCpu(). */
@@ -64,7 +66,7 @@ struct Opened {
 	std::string name;
 };
 
-/** The descriptor of one BpfMap, BpfProgram or BpfLink, counted while it is open. */
+/** The descriptor of one BpfMap, BpfProgram, BpfLink or BpfRing, counted while it is open. */
 class Handle
 {
       public:

@@ -127,6 +127,16 @@ export interface BpfLink {
   close(): void
 }
 
+/** The reading end of a BPF_MAP_TYPE_RINGBUF; a ring has one reader at a time. */
+export interface BpfRing {
+  /**
+   * Takes records out, oldest first, until there are none or `bytes` octets are reached; empty: there are none. Each is its
+   * length (64 bits), its octets, and octets that make its length a multiple of 8.
+   */
+  read(bytes: number): Buffer
+  close(): void
+}
+
 /** A BPF object file: open, then set, then load. After load() its maps and programs can be taken. */
 export interface BpfObject {
   readonly mapNames: string[]
@@ -288,6 +298,8 @@ export interface Native {
   /** BPF_PROG_GET_FD_BY_ID. Throws ENOENT where no program has this id, EPERM without CAP_SYS_ADMIN. */
   openProgramById(id: number): BpfProgram
   openLink(path: string): BpfLink
+  /** Maps the ring for reading (ring_buffer__new). The map may be closed then. */
+  openRing(map: BpfMap): BpfRing
   /** BPF_LINK_CREATE for XDP. Throws EBUSY where another program is attached, EOPNOTSUPP where the driver has no native XDP. */
   attachXdp(program: BpfProgram, ifindex: number, mode: 'native' | 'generic'): BpfLink
   /** BPF_PROG_GET_FD_BY_ID, then its info. Undefined: no such program. */
@@ -300,6 +312,7 @@ export interface Native {
     maps: number
     programs: number
     links: number
+    rings: number
     mappings: number
     mappedBytes: number
   }

@@ -146,3 +146,48 @@ test('mapped memory outlives the map', (t) => {
 test('only an mmapable array can be mapped', (t) => {
   t.is(failureOf(t, () => loadFixture(t).map('table').mmap()).code, 'EINVAL')
 })
+
+/** Records as BpfRing.read packs them. */
+const recordsIn = (batch: Buffer): Buffer[] => {
+  const records: Buffer[] = []
+  for (let at = 0; at < batch.length; ) {
+    const length = Number(batch.readBigUInt64LE(at))
+    records.push(batch.subarray(at + 8, at + 8 + length))
+    at += 8 + Math.ceil(length / 8) * 8
+  }
+  return records
+}
+
+test('a ring gives records back in order, as many as are wanted at a time, and makes room by it', (t) => {
+  const object = loadFixture(t)
+  const program = object.program('tell')
+  const tell = (size: number) => program.run({ context: Buffer.from(new Uint32Array([size]).buffer) }).returned
+  const map = object.map('ring')
+  const before = native.openHandles().rings
+  const ring = native.openRing(map)
+  map.close()
+  t.is(native.openHandles().rings, before + 1)
+  t.is(ring.read(1000).length, 0)
+  for (const size of [1, 8, 63]) t.is(tell(size), 0)
+  t.deepEqual(
+    recordsIn(ring.read(1000)),
+    [1, 8, 63].map((size) => Buffer.alloc(size, size)),
+  )
+  t.is(ring.read(1000).length, 0)
+
+  let told = 0
+  while (tell(56) === 0) told += 1
+  t.is(told, 4096 / 64 - 1)
+  const some = recordsIn(ring.read(200)).length
+  t.is(some, 4, 'no more than it takes to reach that')
+  t.is(tell(56), 0)
+  t.is(recordsIn(ring.read(1 << 20)).length, told - some + 1)
+  ring.close()
+  t.is(native.openHandles().rings, before)
+  t.is(failureOf(t, () => ring.read(1)).code, 'EBADF')
+  program.close()
+})
+
+test('only a ring buffer is opened as a ring', (t) => {
+  t.is(failureOf(t, () => native.openRing(loadFixture(t).map('table'))).call, 'ring_buffer__new')
+})

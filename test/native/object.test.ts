@@ -23,7 +23,7 @@ test.before(compileFixture)
 test('an object names its maps and programs before it is loaded', (t) => {
   const object = openFixture(t)
   t.true(['shared', 'per_cpu', 'table'].every((name) => object.mapNames.includes(name)))
-  t.deepEqual([...object.programNames].sort(), ['answer', 'longer', 'placeholders', 'refused', 'twice'])
+  t.deepEqual([...object.programNames].sort(), ['answer', 'longer', 'placeholders', 'refused', 'tell', 'twice'])
 })
 
 test('a constant is what was set before load, else what the source says', (t) => {
