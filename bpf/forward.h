@@ -41,6 +41,7 @@ static __always_inline void count_backend(const struct backend *backend, __u64 c
 {
 	struct backend_counters *own;
 
+	NOTE_BACKEND(cpu_number, backend);
 	APPLY_CONSTANT(cpu_number, *=, COUNTERS_PER_CPU);
 	own = AT(counters, cpu_number + backend->counter);
 	own->packets++;
@@ -114,6 +115,7 @@ static __always_inline int forward(struct xdp_md *ctx, const struct interface *i
 	int verdict;
 	__u64 word;
 
+	NOTE_SERVICE(packet->cpu_number, service);
 	if (chosen >= service->backend_count)
 		return drop(cpu, chosen == SLOT_FULL ? DROP_BACKENDS_FULL : DROP_NO_BACKEND);
 	backend = AT(backends, service->backend_base + chosen);
@@ -135,6 +137,7 @@ static __always_inline bool send_back(const struct interface *interface, const s
 	struct backend *backend;
 	__u64 word;
 
+	NOTE_SERVICE(cpu_number, service);
 	if (chosen >= service->backend_count)
 		return false;
 	backend = AT(backends, service->backend_base + chosen);

@@ -5,6 +5,16 @@
 
 #include "maps.h"
 
+/*
+ * What a capture is told of a packet beside what is counted. capture.bpf.c defines these; in the packet path as it is
+ * attached else they are nothing.
+ */
+#ifndef NOTE_REASON
+#define NOTE_REASON(cpu, reason)
+#define NOTE_SERVICE(cpu_number, service)
+#define NOTE_BACKEND(cpu_number, backend)
+#endif
+
 /* This CPU's own record. */
 static __always_inline struct cpu *own_cpu(__u64 cpu_number)
 {
@@ -15,6 +25,7 @@ static __always_inline struct cpu *own_cpu(__u64 cpu_number)
 static __always_inline void count(struct cpu *cpu, enum reason reason)
 {
 	cpu->reasons[reason]++;
+	NOTE_REASON(cpu, reason);
 }
 
 static __always_inline int drop(struct cpu *cpu, enum reason reason)

@@ -16,6 +16,11 @@
 #include "schedule.h"
 #include "verdict.h"
 
+/* capture.bpf.c has an entry of its own, which calls this one. */
+#ifndef ENTRY
+#define ENTRY SEC("xdp")
+#endif
+
 /* Does every packet between two addresses, of this VIP and protocol, go to one backend, whatever its ports? */
 static __always_inline bool goes_by_address(const struct target_bucket *bucket, const struct target *vip, __u8 protocol)
 {
@@ -105,6 +110,7 @@ __noinline int balance(struct xdp_md *ctx)
 	packet.ring_seed = target->ring_seed;
 	packet.hash_mask = target->hash_mask;
 	service = AT(services, target->service);
+	NOTE_SERVICE(packet.cpu_number, service);
 	/* Two directors that are each other's backends would send it to and fro. */
 	if (service->flags & SERVICE_LOCAL && comes_from_backend(service, data))
 		return pass(cpu, PASS_FROM_PEER);
@@ -308,7 +314,7 @@ static __always_inline int balance_no_vip(struct xdp_md *ctx)
  * functions of their own because the short way must stay short: what a packet costs is decided by how many instructions
  * it runs through (docs/decisions/0007-a-short-way-of-few-instructions.md).
  */
-SEC("xdp")
+ENTRY
 int xlb(struct xdp_md *ctx)
 {
 	/* Before all else: what is in registers would have to leave them for a call, even for one that becomes a load.

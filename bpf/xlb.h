@@ -605,7 +605,11 @@ struct cpu {
 	__u32 budget_used;
 	__u32 flood_age;
 	__u32 flooded; /* 1: flood_age was set, and its hold has not been seen to end */
-	__u64 reserved[14];
+	/* Of the packet at hand, while a capture runs: enum reason as bits, its service's id, its backend's counter. */
+	__u64 noted_reasons;
+	__u32 noted_service; /* CAPTURE_NONE: not known, or none; so too of a backend */
+	__u32 noted_counter;
+	__u64 reserved[12];
 };
 
 /* ---- flow_changes: by CPU. Where flow sync will read which buckets changed ---- */
@@ -620,6 +624,51 @@ struct flow_changes {
 	__u32 bucket[FLOW_CHANGES_PER_CPU];
 };
 
+/* ---- capture: what bpf/capture.bpf.c is told when it is loaded, and what it tells of each packet ---- */
+
+enum capture_limit {
+	CAPTURE_HEAD_BYTES = 32,    /* of a frame, saved before the packet path writes to it: MACs and tags */
+	CAPTURE_REST_BYTES = 16384, /* of a frame at most, behind its head: a power of two */
+};
+
+enum capture_note { CAPTURE_NONE = 0x7fffffff };
+
+/* An address and the bits of it that count; all zeros: any. IPv4 in the first four. */
+struct capture_address {
+	__u8 address_be[16];
+	__u8 mask_be[16];
+};
+
+struct capture_filter {
+	__u64 reasons;    /* as bits: a packet is wanted that has one of them. All bits: whatever it has, if anything */
+	__u32 verdicts;   /* enum xdp_action, as bits */
+	__u32 snap_bytes; /* of a frame, that are wanted */
+	__u32 family;     /* AF_INET 2, AF_INET6 10; 0: any, and no address is asked for */
+	/* The id of the service whose packets are wanted, and with them all that are dropped before they have come to
+	 * any service; CAPTURE_NONE: whatever the service. */
+	__u32 service;
+	struct capture_address source;
+	struct capture_address destination;
+};
+
+/* What stands before each frame in the ring. */
+struct capture_event {
+	__u64 time_ns; /* CLOCK_MONOTONIC, at the verdict */
+	__u64 reasons; /* enum reason, as bits; here with TX_FORWARDED */
+	__u32 service; /* its id; CAPTURE_NONE: it came to none */
+	__u32 counter; /* the chosen backend's; CAPTURE_NONE: none was */
+	__u32 frame_bytes;
+	__u32 captured_bytes; /* that follow */
+	__u32 verdict;        /* enum xdp_action */
+	__u32 slot;           /* the interface's, in root */
+};
+
+/* By interface and CPU. */
+struct capture_counts {
+	__u64 packets; /* that the program saw, those included that nobody wanted */
+	__u64 lost;    /* wanted, but the ring was full */
+};
+
 /* ---- the argument of the `clock` program: how the controller reads the packet path's clock ---- */
 
 struct clock {
@@ -627,6 +676,7 @@ struct clock {
 	__u64 jiffies;
 };
 
+_Static_assert(REASONS < 64, "reasons are bits of a word");
 _Static_assert(__builtin_offsetof(struct run, flags) == __builtin_offsetof(struct target, flags), "flags");
 
 #define XLB_LAYOUT(type, size) _Static_assert(sizeof(type) == (size), #type " changed its size")
@@ -644,6 +694,7 @@ XLB_LAYOUT(struct filter_bound, 16);
 XLB_LAYOUT(struct filter_prefix, 20);
 XLB_LAYOUT(struct source_rate, 32);
 XLB_LAYOUT(struct service_detail, 64);
+XLB_LAYOUT(struct capture_event, 40);
 XLB_LAYOUT(struct backend, 16);
 XLB_LAYOUT(struct backend_detail, 48);
 XLB_LAYOUT(struct connections, 16);

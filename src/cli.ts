@@ -3,6 +3,7 @@
 // The command line. Each verb's code is loaded when the verb is called: most of a command's time is Node's own start.
 import { Command, CommanderError } from 'commander'
 import { type GlobalOptions, oneOf, reportError, seedNumber, wholeNumber } from './commands/context.ts'
+import { VERDICTS } from './core/captured.ts'
 import { CONNECTION_STATES } from './core/connection-states.ts'
 import { FORWARDS, HASH_INPUTS, SCHEDULERS } from './core/desired.ts'
 import { parseDuration } from './core/duration.ts'
@@ -227,6 +228,23 @@ verb(program, 'trace', 'explain what would become of a packet, and change nothin
   .option('--interface <name>', 'where it comes in (default: the first that is attached)')
   .action(async (protocol: string, source: string, destination: string, _: unknown, command: Command) =>
     (await import('./commands/trace.ts')).runTrace(protocol, source, destination, optionsOf(command)),
+  )
+
+verb(program, 'capture', 'show packets as they come, each with its verdict, reason and backend')
+  .option('--service <service>', 'of this service alone, and what was dropped before it came to any')
+  .option('--verdict <list>', `any of ${VERDICTS.join(', ')}`)
+  .option('--reason <list>', 'any of these, as `xlb list --stats` names them')
+  .option('--all', 'also what is for no VIP')
+  .option('--source <address[/prefix][:port]>', 'of these clients alone')
+  .option('--backend <address>', 'of this backend alone')
+  .option('--interface <name>', 'of this interface alone (default: all that are attached)')
+  .option('-c, --count <n>', 'end after so many packets', wholeNumber('--count'))
+  .option('--seconds <n>', 'end after so long', wholeNumber('--seconds'))
+  .option('--snaplen <octets>', 'of each frame (default: 16416, the most)', wholeNumber('--snaplen'))
+  .option('--buffer <MiB>', 'for packets that wait to be written (default: 8)', wholeNumber('--buffer'))
+  .option('-w, --write <file>', 'a pcapng file, for Wireshark; - is standard output (default: lines of text)')
+  .action(async (_: unknown, command: Command) =>
+    (await import('./commands/capture.ts')).runCapture(optionsOf(command)),
   )
 
 verb(program, 'save', 'write services and backends as a file that restore reads')

@@ -1,22 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-import {
-  backendPort,
-  EVERY_PORT,
-  formatService,
-  parseBackend,
-  parseService,
-  type ServiceAddress,
-} from '../core/address.ts'
+import { formatService, parseService, type ServiceAddress } from '../core/address.ts'
 import { type ConnectionState, IPVS_STATES } from '../core/connection-states.ts'
-import { existing, existingBackend } from '../core/desired.ts'
 import { parseSource } from '../core/endpoint.ts'
-import { addressKey } from '../core/ip.ts'
 import { Refusal } from '../core/refusal.ts'
 import { type Connection, Connections, type Wanted } from '../dataplane/connections.ts'
 import { ServiceFlag } from '../dataplane/layout.gen.ts'
-import { scanBackends } from '../dataplane/reader.ts'
-import { type Session, withSession } from '../shell/session.ts'
+import { withSession } from '../shell/session.ts'
 import { type Context, type GlobalOptions, makeContext } from './context.ts'
+import { backendWords, demandNamed } from './named.ts'
 import { printAll } from './output.ts'
 import { plural } from './text.ts'
 
@@ -86,36 +77,13 @@ const wantedOf = (service: ServiceAddress | undefined, options: ConnectionsOptio
   if (json === true && format !== undefined) {
     throw new Refusal('connections: --json and --format exclude each other', 'choose one', { usage: true })
   }
-  if (backend?.includes(':') === true && service === undefined) {
-    throw new Refusal(
-      `backend '${backend}': its port is its service's, and no service is named`,
-      'leave the port out, or name the service: xlb connections SERVICE --backend ADDRESS',
-      { usage: true },
-    )
-  }
   return {
     ...(service === undefined ? {} : { service: formatService(service) }),
-    ...(backend === undefined ? {} : { backend: parseBackend(backend, service ?? EVERY_PORT).address }),
+    ...(backend === undefined
+      ? {}
+      : { backend: backendWords('xlb connections SERVICE --backend ADDRESS', backend, service) }),
     ...(source === undefined ? {} : { source: parseSource(source) }),
     ...(state === undefined ? {} : { state }),
-  }
-}
-
-/** @throws Refusal for a service that does not exist, or a backend that it, or no service at all, has */
-const demandNamed = ({ plane, live }: Session, service: ServiceAddress | undefined, { backend }: Wanted): void => {
-  const named = service === undefined ? undefined : existing(live.desired, service)
-  if (backend === undefined) return
-  if (named !== undefined) {
-    existingBackend(named, { address: backend, port: backendPort(named) })
-    return
-  }
-  const address = addressKey(backend)
-  let found = false
-  scanBackends(plane, live, (scan) => {
-    found ||= scan.address === address
-  })
-  if (!found) {
-    throw new Refusal(`backend ${backend} does not exist in any service`, '`xlb list` shows the backends that do')
   }
 }
 
@@ -135,7 +103,7 @@ export const runConnections = async (serviceText: string | undefined, options: C
   const wanted = wantedOf(service, options)
   const context = makeContext(options)
   const { connections, hashed } = withSession(context.native, context.paths, (session) => {
-    demandNamed(session, service, wanted)
+    demandNamed(session, service, wanted.backend)
     const named = session.live.services.get(wanted.service ?? '')
     const tracked = named === undefined || (named.service.flags & ServiceFlag.SERVICE_TRACKED) !== 0
     return {

@@ -991,16 +991,22 @@ export interface Cpu {
   budgetUsed: number
   floodAge: number
   flooded: number
+  notedReasons: bigint
+  notedService: number
+  notedCounter: number
 }
 export const Cpu = {
   size: 512,
-  offset: { reasons: 0, budgetAge: 384, budgetUsed: 388, floodAge: 392, flooded: 396 },
+  offset: { reasons: 0, budgetAge: 384, budgetUsed: 388, floodAge: 392, flooded: 396, notedReasons: 400, notedService: 408, notedCounter: 412 },
   read: (view: DataView, at: number): Cpu => ({
     reasons: Array.from({ length: 48 }, (_, i) => view.getBigUint64(at + 0 + i * 8, true)),
     budgetAge: view.getUint32(at + 384, true),
     budgetUsed: view.getUint32(at + 388, true),
     floodAge: view.getUint32(at + 392, true),
     flooded: view.getUint32(at + 396, true),
+    notedReasons: view.getBigUint64(at + 400, true),
+    notedService: view.getUint32(at + 408, true),
+    notedCounter: view.getUint32(at + 412, true),
   }),
   write: (view: DataView, at: number, value: Cpu): void => {
     value.reasons.forEach((element, i) => { view.setBigUint64(at + 0 + i * 8, element, true) })
@@ -1008,6 +1014,9 @@ export const Cpu = {
     view.setUint32(at + 388, value.budgetUsed, true)
     view.setUint32(at + 392, value.floodAge, true)
     view.setUint32(at + 396, value.flooded, true)
+    view.setBigUint64(at + 400, value.notedReasons, true)
+    view.setUint32(at + 408, value.notedService, true)
+    view.setUint32(at + 412, value.notedCounter, true)
   },
 } as const
 
@@ -1031,6 +1040,122 @@ export const FlowChanges = {
   write: (view: DataView, at: number, value: FlowChanges): void => {
     view.setBigUint64(at + 0, value.written, true)
     value.bucket.forEach((element, i) => { view.setUint32(at + 8 + i * 4, element, true) })
+  },
+} as const
+
+/** enum capture_limit */
+export const CaptureLimit = {
+  CAPTURE_HEAD_BYTES: 32,
+  CAPTURE_REST_BYTES: 16384,
+} as const
+
+/** enum capture_note */
+export const CaptureNote = {
+  CAPTURE_NONE: 2147483647,
+} as const
+
+/** struct capture_address, 32 octets. */
+export interface CaptureAddress {
+  address: Uint8Array
+  mask: Uint8Array
+}
+export const CaptureAddress = {
+  size: 32,
+  offset: { address: 0, mask: 16 },
+  read: (view: DataView, at: number): CaptureAddress => ({
+    address: readBytes(view, at + 0, 16),
+    mask: readBytes(view, at + 16, 16),
+  }),
+  write: (view: DataView, at: number, value: CaptureAddress): void => {
+    writeBytes(view, at + 0, 16, value.address)
+    writeBytes(view, at + 16, 16, value.mask)
+  },
+} as const
+
+/** struct capture_filter, 88 octets. */
+export interface CaptureFilter {
+  reasons: bigint
+  verdicts: number
+  snapBytes: number
+  family: number
+  service: number
+  source: CaptureAddress
+  destination: CaptureAddress
+}
+export const CaptureFilter = {
+  size: 88,
+  offset: { reasons: 0, verdicts: 8, snapBytes: 12, family: 16, service: 20, source: 24, destination: 56 },
+  read: (view: DataView, at: number): CaptureFilter => ({
+    reasons: view.getBigUint64(at + 0, true),
+    verdicts: view.getUint32(at + 8, true),
+    snapBytes: view.getUint32(at + 12, true),
+    family: view.getUint32(at + 16, true),
+    service: view.getUint32(at + 20, true),
+    source: CaptureAddress.read(view, at + 24),
+    destination: CaptureAddress.read(view, at + 56),
+  }),
+  write: (view: DataView, at: number, value: CaptureFilter): void => {
+    view.setBigUint64(at + 0, value.reasons, true)
+    view.setUint32(at + 8, value.verdicts, true)
+    view.setUint32(at + 12, value.snapBytes, true)
+    view.setUint32(at + 16, value.family, true)
+    view.setUint32(at + 20, value.service, true)
+    CaptureAddress.write(view, at + 24, value.source)
+    CaptureAddress.write(view, at + 56, value.destination)
+  },
+} as const
+
+/** struct capture_event, 40 octets. */
+export interface CaptureEvent {
+  timeNs: bigint
+  reasons: bigint
+  service: number
+  counter: number
+  frameBytes: number
+  capturedBytes: number
+  verdict: number
+  slot: number
+}
+export const CaptureEvent = {
+  size: 40,
+  offset: { timeNs: 0, reasons: 8, service: 16, counter: 20, frameBytes: 24, capturedBytes: 28, verdict: 32, slot: 36 },
+  read: (view: DataView, at: number): CaptureEvent => ({
+    timeNs: view.getBigUint64(at + 0, true),
+    reasons: view.getBigUint64(at + 8, true),
+    service: view.getUint32(at + 16, true),
+    counter: view.getUint32(at + 20, true),
+    frameBytes: view.getUint32(at + 24, true),
+    capturedBytes: view.getUint32(at + 28, true),
+    verdict: view.getUint32(at + 32, true),
+    slot: view.getUint32(at + 36, true),
+  }),
+  write: (view: DataView, at: number, value: CaptureEvent): void => {
+    view.setBigUint64(at + 0, value.timeNs, true)
+    view.setBigUint64(at + 8, value.reasons, true)
+    view.setUint32(at + 16, value.service, true)
+    view.setUint32(at + 20, value.counter, true)
+    view.setUint32(at + 24, value.frameBytes, true)
+    view.setUint32(at + 28, value.capturedBytes, true)
+    view.setUint32(at + 32, value.verdict, true)
+    view.setUint32(at + 36, value.slot, true)
+  },
+} as const
+
+/** struct capture_counts, 16 octets. */
+export interface CaptureCounts {
+  packets: bigint
+  lost: bigint
+}
+export const CaptureCounts = {
+  size: 16,
+  offset: { packets: 0, lost: 8 },
+  read: (view: DataView, at: number): CaptureCounts => ({
+    packets: view.getBigUint64(at + 0, true),
+    lost: view.getBigUint64(at + 8, true),
+  }),
+  write: (view: DataView, at: number, value: CaptureCounts): void => {
+    view.setBigUint64(at + 0, value.packets, true)
+    view.setBigUint64(at + 8, value.lost, true)
   },
 } as const
 

@@ -35,6 +35,7 @@ import { random64 } from './session.ts'
 const buildFile = (name: string): string => fileURLToPath(new URL(`../../build/bpf/${name}`, import.meta.url))
 export const PROGRAM_FILE = buildFile('xlb.bpf.o')
 const SWEEP_FILE = buildFile('sweep.bpf.o')
+export const CAPTURE_FILE = buildFile('capture.bpf.o')
 
 /** Seconds, by the state of a flow; IPVS's defaults (net/netfilter/ipvs/ip_vs_proto_tcp.c, tcp_timeouts). */
 const TIMEOUT_SECONDS: Partial<Record<keyof typeof FlowState, number>> = {
@@ -164,13 +165,14 @@ export interface MapSource {
   get: (name: MapName) => BpfMap | undefined
 }
 
-/** Loads a copy of the program for one slot of root's interfaces, over these maps. */
+/** Loads a copy of the program for one slot of root's interfaces, over these maps. `prepare` sets what else the object asks for. */
 export const loadProgram = (
   native: Native,
   maps: MapSource,
   slot: number,
   settings: Settings,
   programFile: string = PROGRAM_FILE,
+  prepare: (object: BpfObject) => void = () => {},
 ): BpfObject => {
   const object = native.openObject(programFile)
   const mapOf = (name: MapName): BpfMap => {
@@ -190,6 +192,7 @@ export const loadProgram = (
   for (const [name, value] of Object.entries(constants)) {
     object.fillPlaceholder(Constant[name as ConstantName], BigInt(value))
   }
+  prepare(object)
   object.load()
   return object
 }

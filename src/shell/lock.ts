@@ -9,6 +9,7 @@ import type { Native } from '../dataplane/native.ts'
 import { readLive, scanBackends } from '../dataplane/reader.ts'
 import { clockPin, type InstancePaths, mapPin, removePins, runFolder } from './instance.ts'
 import { attachedInterfaces, egressInterfaces } from './interfaces.ts'
+import { endLeftCapture } from './left-capture.ts'
 import { Neighbours } from './neighbours.ts'
 
 const LOCK_WAIT_MS = 30_000
@@ -91,9 +92,22 @@ export const withLock = <T>(native: Native, paths: InstancePaths, action: () => 
   try {
     removePins(paths.building)
     finishDetach(native, paths)
+    endLeftCapture(native, paths)
     return action()
   } finally {
     if (!existsSync(paths.pins)) rmSync(runFolder(paths), { recursive: true, force: true })
+    native.system.unlock(descriptor)
+  }
+}
+
+/** As withLock, but does not wait: undefined where another command changes the instance just now, or it is gone. */
+export const withFreeLock = <T>(native: Native, paths: InstancePaths, action: () => T): T | undefined => {
+  if (!existsSync(paths.lock)) return undefined
+  const descriptor = native.system.tryLock(paths.lock)
+  if (descriptor < 0) return undefined
+  try {
+    return isCurrent(descriptor, paths.lock) ? action() : undefined
+  } finally {
     native.system.unlock(descriptor)
   }
 }

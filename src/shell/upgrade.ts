@@ -11,12 +11,13 @@ import { Refusal } from '../core/refusal.ts'
 import { MIGRATE, type PinnedTable, tableFaults, versionFault } from '../dataplane/contract.ts'
 import type { KernelPlane } from '../dataplane/kernel.ts'
 import { Root, Settings } from '../dataplane/layout.gen.ts'
-import type { BpfLink, BpfObject, BpfProgram, Native, NativeError, ProgramInfo } from '../dataplane/native.ts'
+import type { BpfLink, BpfObject, BpfProgram, Native, ProgramInfo } from '../dataplane/native.ts'
 import { viewOf } from '../dataplane/reader.ts'
 import { clockPin, demandRoot, type InstancePaths, linkPin, mapPin, nextClockPin } from './instance.ts'
 import { type AttachedInterface, attachedInterfaces } from './interfaces.ts'
 import { loadProgram, loadSweep, PROGRAM_FILE, startSweep } from './load.ts'
 import { openPlaneAt, withLock } from './lock.ts'
+import { Handles, hasCode, openAttached, sameProgram } from './programs.ts'
 import { notAttached } from './session.ts'
 
 export interface UpgradeOptions {
@@ -58,27 +59,6 @@ interface Staged {
   /** They are the same. */
   current: boolean
 }
-
-/** What is open, closed together. */
-class Handles {
-  readonly #open: { close: () => void }[] = []
-
-  keep<T extends { close: () => void }>(handle: T): T {
-    this.#open.push(handle)
-    return handle
-  }
-
-  close(): void {
-    for (const handle of this.#open.reverse()) handle.close()
-  }
-}
-
-/** By their instructions: the tag leaves out what of a table a program reads. */
-const sameProgram = (a: BpfProgram, b: BpfProgram): boolean =>
-  a.info.tag === b.info.tag && a.instructions().equals(b.instructions())
-
-const hasCode = (error: unknown, code: string): boolean =>
-  error instanceof Error && 'code' in error && (error as NativeError).code === code
 
 const wordsOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
 
@@ -122,19 +102,6 @@ const load = (native: Native, plane: KernelPlane, slot: number, name: string, pr
   }
 }
 
-/** The program that is attached now: what to compare with, and to put back. */
-const openAttached = (native: Native, id: number): BpfProgram => {
-  try {
-    return native.openProgramById(id)
-  } catch (error) {
-    if (!hasCode(error, 'EPERM')) throw error
-    throw new Refusal(
-      'an attached program is opened by its id, which takes CAP_SYS_ADMIN; nothing was replaced',
-      'run xlb upgrade as root with all capabilities, not in a unit that leaves that one out',
-    )
-  }
-}
-
 /** The interface's link, its program and the one to replace it. Undefined: the interface went away just now. */
 const stage = (
   native: Native,
@@ -145,7 +112,7 @@ const stage = (
 ): Staged | undefined => {
   const link = handles.keep(native.openLink(linkPin(paths.pins, each.ifindex)))
   if (link.info.ifindex === 0) return undefined
-  const old = handles.keep(openAttached(native, link.info.programId))
+  const old = handles.keep(openAttached(native, link.info.programId, 'xlb upgrade'))
   const fresh = handles.keep(object.program('xlb'))
   return { interface: each, link, old, fresh, loaded: old.info, build: fresh.info, current: sameProgram(old, fresh) }
 }

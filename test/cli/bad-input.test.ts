@@ -282,6 +282,7 @@ labTest('every verb of an instance that is not attached fails with 1, and names 
     ['clear'],
     ['upgrade'],
     ['upgrade', '--check'],
+    ['capture'],
     ['service', 'add', WEB],
     ['backend', 'rm', WEB, '10.89.0.21'],
   ]
@@ -324,6 +325,7 @@ labTest('without root every verb fails with 1 and says so', async (t) => {
     ['detach', '--all'],
     ['service', 'rm', WEB],
     ['upgrade'],
+    ['capture'],
   ]) {
     const argv = [...user, process.execPath, CLI, '--instance', lab.prefix, ...verb]
     const { code, stdout, stderr } = await lab.run('director', argv)
@@ -349,6 +351,7 @@ labTest('pins of another contract version fail with 1, both versions named, and 
       ['attach', 'eth0'],
       ['detach', '--all'],
       ['upgrade'],
+      ['capture'],
     ]) {
       const { code, stdout, stderr } = await lab.xlb(verb)
       t.is(code, 1, verb.join(' '))

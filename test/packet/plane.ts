@@ -49,6 +49,8 @@ export interface BalancerOptions {
   settings?: Partial<Settings>
   /** Loads another object than the product's, of the same tables. */
   load?: typeof loadProgram
+  /** The program of that object that frames go through. */
+  program?: string
 }
 
 export interface BackendSpec {
@@ -112,7 +114,7 @@ export class Balancer {
     formatPlane(this.maps, settings, options.newFlows ?? 2 ** 31)
     this.plane = new KernelPlane(this.native, ownSource(this.maps, this.object))
     this.#writeInterfaces()
-    this.#program = this.object.program('xlb')
+    this.#program = this.object.program(options.program ?? 'xlb')
     this.#reasons = this.#readReasons()
   }
 

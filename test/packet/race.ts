@@ -30,7 +30,7 @@ const CHECK_BITS = 0xfffffn
 export type Edit = readonly [file: string, from: string, to: string]
 
 /** Under test xlb() is called by another program, and an entry point cannot be. */
-const RENAME: Edit = ['xlb.bpf.c', 'SEC("xdp")\nint xlb(', 'static __always_inline int xlb_under_test(']
+const RENAME: Edit = ['xlb.bpf.c', 'ENTRY\nint xlb(', 'static __always_inline int xlb_under_test(']
 
 /** Reads and writes of the table's words that now and then take some microseconds. */
 export const SLOW: readonly Edit[] = [
