@@ -14,12 +14,7 @@
 #define XLB_CHOOSE_H
 
 #include "connections.h"
-
-/* A slot of a ring or schedule that starts at a line. */
-static __always_inline __u32 line_slot(__u32 line, __u32 slot)
-{
-	return *AT(rings, (__u64)line * SLOTS_PER_LINE + slot);
-}
+#include "slots.h"
 
 /*
  * Has a backend as many connections as it may? Full until it falls below `reopens`, as IPVS_DEST_F_OVERLOAD is

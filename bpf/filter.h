@@ -97,14 +97,6 @@ static __always_inline bool denies_source(const struct filter *filter, const str
 
 /* ---- the rate at which a source opens connections ---- */
 
-/* The leading bits of a half of an address, as they are loaded from a frame. */
-static __always_inline __u64 leading_bits(__u64 word_be, __u32 bits)
-{
-	if (!bits)
-		return 0;
-	return word_be & bpf_cpu_to_be64(~0ULL << ((64 - bits) & 63));
-}
-
 /* What of a source counts for its rate, and the service: a word, the same for all that make one source. */
 static __always_inline __u64 rate_key(const struct service *service, const struct filter *filter,
 				      const struct packet *packet)

@@ -219,10 +219,12 @@ static __always_inline __u32 next_state(__u32 state, const struct packet *packet
 	return state;
 }
 
-/* Refreshes an entry's age and state. Written only when one of them changes; a lost race is another packet's refresh.
+/*
+ * Refreshes an entry's age and state. Written only when one of them changes; a lost race is another packet's refresh.
+ * Answers the state that it then has, FLOW_FREE where nothing was to be written.
  */
-static __always_inline void flow_touch(const struct flow_place *place, struct flow *flow, __u64 value,
-				       const struct packet *packet, __u64 now)
+static __always_inline __u32 flow_touch(const struct flow_place *place, struct flow *flow, __u64 value,
+					const struct packet *packet, __u64 now)
 {
 	const __u64 mask = (__u64)FLOW_AGE_MASK << FLOW_AGE_SHIFT | (__u64)FLOW_STATE_MASK << FLOW_STATE_SHIFT;
 	__u32 before = flow_state(value), after;
@@ -231,17 +233,18 @@ static __always_inline void flow_touch(const struct flow_place *place, struct fl
 	if (likely((value & mask) ==
 		       ((now & FLOW_AGE_MASK) << FLOW_AGE_SHIFT | (__u64)FLOW_ESTABLISHED << FLOW_STATE_SHIFT) &&
 		   !(packet->tcp_flags & (TCP_FIN | TCP_RST))))
-		return;
+		return FLOW_FREE;
 	after = next_state(before, packet, flow_idle(value, now));
 	if (after == before && !flow_idle(value, now))
-		return;
+		return FLOW_FREE;
 	if (__sync_val_compare_and_swap(&flow->value, value,
 					flow_value(place->match, flow_backend(value), after, now)) != value ||
 	    after == before)
-		return;
+		return after;
 	if (counts_as(after) != counts_as(before))
 		count_entry(place->key, value, counts_as(after) - counts_as(before));
 	note_change(place, place->found);
+	return after;
 }
 
 #endif

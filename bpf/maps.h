@@ -36,6 +36,7 @@ TABLE(struct connections, connections);  /* by backend.counter */
 TABLE(struct flow_bucket, flows);
 TABLE(struct flow6_bucket, flows6);
 TABLE(struct flow_bucket, fragments);
+TABLE(struct client_bucket, clients);
 TABLE(struct cpu, cpus);
 TABLE(struct backend_counters, counters); /* counters_per_cpu of one CPU, then those of the next */
 TABLE(struct flow_changes, flow_changes); /* by CPU */

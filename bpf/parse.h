@@ -69,6 +69,14 @@ struct packet {
 	__u8 is_prefix; /* vip_be is one */
 };
 
+/* The leading bits of a half of an address, as they are loaded from a frame. */
+static __always_inline __u64 leading_bits(__u64 word_be, __u32 bits)
+{
+	if (!bits)
+		return 0;
+	return word_be & bpf_cpu_to_be64(~0ULL << ((64 - bits) & 63));
+}
+
 /* The VIP or prefix that a packet is for, as keys have it. */
 static __always_inline __u64 vip_key(const struct packet *packet)
 {

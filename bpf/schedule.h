@@ -15,6 +15,8 @@
  * A backend that was removed may keep its flows: it is alive then, and neither ring nor schedule names it. Or they are
  * *cut*: its entries, and the slots that remember it, lead to it, and forward() drops what comes, until an idle flow
  * would have ended.
+ *
+ * In a service with persistence a client's note (persist.h) speaks before ring and scheduler.
  */
 #ifndef XLB_SCHEDULE_H
 #define XLB_SCHEDULE_H
@@ -22,6 +24,7 @@
 #include "choose.h"
 #include "directory.h"
 #include "flow.h"
+#include "persist.h"
 #include "record.h"
 
 /* Of a source, what its service hashes: the address, and the port where the mask has it. */
@@ -66,17 +69,6 @@ static __always_inline __u32 packet_slot(const struct service *service, const st
 	return line_slot(service->ring_line, hash_slot(hash, service->ring_size));
 }
 
-/* A backend's flags, 0 if there is none. */
-static __always_inline __u32 backend_flags(const struct service *service, __u32 backend)
-{
-	struct backend *found;
-
-	if (backend >= service->backend_count)
-		return 0;
-	found = AT(backends, service->backend_base + backend);
-	return READ_WORD(found->word) & BACKEND_FLAGS_MASK;
-}
-
 /* Whether a flow that is known by its slot alone may be of a backend that is cut. */
 enum cut { CUT_IS_GONE, CUT_COUNTS };
 
@@ -104,12 +96,21 @@ static __always_inline __u32 backend_before(const struct service *service, const
 	return flags & BACKEND_ALIVE || is_cut ? before : now_backend;
 }
 
-/* Where packets go that have no entry in the flow table: the oldest backend that the slot may still have flows of. */
+/*
+ * Where packets go that have no entry in the flow table: where the client's note leads, if there is persistence, else
+ * to the oldest backend that the slot may still have flows of.
+ */
 static __always_inline __u32 backend_by_ring(const struct service *service, const struct packet *packet, __u64 now,
 					     enum cut cut)
 {
 	__u32 slot = packet_slot(service, packet);
 
+	if (service->flags & SERVICE_PERSISTENT) {
+		__u32 noted = follow_note(service, packet);
+
+		if (noted != SLOT_NONE)
+			return noted;
+	}
 	if (likely(!(slot & SLOT_MARKED)))
 		return slot & SLOT_BACKEND_MASK;
 	return backend_before(service, packet, slot & SLOT_BACKEND_MASK, now, cut);
@@ -143,15 +144,30 @@ static __always_inline enum budget budget_left(struct cpu *cpu, __u64 now)
 }
 
 /*
- * The backend of a new flow. While the bound on new flows is passed, and for a time after, the ring decides in the
- * scheduler's place, so that a repeated SYN that is beyond the bound goes where the first one went.
+ * The backend that the scheduler has for a new flow. While the bound on new flows is passed, and for a time after, the
+ * ring decides in the scheduler's place, so that a repeated SYN that is beyond the bound goes where the first one went.
  */
+static __always_inline __u32 scheduled_backend(const struct service *service, const struct packet *packet,
+					       enum budget budget)
+{
+	if ((service->flags & (SERVICE_TRACKED | SERVICE_BY_RING)) == SERVICE_TRACKED && budget == BUDGET_LEFT)
+		return choose_for_new(service);
+	return packet_slot(service, packet) & SLOT_BACKEND_MASK;
+}
+
+/* The backend of a new flow: its client's, if there is persistence, else one that is scheduled. */
 static __always_inline __u32 backend_for_new(const struct service *service, const struct packet *packet,
 					     enum budget budget)
 {
-	if (service->flags & SERVICE_TRACKED && budget == BUDGET_LEFT)
-		return choose_for_new(service);
-	return packet_slot(service, packet) & SLOT_BACKEND_MASK;
+	__u32 backend;
+
+	if (!(service->flags & SERVICE_PERSISTENT))
+		return scheduled_backend(service, packet, budget);
+	backend = follow_note(service, packet);
+	if (backend < SLOT_NONE)
+		return backend;
+	backend = scheduled_backend(service, packet, budget);
+	return backend >= SLOT_NONE ? backend : noted_backend(service, packet, backend);
 }
 
 /* ---- the way through the flow table ---- */
@@ -235,8 +251,10 @@ static __always_inline __u32 backend_by_flow(const struct service *service, stru
 	flow = flow_find(&place, &value);
 	hold = flow ? entry_holds(service, packet, value, now) : ENTRY_LAPSED;
 	if (likely(hold != ENTRY_LAPSED)) {
-		if (likely(hold == ENTRY_HOLDS))
-			flow_touch(&place, flow, value, packet, now);
+		__u32 after = likely(hold == ENTRY_HOLDS) ? flow_touch(&place, flow, value, packet, now) : FLOW_FREE;
+
+		if (unlikely(after != FLOW_FREE && service->flags & SERVICE_PERSISTENT))
+			touch_note(service, packet, flow_backend(value), after);
 		return flow_backend(value);
 	}
 	if (!opens_connection(packet)) {

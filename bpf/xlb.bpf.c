@@ -169,8 +169,14 @@ static __noinline int balance_tracked(struct xdp_md *ctx, const struct interface
 }
 
 /*
+ * Answered where balance() shall see to a frame. That is called by whoever has the fewest frames of stack above: the
+ * whole chain of calls has 512 octets.
+ */
+enum { TAKE_LONG_WAY = -1 };
+
+/*
  * A plain frame for a VIP whose bucket has no target of its port: a service of several ports, or of a VIP with many.
- * Parsed already, so that only what is rare after this goes by balance().
+ * Parsed already, so that only what is rare after this goes by balance(): TAKE_LONG_WAY.
  */
 static __noinline int balance_further(struct xdp_md *ctx, struct target_bucket *bucket)
 {
@@ -193,19 +199,13 @@ static __noinline int balance_further(struct xdp_md *ctx, struct target_bucket *
 	}
 	service = AT(services, target.service);
 	if (service->flags & SERVICE_LONG_WAY)
-		return balance(ctx);
+		return TAKE_LONG_WAY;
 	if (service->flags & SERVICE_TRACKED)
 		return balance_tracked(ctx, interface, service, &target, cpu_number);
 	slot = ring_slot(service, plain_source(frame), target.hash_mask, target.ring_seed);
 	is_new = is_first(LOAD(frame->tcp_flags)) && !(service->flags & SERVICE_UDP);
-	return send_back(interface, service, data, end - data, cpu_number, slot, is_new) ? XDP_TX : balance(ctx);
+	return send_back(interface, service, data, end - data, cpu_number, slot, is_new) ? XDP_TX : TAKE_LONG_WAY;
 }
-
-/*
- * Answered where balance() shall see to a frame. That is called by whoever has the fewest frames of stack above: the
- * whole chain of calls has 512 octets.
- */
-enum { TAKE_LONG_WAY = -1 };
 
 /* A plain IPv6 frame of a tracked service: a verdict, or TAKE_LONG_WAY. */
 static __noinline int balance_tracked6(struct xdp_md *ctx, const struct interface *interface,
@@ -328,6 +328,7 @@ int xlb(struct xdp_md *ctx)
 	const struct target *target;
 	struct target_bucket *bucket;
 	bool is_new;
+	int verdict;
 	__u32 slot;
 
 	if (!parse_plain(data, end, &key) || !is_for_interface(interface, data))
@@ -336,8 +337,10 @@ int xlb(struct xdp_md *ctx)
 	target = find_target(bucket, key);
 	if (!target) {
 		OPAQUE(bucket); /* or clang would keep what it has read of it for here */
-		if (may_be_vip(bucket, LOAD(frame->destination_be)))
-			return balance_further(ctx, bucket);
+		if (may_be_vip(bucket, LOAD(frame->destination_be))) {
+			verdict = balance_further(ctx, bucket);
+			return verdict == TAKE_LONG_WAY ? balance(ctx) : verdict;
+		}
 		return LOAD(root_now()->live) & LIVE_PREFIXES ? balance_no_vip(ctx)
 							      : pass(own_cpu(cpu_number), PASS_NOT_VIP);
 	}

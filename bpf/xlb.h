@@ -44,6 +44,7 @@ enum constant {
 	CONSTANT_MASK_flows,
 	CONSTANT_MASK_flows6,
 	CONSTANT_MASK_fragments,
+	CONSTANT_MASK_clients,
 	CONSTANT_MASK_cpus,
 	CONSTANT_MASK_counters,
 	CONSTANT_MASK_flow_changes,
@@ -232,9 +233,11 @@ enum service_flag {
 	SERVICE_MARKED = 8,            /* some slots of the ring are marked; the ring before them is at before_line */
 	SERVICE_BEFORE_HASH_PORT = 16, /* the hash of the ring before takes the source port in */
 	SERVICE_OPS = 32, /* UDP: each datagram is scheduled by itself, nothing is recorded; its ring is never marked */
-	SERVICE_POLICY = 64,    /* its policy has something to say about every packet */
-	SERVICE_FILTERED = 128, /* there is a filter of all services, or there was one a moment ago */
-	SERVICE_LIMITED = 256,  /* some of its backends take no more than so many connections (--max-conns) */
+	SERVICE_POLICY = 64,      /* its policy has something to say about every packet */
+	SERVICE_FILTERED = 128,   /* there is a filter of all services, or there was one a moment ago */
+	SERVICE_LIMITED = 256,    /* some of its backends take no more than so many connections (--max-conns) */
+	SERVICE_PERSISTENT = 512, /* a client's new flows go where its note in clients says */
+	SERVICE_BY_RING = 1024,   /* tracked for its persistence alone: the ring decides for new flows (mh, sh) */
 	/* What balance() alone sees to: these packets leave the short way. */
 	SERVICE_LONG_WAY = SERVICE_LOCAL | SERVICE_POLICY | SERVICE_FILTERED,
 };
@@ -266,7 +269,18 @@ struct service {
 struct service_policy {
 	__u32 filter; /* index into filters; 0: none. Where there is one, SERVICE_POLICY is set */
 	__u32 reserved_filter;
-	__u64 reserved[7];
+	/*
+	 * Persistence, where the service has SERVICE_PERSISTENT. In rings, from this line: the service's own backend of
+	 * each server that notes name, SLOT_NONE where it has none that takes clients; then each backend's server.
+	 */
+	__u32 persist_line;
+	__u32 persist_ages;    /* that a note lasts; at most PERSIST_AGES_MAX */
+	__u16 persist_servers; /* servers that have a slot, before those of the backends */
+	__u16 persist_id;      /* in notes: equal in all services of a group, and in no others */
+	__u8 persist_prefix;   /* leading bits of a client's address that tell it from another, at least 1 */
+	__u8 reserved_octet;
+	__u16 reserved_half;
+	__u64 reserved[5];
 };
 
 /* ---- filters: what is asked of a packet's source before its backend is chosen ---- */
@@ -344,6 +358,8 @@ enum scheduler {
 };
 enum forward { FORWARD_DSR };
 enum hash_input { HASH_SOURCE, HASH_SOURCE_PORT, HASH_DESTINATION };
+enum drain_persistence { DRAIN_KEEPS_CLIENTS, DRAIN_CUTS_CLIENTS };
+enum group_limit { GROUP_NAME_SIZE = 32 };
 
 struct service_detail {
 	__u8 vip_be[16]; /* IPv4 in the first four; of a prefix the address */
@@ -358,9 +374,15 @@ struct service_detail {
 	__be16 last_port_be;
 	__u8 prefix_bits; /* of a prefix its length; 0: a single address */
 	__u8 reserved;
-	__u64 seed;       /* configured or drawn at random */
-	__u64 changed_ms; /* Unix time, milliseconds */
-	__u64 reserved_tail[2];
+	__u64 seed;             /* configured or drawn at random */
+	__u64 changed_ms;       /* Unix time, milliseconds */
+	__u32 persist_seconds;  /* 0: no persistence; then what follows of it says nothing */
+	__u8 persist_prefix;    /* of clients with IPv4 */
+	__u8 persist_prefix6;   /* of clients with IPv6 */
+	__u8 drain_persistence; /* enum drain_persistence */
+	__u8 reserved_persist;
+	char group[GROUP_NAME_SIZE]; /* empty: a persistence of its own */
+	__u64 reserved_tail[5];
 };
 
 /* ---- rings: 16-bit slots, in lines of 32. Each service owns runs of whole lines: ring, ring before, schedule ---- */
@@ -536,6 +558,50 @@ enum flow_state {
  */
 enum fragment_limit { FRAGMENT_BUCKETS = 4096 };
 
+/*
+ * ---- clients: which server a client was given, for its next connections (persistence) ----
+ * Notes in buckets of two cache lines; one may stand in either of two buckets. Servers are numbered within a
+ * persistence, so that one note speaks for all services of a group, whatever the indices of their backends. The value
+ * is claimed, written and read as a flow's is; name: the three words before it.
+ */
+enum client_limit { CLIENTS_PER_BUCKET = 4, PERSIST_AGES_MAX = 1 << 22 };
+
+struct client_name {
+	struct address6 source; /* its leading bits alone, the others 0; of IPv4: in bits 0-31 of low */
+	__u64 owner;            /* persist_id in bits 0-15; bit 16: IPv6; 24-31: how many bits of the address count */
+};
+
+struct client {
+	struct client_name name;
+	__u64 value; /* enum client_value */
+};
+
+struct client_bucket {
+	struct client client[CLIENTS_PER_BUCKET];
+};
+
+enum client_owner { CLIENT_IPV6_SHIFT = 16, CLIENT_PREFIX_SHIFT = 24 };
+
+/*
+ * value: server 0-11, state 12-15, 16-39 the age at which the note ends, check bits of the hash 40-63. An age that is
+ * more than PERSIST_AGES_MAX ahead is one that has passed.
+ */
+enum client_value {
+	CLIENT_SERVER_MASK = 0xfff,
+	CLIENT_STATE_SHIFT = 12,
+	CLIENT_STATE_MASK = 0xf,
+	CLIENT_AGE_SHIFT = 16,
+	CLIENT_AGE_MASK = 0xffffff,
+	CLIENT_CHECK_SHIFT = 40,
+};
+
+enum client_state {
+	CLIENT_FREE,
+	CLIENT_CLAIMED, /* a writer is at work on it */
+	CLIENT_NEW,     /* no connection of it was established yet; gives way where the buckets are full */
+	CLIENT_ASSURED, /* keeps its place until it ends */
+};
+
 /* ---- settings: one record, read off the hit path. Ages are in units of 2^age_shift jiffies ---- */
 
 struct settings {
@@ -561,8 +627,8 @@ struct backend_counters {
 };
 
 /*
- * Each packet counts once under PASS_, TX_ or DROP_; FLOW_ count beside. TX_FORWARDED is not counted by the program:
- * it is what all backends' counters hold beyond TX_REDIRECTED and PASS_LOCAL.
+ * Each packet counts once under PASS_, TX_ or DROP_; FLOW_ and CLIENT_ count beside. TX_FORWARDED is not counted by the
+ * program: it is what all backends' counters hold beyond TX_REDIRECTED and PASS_LOCAL.
  */
 enum reason {
 	PASS_OTHER_MAC,    /* its destination is not this interface's MAC */
@@ -593,12 +659,28 @@ enum reason {
 	FLOW_REFUSED_FULL,   /* both buckets are full of established flows */
 	FLOW_REFUSED_BUDGET, /* beyond the bound on new flows */
 	FLOW_REFUSED_RACE,   /* another CPU took the place first */
+	CLIENT_NOTED,        /* a client of a persistent service was given a server */
+	CLIENT_REFUSED_FULL, /* its server was not noted: both buckets are full of assured clients */
+	CLIENT_REFUSED_RACE, /* likewise: another CPU took the place first */
 	REASONS,
 };
 
+/*
+ * What makes a note a client's own, and what was found of it. Not on the stack: calls are deep where it is needed, and
+ * all frames together have 512 octets.
+ */
+struct client_search {
+	struct client_name name;
+	__u64 hash;
+	__u64 value; /* 0: no note was found */
+	__u64 found; /* its place, counted over all buckets */
+};
+
 /* cpus: what one CPU counts by itself. */
+enum reason_limit { REASONS_MAX = 48 };
+
 struct cpu {
-	__u64 reasons[48]; /* by enum reason */
+	__u64 reasons[REASONS_MAX]; /* by enum reason */
 	/* New tracked flows: those recorded in unit of age `budget_age`, and the age at which the bound was last
 	 * passed. */
 	__u32 budget_age;
@@ -609,7 +691,8 @@ struct cpu {
 	__u64 noted_reasons;
 	__u32 noted_service; /* CAPTURE_NONE: not known, or none; so too of a backend */
 	__u32 noted_counter;
-	__u64 reserved[12];
+	struct client_search search; /* of the packet that it is at work on */
+	__u64 reserved[6];
 };
 
 /* ---- flow_changes: by CPU. Where flow sync will read which buckets changed ---- */
@@ -693,8 +776,10 @@ XLB_LAYOUT(struct filter, 64);
 XLB_LAYOUT(struct filter_bound, 16);
 XLB_LAYOUT(struct filter_prefix, 20);
 XLB_LAYOUT(struct source_rate, 32);
-XLB_LAYOUT(struct service_detail, 64);
+XLB_LAYOUT(struct service_detail, 128);
 XLB_LAYOUT(struct capture_event, 40);
+XLB_LAYOUT(struct client, 32);
+XLB_LAYOUT(struct client_bucket, 128);
 XLB_LAYOUT(struct backend, 16);
 XLB_LAYOUT(struct backend_detail, 48);
 XLB_LAYOUT(struct connections, 16);

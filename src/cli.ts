@@ -2,12 +2,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // The command line. Each verb's code is loaded when the verb is called: most of a command's time is Node's own start.
 import { Command, CommanderError } from 'commander'
+import type { ConnectionsOptions } from './commands/connections.ts'
 import { type GlobalOptions, oneOf, reportError, seedNumber, wholeNumber } from './commands/context.ts'
 import { VERDICTS } from './core/captured.ts'
 import { CONNECTION_STATES } from './core/connection-states.ts'
 import { FORWARDS, HASH_INPUTS, SCHEDULERS } from './core/desired.ts'
 import { parseDuration } from './core/duration.ts'
 import { FLOW_FATES } from './core/leaving.ts'
+import { DRAIN_PERSISTENCES } from './core/persistence.ts'
 import { Refusal } from './core/refusal.ts'
 
 const MODES = ['auto', 'native', 'generic'] as const
@@ -52,6 +54,25 @@ const serviceOptions = (command: Command): Command =>
       'leading bits of an address that make a source (default: all)',
       wholeNumber('--source-prefix'),
     )
+    .option(
+      '--persist <time>',
+      "a client's later connections go to the server of its first, until so long after its last: 300s, 5m, 2h, 1d",
+      (text: string) => parseDuration('--persist', text),
+    )
+    .option('--no-persist', 'each connection is scheduled by itself (default)')
+    .option(
+      '--persist-mask <bits>',
+      'leading bits of an IPv4 address by which clients are told apart (default: 32)',
+      wholeNumber('--persist-mask'),
+    )
+    .option('--persist-mask6 <bits>', 'the same of IPv6 (default: 128)', wholeNumber('--persist-mask6'))
+    .option(
+      '--drain-persistence <how>',
+      'keep, cut: whether a backend that is drained or of weight 0 keeps its clients (default: keep)',
+      oneOf('--drain-persistence', DRAIN_PERSISTENCES),
+    )
+    .option('--group <name>', 'one persistence with the other services of this name')
+    .option('--no-group', 'a persistence of its own (default)')
 
 const program = withGlobals(new Command('xlb'))
   .description('layer-4 load balancer: direct server return in XDP')
@@ -85,6 +106,11 @@ verb(program, 'attach', 'load the program onto an interface')
     '--prefixes <n>',
     'room for prefixes over all filters, rounded up to a power of two (default: 131072)',
     wholeNumber('--prefixes'),
+  )
+  .option(
+    '--clients <n>',
+    'clients of persistent services, rounded up to a power of two; 32 octets each (default: 262144)',
+    wholeNumber('--clients'),
   )
   .option(
     '--new-flows <n>',
@@ -216,9 +242,12 @@ verb(program, 'connections', 'list the flow table: connections of tracked servic
   .option('--source <address[/prefix][:port]>', 'of these clients alone')
   .option('--state <state>', CONNECTION_STATES.join(', '), oneOf('--state', CONNECTION_STATES))
   .option('--format <format>', 'ipvsadm: as ipvsadm -Lcn prints it', oneOf('--format', ['ipvsadm']))
-  .action(async (text: string | undefined, _: unknown, command: Command) =>
-    (await import('./commands/connections.ts')).runConnections(text, optionsOf(command)),
-  )
+  .option('--persistence', 'which backend each client of a persistent service was given, instead')
+  .action(async (text: string | undefined, _: unknown, command: Command) => {
+    const options = optionsOf<ConnectionsOptions>(command)
+    if (options.persistence === true) (await import('./commands/persistent.ts')).runPersistent(text, options)
+    else await (await import('./commands/connections.ts')).runConnections(text, options)
+  })
 
 verb(program, 'trace', 'explain what would become of a packet, and change nothing')
   .argument('<protocol>', 'tcp or udp')

@@ -5,6 +5,7 @@ import { backendPort, formatService, type Ports, parseMac } from '../core/addres
 import type { Backend, DesiredState, Scheduler, Service } from '../core/desired.ts'
 import { defaultHash } from '../core/desired.ts'
 import { type Family, formatIpv4 } from '../core/ip.ts'
+import { type Persistence, persisting } from '../core/persistence.ts'
 import { plan } from '../core/plan.ts'
 import { KernelPlane, ownSource } from '../dataplane/kernel.ts'
 import type { Capacity } from '../dataplane/memory.ts'
@@ -12,7 +13,15 @@ import type { BpfProgram, Native } from '../dataplane/native.ts'
 import { readLive } from '../dataplane/reader.ts'
 import { applyChanges } from '../dataplane/writer.ts'
 import { writeInterface } from '../shell/interfaces.ts'
-import { formatPlane, loadProgram, makeMaps, makeSettings, NEW_FLOWS_MAX, newFlowsPerAge } from '../shell/load.ts'
+import {
+  DEFAULT_CAPACITY,
+  formatPlane,
+  loadProgram,
+  makeMaps,
+  makeSettings,
+  NEW_FLOWS_MAX,
+  newFlowsPerAge,
+} from '../shell/load.ts'
 import { random64 } from '../shell/session.ts'
 import { DEFAULT_MACS, SERVICE_PORT, vip6OfService, vipOfService } from './frames.ts'
 
@@ -25,6 +34,8 @@ export interface PlaneOptions {
   /** New tracked flows a second; absent: without bound. */
   newFlows?: number
   flows?: number
+  clients?: number
+  persistence?: Persistence
   /** What has the port that packets are for: a service of it alone (as if absent), one of 64 ranges, or one of every port. */
   ports?: 'one' | 'ranges' | 'every'
   /** Of the VIPs and the backends; absent: IPv4. */
@@ -76,6 +87,7 @@ const serviceOf = (vip: string, ports: Ports, options: PlaneOptions): Service =>
   ringSize: 0,
   seed: random64(),
   ops: false,
+  ...persisting(options.persistence),
   backends: Array.from(
     { length: options.backends },
     (_, i): Backend => ({
@@ -95,6 +107,7 @@ export const makePlane = (native: Native, options: PlaneOptions): BenchPlane => 
     backends: options.services * portsOf(options.ports).length * options.backends + 64,
     flows: options.flows ?? 2 ** 21,
     flows6: options.flows ?? 2 ** 21,
+    clients: options.clients ?? DEFAULT_CAPACITY.clients,
   }
   const settings = makeSettings(native, capacity)
   const maps = makeMaps(native, capacity)

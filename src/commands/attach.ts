@@ -12,6 +12,7 @@ export interface AttachArguments extends GlobalOptions {
   flows?: number
   flows6?: number
   prefixes?: number
+  clients?: number
   newFlows?: number
 }
 
@@ -19,7 +20,7 @@ export const runAttach = (interfaceName: string, options: AttachArguments): void
   const context = makeContext(options)
   const { native, paths, answer } = context
   const capacity = Object.fromEntries(
-    (['services', 'backends', 'flows', 'flows6', 'prefixes'] as const).flatMap((name) => {
+    (['services', 'backends', 'flows', 'flows6', 'prefixes', 'clients'] as const).flatMap((name) => {
       const value = options[name]
       return value === undefined ? [] : [[name, value]]
     }),

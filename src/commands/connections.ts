@@ -16,6 +16,7 @@ export interface ConnectionsOptions extends GlobalOptions {
   source?: string
   state?: ConnectionState
   format?: 'ipvsadm'
+  persistence?: boolean
 }
 
 /** Minutes and seconds, as ipvsadm has it: 14:59. */

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 import { formatMac, formatService, parseService } from '../core/address.ts'
-import { effectiveWeight, isLeaving } from '../core/desired.ts'
+import { effectiveWeight, isLeaving, type Service } from '../core/desired.ts'
+import { formatPersistence, type Persistence } from '../core/persistence.ts'
 import { Refusal } from '../core/refusal.ts'
+import { countClients } from '../dataplane/clients.ts'
 import { type Counts, readCounts, readReasons } from '../dataplane/counters.ts'
 import { countFlows, type TableUse } from '../dataplane/flows.ts'
 import { Reason, ServiceFlag } from '../dataplane/layout.gen.ts'
+import { isPersistent } from '../dataplane/persistence.ts'
 import type { LiveBackend, LiveService } from '../dataplane/reader.ts'
 import { isNeeded } from '../dataplane/remaining.ts'
 import { Neighbours } from '../shell/neighbours.ts'
@@ -40,6 +43,7 @@ interface ServiceRow {
   ringSize: number
   seed: string
   ops: boolean
+  persistence: (Omit<Persistence, 'group'> & { group: string | null }) | null
   changed: string
   backends: BackendRow[]
 }
@@ -53,6 +57,8 @@ interface Listing {
   staleMacs: string[]
   flows: TableUse
   flows6: TableUse
+  /** Notes of persistence; null where no service has it. */
+  clients: TableUse | null
   services: ServiceRow[]
   reasons: Record<string, number>
   /** --rate: over how many seconds the counts were taken; they are then per second. */
@@ -72,6 +78,9 @@ const reasonsOf = (session: Session): Record<string, number> => {
   const counts = readReasons(session.plane)
   return Object.fromEntries(reasonNames.map((name, i) => [name.toLowerCase(), Number(counts[i] ?? 0n)]))
 }
+
+const persistenceOf = ({ persistence }: Service): ServiceRow['persistence'] =>
+  persistence === undefined ? null : { ...persistence, group: persistence.group ?? null }
 
 const listing = (session: Session, only: string | undefined, nowMs: number): Listing => {
   const { plane, live, interfaces, egress, native } = session
@@ -106,6 +115,7 @@ const listing = (session: Session, only: string | undefined, nowMs: number): Lis
     staleMacs: new Neighbours(native, reachedBy(session)).changedSince(live.desired),
     flows: flows.tables.ipv4,
     flows6: flows.tables.ipv6,
+    clients: [...live.services.values()].some(isPersistent) ? countClients(plane, plane.age()) : null,
     services: chosen
       .map((service) => ({
         service: service.name,
@@ -115,6 +125,7 @@ const listing = (session: Session, only: string | undefined, nowMs: number): Lis
         ringSize: service.service.ringSize,
         seed: formatSeed(service.want.seed),
         ops: service.want.ops,
+        persistence: persistenceOf(service.want),
         changed: new Date(service.changedMs).toISOString(),
         // One that was removed, and has no flows any more, is gone but for its record, which the next change takes.
         backends: service.backends
@@ -141,6 +152,7 @@ const header = (list: Listing): string[] => {
     )
   }
   lines.push(`flows: ${useOf(list.flows)}; of IPv6: ${useOf(list.flows6)}`)
+  if (list.clients !== null) lines.push(`persistent clients: ${useOf(list.clients)}`)
   if (list.neighboursReadSecondsAgo !== null) {
     lines.push(`MACs: as read ${duration(list.neighboursReadSecondsAgo)} ago, when a verb last changed something`)
   }
@@ -171,12 +183,15 @@ const columnsFor = (options: ListOptions): { names: string[]; of: (row: BackendR
   }
 }
 
+const persistText = ({ persistence }: ServiceRow): string =>
+  persistence === null ? '' : ` persist ${formatPersistence({ ...persistence, group: persistence.group ?? undefined })}`
+
 const render = (list: Listing, options: ListOptions): string => {
   const columns = columnsFor(options)
   const rows = [['SERVICE', 'BACKEND', 'WEIGHT', 'STATE', ...columns.names]]
   for (const service of list.services) {
     rows.push([
-      `${service.service} ${service.scheduler} ${service.forward}${service.ops ? ' ops' : ''}`,
+      `${service.service} ${service.scheduler} ${service.forward}${service.ops ? ' ops' : ''}${persistText(service)}`,
       '',
       '',
       '',

@@ -15,6 +15,7 @@ const change = (options: GlobalOptions, done: string, apply: (state: DesiredStat
 
 const chosen = (options: ServiceOptions): ServiceOptions => {
   const { scheduler, forward, hash, ringSize, seed, ops, sourceRate, sourceBurst, sourcePrefix } = options
+  const { persist, persistMask, persistMask6, drainPersistence, group } = options
   return {
     ...(scheduler === undefined ? {} : { scheduler }),
     ...(forward === undefined ? {} : { forward }),
@@ -25,6 +26,11 @@ const chosen = (options: ServiceOptions): ServiceOptions => {
     ...(sourceRate === undefined ? {} : { sourceRate }),
     ...(sourceBurst === undefined ? {} : { sourceBurst }),
     ...(sourcePrefix === undefined ? {} : { sourcePrefix }),
+    ...(persist === undefined ? {} : { persist }),
+    ...(persistMask === undefined ? {} : { persistMask }),
+    ...(persistMask6 === undefined ? {} : { persistMask6 }),
+    ...(drainPersistence === undefined ? {} : { drainPersistence }),
+    ...(group === undefined ? {} : { group }),
   }
 }
 

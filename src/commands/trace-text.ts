@@ -8,6 +8,7 @@ const LABEL_WIDTH = 12
 
 const CHOOSERS = {
   entry: "by the flow's entry",
+  note: "by the client's note",
   schedule: 'by the next turn of the scheduler',
   load: 'by what the backends have to do',
   ring: 'by the ring',
@@ -24,6 +25,11 @@ const RECORDED: Record<string, string> = {
   flow_inserted: 'in the flow table',
   flow_refused_full: 'not: both buckets are full of established flows',
   flow_refused_budget: 'not: this CPU is over its bound on new flows',
+}
+
+const NOTED: Record<string, string> = {
+  client_noted: 'and its client, for the next connections',
+  client_refused_full: 'and not its client: both buckets are full of assured clients',
 }
 
 const backend = (address: string | null): string => address ?? 'none'
@@ -78,6 +84,16 @@ const flowLines = ({ flow, service, packet }: Trace): string[] => {
   ]
 }
 
+const persistenceLines = ({ persistence }: Trace): string[] => {
+  if (persistence === null) return []
+  const { client, group, expiresInSeconds, backend: address } = persistence
+  const who = `client ${client}${group === null ? '' : `, group ${group}`}`
+  if (expiresInSeconds === null) return [`${who}: not noted`]
+  if (expiresInSeconds < 0) return [`${who}: noted until ${duration(-expiresInSeconds)} ago`]
+  const leads = address === null ? 'a server that takes no clients here' : address
+  return [`${who}: ${leads}, for ${duration(expiresInSeconds)}`]
+}
+
 const ringLines = ({ ring }: Trace): string[] => {
   if (ring === null) return []
   const slot = `slot ${ring.slot} of ${ring.size}: ${backend(ring.backend)}`
@@ -109,6 +125,11 @@ const backendLines = ({ backend: found, choice }: Trace): string[] => {
   ]
 }
 
+const recordedLines = ({ recorded, noted }: Trace): string[] => [
+  ...(recorded === null ? [] : [RECORDED[recorded] ?? recorded]),
+  ...(noted === null ? [] : [NOTED[noted] ?? noted]),
+]
+
 const elsewhereLines = ({ elsewhere }: Trace): string[] =>
   elsewhere.map(({ cpus, by, backend: address }) => {
     const how = by === null ? '' : `, ${CHOOSERS[by]}`
@@ -132,6 +153,7 @@ export const renderTrace = (trace: Trace): string =>
     ...section('service', trace.vip ? [serviceText(trace)] : []),
     ...section('source', sourceLines(trace)),
     ...section('flow table', trace.choice === null ? [] : flowLines(trace)),
+    ...section('persistence', persistenceLines(trace)),
     ...section('ring', ringLines(trace)),
     ...section(
       'schedule',
@@ -140,7 +162,7 @@ export const renderTrace = (trace: Trace): string =>
         : [`turn ${trace.schedule.turn + 1} of ${trace.schedule.of} is next: ${backend(trace.schedule.backend)}`],
     ),
     ...section('backend', backendLines(trace)),
-    ...section('recorded', trace.recorded === null ? [] : [RECORDED[trace.recorded] ?? trace.recorded]),
+    ...section('recorded', recordedLines(trace)),
     ...section('verdict', [`${trace.verdict}, ${trace.reason}`]),
     ...section('but on', elsewhereLines(trace)),
   ].join('\n')

@@ -5,6 +5,7 @@ import { isTracked } from '../core/desired.ts'
 import { type Endpoint, formatEndpoint, parseEndpoint } from '../core/endpoint.ts'
 import type { Verdict } from '../core/prefixes.ts'
 import { Refusal } from '../core/refusal.ts'
+import { formatClient } from '../dataplane/clients.ts'
 import { secondsOfAges } from '../dataplane/connections.ts'
 import {
   budgetOf,
@@ -17,7 +18,7 @@ import {
 import { Cpu, Settings } from '../dataplane/layout.gen.ts'
 import { type LiveService, viewOf } from '../dataplane/reader.ts'
 import type { SourceLook } from '../dataplane/source-look.ts'
-import type { Budget, TracedPacket } from '../dataplane/way.ts'
+import type { Budget, NoteLook, TracedPacket } from '../dataplane/way.ts'
 import type { AttachedInterface } from '../shell/interfaces.ts'
 import { type Session, withSession } from '../shell/session.ts'
 import { type GlobalOptions, makeContext, oneOf } from './context.ts'
@@ -56,6 +57,8 @@ export interface Trace {
       lapse: Lapse | null
     } | null
   } | null
+  /** Of a service with persistence. No seconds: there is no note. No backend: none that takes the client here. */
+  persistence: { client: string; group: string | null; expiresInSeconds: number | null; backend: string | null } | null
   schedule: { turn: number; of: number; backend: string | null } | null
   ring: {
     slot: number
@@ -74,6 +77,7 @@ export interface Trace {
     vlan: number | null
   } | null
   recorded: string | null
+  noted: string | null
   verdict: Explanation['verdict']
   reason: string
   /** CPUs that are over the bound on new flows, where that makes a difference. */
@@ -93,6 +97,8 @@ const seconds = (ages: number, settings: Settings): number => Math.round(seconds
 interface Names {
   backend: (index: number | undefined) => string | null
   interface: (slot: number) => string | null
+  /** Of the service's persistence. */
+  group: string | null
   settings: Settings
 }
 
@@ -101,6 +107,7 @@ const namesOf = ({ plane, interfaces, egress }: Session, service: LiveService | 
   return {
     backend: (index) => (index === undefined ? null : (backends.get(index) ?? null)),
     interface: (slot) => [...interfaces, ...egress].find((each) => each.slot === slot)?.name ?? null,
+    group: service?.group ?? null,
     settings: Settings.read(viewOf(plane, 'settings'), 0),
   }
 }
@@ -123,6 +130,13 @@ const flowOf = ({ buckets, entry, lapse }: FlowLook, names: Names): NonNullable<
   }
 }
 
+const noteOf = ({ address, prefix, agesLeft, backend }: NoteLook, names: Names): NonNullable<Trace['persistence']> => ({
+  client: formatClient({ address, prefix }),
+  group: names.group,
+  expiresInSeconds: agesLeft === undefined ? null : seconds(agesLeft, names.settings),
+  backend: names.backend(backend),
+})
+
 const choiceOf = (look: ServiceLook | undefined, names: Names) => ({
   by: look?.choice.by ?? null,
   backend: names.backend(look?.choice.backend),
@@ -131,6 +145,7 @@ const choiceOf = (look: ServiceLook | undefined, names: Names) => ({
 
 const lookOf = (look: ServiceLook, names: Names) => ({
   flow: look.flow === undefined ? null : flowOf(look.flow, names),
+  persistence: look.note === undefined ? null : noteOf(look.note, names),
   schedule:
     look.turn === undefined
       ? null
@@ -166,7 +181,7 @@ const sourceOf = ({ all, own, rate, refused }: SourceLook): Trace['source'] => {
   }
 }
 
-const NOTHING = { flow: null, schedule: null, ring: null, choice: null, backend: null }
+const NOTHING = { flow: null, persistence: null, schedule: null, ring: null, choice: null, backend: null }
 
 /** What CPUs answer that are over their bound on new flows, where it is not what the others answer. */
 const elsewhereOf = (
@@ -210,6 +225,7 @@ const trace = (session: Session, packet: TracedPacket, by: AttachedInterface): T
       source: said.source === undefined ? null : sourceOf(said.source),
       ...(look === undefined ? NOTHING : lookOf(look, names)),
       recorded: look?.recorded?.toLowerCase() ?? null,
+      noted: look?.noted?.toLowerCase() ?? null,
       verdict: said.verdict,
       reason: said.reason.toLowerCase(),
       elsewhere,

@@ -12,6 +12,8 @@ import {
   type Service,
   serviceFaults,
 } from '../core/desired.ts'
+import { parseDuration } from '../core/duration.ts'
+import { groupFaults, nextPersistence, type Persistence, persisting } from '../core/persistence.ts'
 import type { Filter } from '../core/prefixes.ts'
 import { rangeFaults } from '../core/ranges.ts'
 import { Refusal } from '../core/refusal.ts'
@@ -112,6 +114,18 @@ const backendsOf = (entry: ServiceEntry, service: ServiceAddress, where: string,
   return backends
 }
 
+/** What the entry says by itself: whether the services of a group agree is asked of all of them. */
+const persistenceOf = (entry: ServiceEntry, service: ServiceAddress): Persistence | undefined => {
+  const { persist, group, 'drain-persistence': drainPersistence } = entry
+  return nextPersistence(new Map(), service, undefined, {
+    ...(persist === undefined ? {} : { persist: parseDuration('persist', String(persist)) }),
+    ...(entry['persist-mask'] === undefined ? {} : { persistMask: entry['persist-mask'] }),
+    ...(entry['persist-mask6'] === undefined ? {} : { persistMask6: entry['persist-mask6'] }),
+    ...(drainPersistence === undefined ? {} : { drainPersistence }),
+    ...(group === undefined ? {} : { group }),
+  })
+}
+
 const serviceOf = (entry: ServiceEntry, where: string, faults: string[]): Service | undefined => {
   const address = collect(faults, where, () => parseService(entry.service))
   if (address === undefined) return undefined
@@ -126,6 +140,7 @@ const serviceOf = (entry: ServiceEntry, where: string, faults: string[]): Servic
     seed: entry.seed === undefined ? 0n : BigInt(entry.seed),
     ops: entry.ops ?? false,
     ...askedOf(entry, address, where, faults),
+    ...persisting(collect(faults, where, () => persistenceOf(entry, address))),
     backends,
   }
   for (const fault of serviceFaults(service)) faults.push(`${where}: ${fault.message}; ${fault.mend}`)
@@ -148,6 +163,7 @@ export const readConfig = (file: string): Config => {
     if (entry.seed !== undefined) seeded.add(name)
   })
   for (const fault of rangeFaults(services.keys())) faults.push(`services: ${fault.message}; ${fault.mend}`)
+  for (const fault of groupFaults(services.values())) faults.push(`services: ${fault.message}; ${fault.mend}`)
   collect(faults, 'services', () => checkCircles(services))
   const filter = filterOf(config.filter, 'filter', faults)
   if (faults.length > 0) refuse(file, faults, 'mend these places and restore again')
@@ -162,6 +178,7 @@ export const readConfig = (file: string): Config => {
       ...(limits.flows === undefined ? {} : { flows: limits.flows }),
       ...(limits.flows6 === undefined ? {} : { flows6: limits.flows6 }),
       ...(limits.prefixes === undefined ? {} : { prefixes: limits.prefixes }),
+      ...(limits.clients === undefined ? {} : { clients: limits.clients }),
     },
     desired: (have, random) =>
       new Map(

@@ -2,6 +2,7 @@
 // The one schema of what `xlb save` writes and `xlb restore` reads.
 import { z } from 'zod'
 import { FORWARDS, HASH_INPUTS, SCHEDULERS, WEIGHT_MAX } from '../core/desired.ts'
+import { DRAIN_PERSISTENCES } from '../core/persistence.ts'
 import { RATE_MAX, SOURCE_BITS_MAX } from '../core/source-rate.ts'
 import { VLAN_MAX, VLAN_MIN } from '../core/vlan.ts'
 
@@ -32,6 +33,11 @@ const service = z.strictObject({
   forward: z.enum(FORWARDS).optional(),
   hash: z.enum(HASH_INPUTS).optional(),
   ops: z.boolean().optional(),
+  persist: z.union([z.string(), z.int()]).optional(),
+  'persist-mask': z.int().optional(),
+  'persist-mask6': z.int().optional(),
+  'drain-persistence': z.enum(DRAIN_PERSISTENCES).optional(),
+  group: z.string().optional(),
   'ring-size': z.int().min(0).optional(),
   filter: filter.optional(),
   'source-rate': sourceRate.optional(),
@@ -56,6 +62,7 @@ export const configSchema = z.strictObject({
       flows: z.int().optional(),
       flows6: z.int().optional(),
       prefixes: z.int().optional(),
+      clients: z.int().optional(),
       'new-flows': z.int().optional(),
     })
     .default({}),

@@ -3,6 +3,7 @@
 import { dump } from 'js-yaml'
 import { formatService } from '../core/address.ts'
 import { type DesiredState, isLeaving, type Service } from '../core/desired.ts'
+import type { Persistence } from '../core/persistence.ts'
 import type { Filter } from '../core/prefixes.ts'
 import type { Capacity } from '../dataplane/memory.ts'
 import { askedEntry } from './filter.ts'
@@ -17,12 +18,24 @@ export interface Saved {
   services: DesiredState
 }
 
+const persistenceOf = (persistence: Persistence | undefined) =>
+  persistence === undefined
+    ? {}
+    : {
+        persist: `${persistence.seconds}s`,
+        'persist-mask': persistence.prefix,
+        'persist-mask6': persistence.prefix6,
+        'drain-persistence': persistence.drain,
+        ...(persistence.group === undefined ? {} : { group: persistence.group }),
+      }
+
 const entryOf = (service: Service) => ({
   service: formatService(service),
   scheduler: service.scheduler,
   forward: service.forward,
   hash: service.hash,
   ...(service.ops ? { ops: true } : {}),
+  ...persistenceOf(service.persistence),
   ...(service.ringSize === 0 ? {} : { 'ring-size': service.ringSize }),
   ...askedEntry(service),
   // Written also where it was drawn: only with the same seed do the same packets go to the same backends again.

@@ -4,6 +4,14 @@
 import { type BackendAddress, formatService, type ServiceAddress, vipOf } from './address.ts'
 import { familyOf } from './ip.ts'
 import { isPrime } from './maglev.ts'
+import {
+  nextPersistence,
+  type Persistence,
+  type PersistenceOptions,
+  persistenceFaults,
+  persisting,
+  withGroup,
+} from './persistence.ts'
 import { holds, isPrefix, prefixAround } from './prefix.ts'
 import type { Filter } from './prefixes.ts'
 import { checkRanges } from './ranges.ts'
@@ -59,6 +67,8 @@ export interface Service extends ServiceAddress {
   filter?: Filter
   /** How many connections a source may open; left out: as many as it likes. */
   sourceRate?: SourceRate
+  /** Absent: each connection is scheduled by itself. */
+  persistence?: Persistence
   backends: readonly Backend[]
 }
 
@@ -76,12 +86,21 @@ export type DesiredState = ReadonlyMap<string, Service>
 /** Removed, and still there for its flows' sake alone. */
 export const isLeaving = ({ admin }: Pick<Backend, 'admin'>): boolean => admin === 'leaving' || admin === 'cut'
 
-export const isTracked = (service: Pick<Service, 'scheduler'>): boolean =>
-  service.scheduler !== 'mh' && service.scheduler !== 'sh' && service.scheduler !== 'dh'
-
 /** Do live counts of connections decide who gets a new flow? */
 export const isByLoad = ({ scheduler }: Pick<Service, 'scheduler'>): boolean =>
   scheduler === 'lc' || scheduler === 'wlc' || scheduler === 'sed' || scheduler === 'nq'
+
+/** Does the ring say who gets a new flow? Else backends take turns, or who has least to do gets it. */
+export const isHashed = ({ scheduler }: Pick<Service, 'scheduler'>): boolean =>
+  scheduler === 'mh' || scheduler === 'sh' || scheduler === 'dh'
+
+/** Do backends take turns? */
+export const takesTurns = (service: Pick<Service, 'scheduler'>): boolean =>
+  service.scheduler === 'rr' || service.scheduler === 'wrr'
+
+/** Does the flow table name the backend? With persistence it does, whatever the scheduler. */
+export const isTracked = (service: Pick<Service, 'scheduler' | 'persistence'>): boolean =>
+  !isHashed(service) || service.persistence !== undefined
 
 /** Does it choose by a packet's destination, so that it asks for a service of a prefix? */
 export const choosesByDestination = ({ scheduler }: Pick<Service, 'scheduler'>): boolean => scheduler === 'dh'
@@ -97,7 +116,7 @@ export const effectiveWeight = (service: Pick<Service, 'scheduler'>, backend: Ba
   return service.scheduler === 'rr' ? 1 : backend.weight
 }
 
-export interface ServiceOptions extends SourceRateOptions {
+export interface ServiceOptions extends SourceRateOptions, PersistenceOptions {
   scheduler?: Scheduler
   forward?: Forward
   hash?: HashInput
@@ -206,8 +225,8 @@ function* prefixFaults(service: Service): Generator<Refusal> {
   }
   if (isPrefix(service) && isTracked(service) && !service.ops) {
     yield new Refusal(
-      `${where}: ${scheduler} records flows, and the flow table does not tell the destinations of a prefix apart`,
-      'choose dh, mh or sh',
+      `${where}: ${service.persistence === undefined ? scheduler : 'persistence'} records flows, and the flow table does not tell the destinations of a prefix apart`,
+      'choose dh, mh or sh, without persistence',
       { usage: true },
     )
   }
@@ -217,6 +236,7 @@ function* prefixFaults(service: Service): Generator<Refusal> {
 export function* serviceFaults(service: Service): Generator<Refusal> {
   yield* opsFaults(service)
   yield* prefixFaults(service)
+  yield* persistenceFaults(service)
   yield* ringSizeFaults(service)
   yield* rateFaults(service, service.sourceRate)
   yield* backendFaults(service)
@@ -285,6 +305,7 @@ export const addService = (
     seed: options.seed ?? drawnSeed,
     ops: options.ops ?? false,
     ...withRate(changedRate(address, undefined, options)),
+    ...persisting(nextPersistence(state, address, undefined, options)),
     backends: [],
   }
   const next = checked(state, service)
@@ -295,7 +316,7 @@ export const addService = (
 
 /** `xlb service set`: what is not named stays. A new scheduler brings its own hash input unless one is named. */
 export const setService = (state: DesiredState, address: ServiceAddress, options: ServiceOptions): DesiredState => {
-  const { sourceRate, ...service } = existing(state, address)
+  const { sourceRate, persistence, ...service } = existing(state, address)
   const scheduler = options.scheduler ?? service.scheduler
   const next: Service = {
     ...service,
@@ -306,8 +327,9 @@ export const setService = (state: DesiredState, address: ServiceAddress, options
     seed: options.seed ?? service.seed,
     ops: options.ops ?? service.ops,
     ...withRate(changedRate(address, sourceRate, options)),
+    ...persisting(nextPersistence(state, service, persistence, options)),
   }
-  return checked(state, next)
+  return withGroup(checked(state, next), next)
 }
 
 /** `xlb service rm`. */

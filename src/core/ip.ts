@@ -112,6 +112,12 @@ export const formatAddressKey = (key: AddressKey): string =>
 /** As it stands before a port: `[2001:db8::1]`, or an IPv4 address as it is. */
 export const beforePort = (address: string): string => (familyOf(address) === 'ipv6' ? `[${address}]` : address)
 
+/** The network of an address: its first `bits` bits, the others 0. */
+export const leadingBits = (address: string, bits: number): string => {
+  const octets = addressOctets(address).map((octet, i) => octet & (0xff00 >> Math.min(8, Math.max(0, bits - 8 * i))))
+  return readAddress(new DataView(octets.buffer), 0, AF[familyOf(address)])
+}
+
 /** Why no packet on a wire can have this destination; undefined: it can. @param groups parseIpv6's */
 export const ipv6Fault = (groups: readonly number[]): string | undefined => {
   const [first = 0] = groups

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The difference between what is there and what is wanted.
 import { type Backend, type DesiredState, type Globals, type Service, samePath } from './desired.ts'
+import { samePersistence } from './persistence.ts'
 import { sameFilter } from './prefixes.ts'
 import { sameRate } from './source-rate.ts'
 import { namesToCompare } from './state-map.ts'
@@ -37,6 +38,7 @@ export const sameService = (a: Service, b: Service): boolean =>
     a.ops === b.ops &&
     sameFilter(a.filter, b.filter) &&
     sameRate(a.sourceRate, b.sourceRate) &&
+    samePersistence(a.persistence, b.persistence) &&
     a.backends.length === b.backends.length &&
     sameBackends(a.backends, b.backends))
 

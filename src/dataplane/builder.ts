@@ -7,12 +7,13 @@ import {
   type Backend,
   effectiveWeight,
   HASH_INPUTS,
-  isByLoad,
+  isHashed,
   isLeaving,
   isTracked,
   SCHEDULERS,
   type Scheduler,
   type Service,
+  takesTurns,
 } from '../core/desired.ts'
 import { expandSeed, hashAddress6, hashMix } from '../core/hash.ts'
 import { AF, address6, addressOctets, familyOf, parseIpv4, writeAddress } from '../core/ip.ts'
@@ -28,6 +29,7 @@ import {
   Backend as BackendRecord,
   BackendWord,
   Choice,
+  DrainPersistence,
   FlowState,
   RingLimit,
   RingSlot,
@@ -39,6 +41,7 @@ import {
   VlanChoice,
 } from './layout.gen.ts'
 import { countersPerCpu, type PlaneMemory, SCHEDULE_TURNS } from './memory.ts'
+import { isPersistent, type Persistences, persistFields, persistSlotCount } from './persistence.ts'
 import {
   ADMIN_STATES,
   INDICES,
@@ -73,13 +76,15 @@ export const freeSpace = (memory: PlaneMemory, live: LiveState): Space => {
       freeFilterSpace(memory, [live.filter, ...[...live.services.values()].map(({ filter }) => filter)]),
     ),
   }
-  for (const { record, service } of live.services.values()) {
+  for (const found of live.services.values()) {
+    const { record, service } = found
     space.records.use(record, 1)
     space.ids.use(service.id, 1)
     space.backends.use(service.backendBase, service.backendCount)
     space.lines.use(service.ringLine, linesFor(service.ringSize))
     space.lines.use(service.scheduleLine, linesFor(service.scheduleSize))
     if (service.flags & ServiceFlag.SERVICE_MARKED) space.lines.use(service.beforeLine, linesFor(service.beforeSize))
+    if (isPersistent(found)) space.lines.use(found.policy.persistLine, linesFor(persistSlotCount(found)))
   }
   return space
 }
@@ -109,6 +114,7 @@ export interface BuildContext {
   nowMs: number
   /** Slots of hashed services of which the flow table deviates, by service id. */
   deviating: ReadonlyMap<number, ReadonlySet<number>>
+  persistences: Persistences
 }
 
 export interface Built {
@@ -332,7 +338,7 @@ const writeSlots = (context: BuildContext, slots: Uint16Array): number => {
 }
 
 const scheduleOf = (service: Service, input: RingInput): Uint16Array => {
-  if (!isTracked(service) || isByLoad(service)) return new Uint16Array(0)
+  if (!takesTurns(service)) return new Uint16Array(0)
   const turns = Math.max(SCHEDULE_TURNS, 2 * input.weights.length)
   return smoothSchedule(
     input.weights.map(({ weight }) => weight),
@@ -350,6 +356,20 @@ const ringFieldsOf = (service: ServiceRecord): RingFields => {
   return { ringLine, ringSize, beforeLine, beforeSize, written, marksEnd, markShift, beforeSeed, flags }
 }
 
+const persistenceFlags = (want: Service): number =>
+  want.persistence === undefined
+    ? 0
+    : ServiceFlag.SERVICE_PERSISTENT | (isHashed(want) ? ServiceFlag.SERVICE_BY_RING : 0)
+
+const persistenceDetail = ({ persistence }: Service) => ({
+  persistSeconds: persistence?.seconds ?? 0,
+  persistPrefix: persistence?.prefix ?? 0,
+  persistPrefix6: persistence?.prefix6 ?? 0,
+  drainPersistence:
+    persistence?.drain === 'cut' ? DrainPersistence.DRAIN_CUTS_CLIENTS : DrainPersistence.DRAIN_KEEPS_CLIENTS,
+  group: persistence?.group ?? '',
+})
+
 const buildRing = (
   want: Service,
   have: LiveService | undefined,
@@ -363,7 +383,8 @@ const buildRing = (
     (want.backends.some(({ path }) => path.kind === 'local') ? ServiceFlag.SERVICE_LOCAL : 0) |
     (want.protocol === 'udp' ? ServiceFlag.SERVICE_UDP : 0) |
     (want.ops ? ServiceFlag.SERVICE_OPS : 0) |
-    (want.filter !== undefined || want.sourceRate !== undefined ? ServiceFlag.SERVICE_POLICY : 0)
+    (want.filter !== undefined || want.sourceRate !== undefined ? ServiceFlag.SERVICE_POLICY : 0) |
+    persistenceFlags(want)
   const same =
     have !== undefined &&
     sameInput(input, ringInput(have.want, have.backends)) &&
@@ -405,13 +426,24 @@ const beforeFlags = (have: LiveService | undefined, { before, beforeStays }: Nex
   return ServiceFlag.SERVICE_MARKED | (beforeStays ? have.service.flags & port : withPort(have.want) ? port : 0)
 }
 
-const writePolicy = (want: Service, have: LiveService | undefined, record: number, context: BuildContext): void => {
+/** What packets need of it that is not in its record. */
+const writePolicy = (
+  want: Service,
+  have: LiveService | undefined,
+  placed: readonly Placed[],
+  record: number,
+  context: BuildContext,
+): void => {
   const { memory, space } = context
+  const settings = Settings.read(viewOf(memory, 'settings'), 0)
+  const { fields, slots } = persistFields(formatService(want), want, placed, context.persistences, settings)
   const before = { record: have?.filter ?? 0, asked: have?.want ?? {} }
   const at = record * ServicePolicy.size
   new Uint8Array(memory.buffer('service_policies'), at, ServicePolicy.size).fill(0)
   ServicePolicy.write(viewOf(memory, 'service_policies'), at, {
     filter: writeFilter(memory, space.filters, want, before),
+    ...fields,
+    persistLine: writeSlots(context, slots),
   })
 }
 
@@ -441,7 +473,7 @@ export const buildService = (want: Service, have: LiveService | undefined, conte
     choice: CHOICES[want.scheduler] ?? Choice.CHOICE_TURN,
     id,
   })
-  writePolicy(want, have, record, context)
+  writePolicy(want, have, placed, record, context)
   ServiceDetail.write(viewOf(memory, 'service_details'), record * ServiceDetail.size, {
     vip: addressOctets(isPrefix(want) ? splitPrefix(want.vip).address : want.vip),
     prefixBits: isPrefix(want) ? splitPrefix(want.vip).bits : 0,
@@ -456,6 +488,7 @@ export const buildService = (want: Service, have: LiveService | undefined, conte
     ringSize: want.ringSize,
     seed: want.seed,
     changedMs: BigInt(context.nowMs),
+    ...persistenceDetail(want),
   })
   return built
 }

@@ -12,6 +12,7 @@ import {
   type BeforeLook,
   type Budget,
   type Circumstances,
+  type NoteLook,
   type RingLook,
   type TracedPacket,
   type TurnLook,
@@ -31,10 +32,10 @@ export interface FlowLook {
 }
 
 /**
- * Who names the backend: the ring's slot, the slot of the ring before, the flow's entry, the next turn of rr or wrr, or what the
- * backends have to do (lc, wlc, sed, nq).
+ * Who names the backend: the ring's slot, the slot of the ring before, the flow's entry, the client's note, the next turn of rr or
+ * wrr, or what the backends have to do (lc, wlc, sed, nq).
  */
-export type Chooser = 'ring' | 'ring-before' | 'entry' | 'schedule' | 'load'
+export type Chooser = 'ring' | 'ring-before' | 'entry' | 'note' | 'schedule' | 'load'
 
 export interface Choice {
   by: Chooser
@@ -59,9 +60,13 @@ export interface ServiceLook {
   flow: FlowLook | undefined
   /** Undefined for a hashed service, and where no backend takes turns. */
   turn: TurnLook | undefined
+  /** Undefined: the service has no persistence. */
+  note: NoteLook | undefined
   choice: Choice
   /** Counted beside the verdict's reason: whether the flow is recorded, or why not. Undefined: it is not to be. */
   recorded: 'FLOW_INSERTED' | 'FLOW_REFUSED_FULL' | 'FLOW_REFUSED_BUDGET' | undefined
+  /** Likewise: whether the client is noted. */
+  noted: 'CLIENT_NOTED' | 'CLIENT_REFUSED_FULL' | undefined
   /** Undefined: there is no such backend. */
   backend: BackendLook | undefined
 }
@@ -90,8 +95,15 @@ export const budgetOf = (memory: PlaneMemory, cpu: number, now: number): Budget 
   return flooded !== 0 && (now - floodAge) >>> 0 <= floodHold ? 'flooded' : 'left'
 }
 
+const byNote = (way: Way): Choice | undefined => {
+  const backend = way.note?.backend
+  return backend === undefined ? undefined : { by: 'note', backend }
+}
+
 /** backend_by_ring: where packets go that have no entry. @param cutCounts to a backend that is cut too, where it is dropped */
 const byRing = (way: Way, cutCounts = false): Choice => {
+  const noted = byNote(way)
+  if (noted !== undefined) return noted
   const before = way.isMarked ? way.before : undefined
   if (cutCounts && before?.cut === true) return { by: 'ring-before', backend: before.backend }
   if (before?.alive === true && before.counts) return { by: 'ring-before', backend: before.backend }
@@ -124,7 +136,7 @@ const flowLook = (way: Way): FlowLook => {
   return { buckets: place.buckets, entry, lapse: entry === undefined ? undefined : lapseOf(way, entry) }
 }
 
-type Chosen = Pick<ServiceLook, 'flow' | 'choice' | 'recorded'>
+type Chosen = Pick<ServiceLook, 'flow' | 'choice' | 'recorded'> & Partial<Pick<ServiceLook, 'noted'>>
 
 /** choose_for_new. */
 const scheduledBackend = (way: Way): Choice => {
@@ -133,19 +145,35 @@ const scheduledBackend = (way: Way): Choice => {
   return { by: way.isByLoad ? 'load' : 'schedule', backend: taker.backend, ...(taker.full ? { full: true } : {}) }
 }
 
+/** scheduled_backend. */
+const byScheduler = (way: Way): Choice => {
+  const schedules = way.is('SERVICE_TRACKED') && !way.is('SERVICE_BY_RING')
+  return schedules && way.at.budget === 'left' ? scheduledBackend(way) : { by: 'ring', backend: way.ring.backend }
+}
+
+/** backend_for_new. */
+const chooseForNew = (way: Way): Pick<Chosen, 'choice' | 'noted'> => {
+  const noted = byNote(way)
+  if (noted !== undefined) return { choice: noted }
+  const choice = byScheduler(way)
+  const notes = way.is('SERVICE_PERSISTENT') && choice.backend !== undefined
+  return notes ? { choice, noted: way.noting } : { choice }
+}
+
 /** backend_without_entry: a packet without an entry that holds. */
 const chooseAnew = (way: Way, flow: FlowLook): Chosen => {
   const isNew = way.packet.opens || way.is('SERVICE_UDP')
-  const scheduled = isNew && way.is('SERVICE_TRACKED') && way.at.budget === 'left'
-  const fresh: Choice = scheduled ? scheduledBackend(way) : { by: 'ring', backend: way.ring.backend }
-  const choice = isNew ? fresh : byRing(way, true)
-  if (choice.backend === undefined || (!isNew && way.backend(choice.backend)?.cut === true)) {
-    return { flow, choice, recorded: undefined }
+  const chosen = isNew ? chooseForNew(way) : { choice: byRing(way, true) }
+  const { backend } = chosen.choice
+  if (backend === undefined || (!isNew && way.backend(backend)?.cut === true)) {
+    return { flow, ...chosen, recorded: undefined }
   }
   if (flow.entry !== undefined || hasRoom(way.memory, way.settings, way.place, way.at.now)) {
-    return { flow, choice, recorded: 'FLOW_INSERTED' }
+    return { flow, ...chosen, recorded: 'FLOW_INSERTED' }
   }
-  return { flow, choice: byRing(way), recorded: 'FLOW_REFUSED_FULL' }
+  // What is not recorded goes where the client's note leads, which may have been written just now.
+  const stays = chosen.noted === 'CLIENT_NOTED'
+  return { flow, ...chosen, ...(stays ? {} : { choice: byRing(way) }), recorded: 'FLOW_REFUSED_FULL' }
 }
 
 /** choose_backend. */
@@ -231,6 +259,8 @@ export const explain = (memory: PlaneMemory, packet: TracedPacket, at: Circumsta
     ring: way.ring,
     before: way.isMarked ? way.before : undefined,
     turn: way.turn,
+    note: way.note,
+    noted: undefined,
     ...chosen,
     backend,
   }

@@ -43,17 +43,18 @@ export const Constant = {
   CONSTANT_MASK_flows: 2020368911,
   CONSTANT_MASK_flows6: 2020368912,
   CONSTANT_MASK_fragments: 2020368913,
-  CONSTANT_MASK_cpus: 2020368914,
-  CONSTANT_MASK_counters: 2020368915,
-  CONSTANT_MASK_flow_changes: 2020368916,
-  CONSTANT_MASK_cursors: 2020368917,
-  CONSTANT_MASK_filters: 2020368918,
-  CONSTANT_MASK_filter_bounds: 2020368919,
-  CONSTANT_MASK_source_rates: 2020368920,
-  CONSTANT_MASK_connection_limits: 2020368921,
-  CONSTANT_MASK_backend_runs: 2020368922,
-  CONSTANT_MASK_connections: 2020368923,
-  CONSTANT_END: 2020368924,
+  CONSTANT_MASK_clients: 2020368914,
+  CONSTANT_MASK_cpus: 2020368915,
+  CONSTANT_MASK_counters: 2020368916,
+  CONSTANT_MASK_flow_changes: 2020368917,
+  CONSTANT_MASK_cursors: 2020368918,
+  CONSTANT_MASK_filters: 2020368919,
+  CONSTANT_MASK_filter_bounds: 2020368920,
+  CONSTANT_MASK_source_rates: 2020368921,
+  CONSTANT_MASK_connection_limits: 2020368922,
+  CONSTANT_MASK_backend_runs: 2020368923,
+  CONSTANT_MASK_connections: 2020368924,
+  CONSTANT_END: 2020368925,
 } as const
 
 /** enum interface_limit */
@@ -333,6 +334,8 @@ export const ServiceFlag = {
   SERVICE_POLICY: 64,
   SERVICE_FILTERED: 128,
   SERVICE_LIMITED: 256,
+  SERVICE_PERSISTENT: 512,
+  SERVICE_BY_RING: 1024,
   SERVICE_LONG_WAY: 194,
 } as const
 
@@ -408,15 +411,30 @@ export const Service = {
 /** struct service_policy, 64 octets. */
 export interface ServicePolicy {
   filter: number
+  persistLine: number
+  persistAges: number
+  persistServers: number
+  persistId: number
+  persistPrefix: number
 }
 export const ServicePolicy = {
   size: 64,
-  offset: { filter: 0 },
+  offset: { filter: 0, persistLine: 8, persistAges: 12, persistServers: 16, persistId: 18, persistPrefix: 20 },
   read: (view: DataView, at: number): ServicePolicy => ({
     filter: view.getUint32(at + 0, true),
+    persistLine: view.getUint32(at + 8, true),
+    persistAges: view.getUint32(at + 12, true),
+    persistServers: view.getUint16(at + 16, true),
+    persistId: view.getUint16(at + 18, true),
+    persistPrefix: view.getUint8(at + 20),
   }),
   write: (view: DataView, at: number, value: ServicePolicy): void => {
     view.setUint32(at + 0, value.filter, true)
+    view.setUint32(at + 8, value.persistLine, true)
+    view.setUint32(at + 12, value.persistAges, true)
+    view.setUint16(at + 16, value.persistServers, true)
+    view.setUint16(at + 18, value.persistId, true)
+    view.setUint8(at + 20, value.persistPrefix)
   },
 } as const
 
@@ -554,7 +572,18 @@ export const HashInput = {
   HASH_DESTINATION: 2,
 } as const
 
-/** struct service_detail, 64 octets. */
+/** enum drain_persistence */
+export const DrainPersistence = {
+  DRAIN_KEEPS_CLIENTS: 0,
+  DRAIN_CUTS_CLIENTS: 1,
+} as const
+
+/** enum group_limit */
+export const GroupLimit = {
+  GROUP_NAME_SIZE: 32,
+} as const
+
+/** struct service_detail, 128 octets. */
 export interface ServiceDetail {
   vip: Uint8Array
   port: number
@@ -569,10 +598,15 @@ export interface ServiceDetail {
   prefixBits: number
   seed: bigint
   changedMs: bigint
+  persistSeconds: number
+  persistPrefix: number
+  persistPrefix6: number
+  drainPersistence: number
+  group: string
 }
 export const ServiceDetail = {
-  size: 64,
-  offset: { vip: 0, port: 16, family: 18, protocol: 19, scheduler: 20, forward: 21, hashInput: 22, ops: 23, ringSize: 24, lastPort: 28, prefixBits: 30, seed: 32, changedMs: 40 },
+  size: 128,
+  offset: { vip: 0, port: 16, family: 18, protocol: 19, scheduler: 20, forward: 21, hashInput: 22, ops: 23, ringSize: 24, lastPort: 28, prefixBits: 30, seed: 32, changedMs: 40, persistSeconds: 48, persistPrefix: 52, persistPrefix6: 53, drainPersistence: 54, group: 56 },
   read: (view: DataView, at: number): ServiceDetail => ({
     vip: readBytes(view, at + 0, 16),
     port: view.getUint16(at + 16, false),
@@ -587,6 +621,11 @@ export const ServiceDetail = {
     prefixBits: view.getUint8(at + 30),
     seed: view.getBigUint64(at + 32, true),
     changedMs: view.getBigUint64(at + 40, true),
+    persistSeconds: view.getUint32(at + 48, true),
+    persistPrefix: view.getUint8(at + 52),
+    persistPrefix6: view.getUint8(at + 53),
+    drainPersistence: view.getUint8(at + 54),
+    group: readText(view, at + 56, 32),
   }),
   write: (view: DataView, at: number, value: ServiceDetail): void => {
     writeBytes(view, at + 0, 16, value.vip)
@@ -602,6 +641,11 @@ export const ServiceDetail = {
     view.setUint8(at + 30, value.prefixBits)
     view.setBigUint64(at + 32, value.seed, true)
     view.setBigUint64(at + 40, value.changedMs, true)
+    view.setUint32(at + 48, value.persistSeconds, true)
+    view.setUint8(at + 52, value.persistPrefix)
+    view.setUint8(at + 53, value.persistPrefix6)
+    view.setUint8(at + 54, value.drainPersistence)
+    writeText(view, at + 56, 32, value.group)
   },
 } as const
 
@@ -899,6 +943,87 @@ export const FragmentLimit = {
   FRAGMENT_BUCKETS: 4096,
 } as const
 
+/** enum client_limit */
+export const ClientLimit = {
+  CLIENTS_PER_BUCKET: 4,
+  PERSIST_AGES_MAX: 4194304,
+} as const
+
+/** struct client_name, 24 octets. */
+export interface ClientName {
+  source: Address6
+  owner: bigint
+}
+export const ClientName = {
+  size: 24,
+  offset: { source: 0, owner: 16 },
+  read: (view: DataView, at: number): ClientName => ({
+    source: Address6.read(view, at + 0),
+    owner: view.getBigUint64(at + 16, true),
+  }),
+  write: (view: DataView, at: number, value: ClientName): void => {
+    Address6.write(view, at + 0, value.source)
+    view.setBigUint64(at + 16, value.owner, true)
+  },
+} as const
+
+/** struct client, 32 octets. */
+export interface Client {
+  name: ClientName
+  value: bigint
+}
+export const Client = {
+  size: 32,
+  offset: { name: 0, value: 24 },
+  read: (view: DataView, at: number): Client => ({
+    name: ClientName.read(view, at + 0),
+    value: view.getBigUint64(at + 24, true),
+  }),
+  write: (view: DataView, at: number, value: Client): void => {
+    ClientName.write(view, at + 0, value.name)
+    view.setBigUint64(at + 24, value.value, true)
+  },
+} as const
+
+/** struct client_bucket, 128 octets. */
+export interface ClientBucket {
+  client: Client[]
+}
+export const ClientBucket = {
+  size: 128,
+  offset: { client: 0 },
+  read: (view: DataView, at: number): ClientBucket => ({
+    client: Array.from({ length: 4 }, (_, i) => Client.read(view, at + 0 + i * 32)),
+  }),
+  write: (view: DataView, at: number, value: ClientBucket): void => {
+    value.client.forEach((element, i) => { Client.write(view, at + 0 + i * 32, element) })
+  },
+} as const
+
+/** enum client_owner */
+export const ClientOwner = {
+  CLIENT_IPV6_SHIFT: 16,
+  CLIENT_PREFIX_SHIFT: 24,
+} as const
+
+/** enum client_value */
+export const ClientValue = {
+  CLIENT_SERVER_MASK: 4095,
+  CLIENT_STATE_SHIFT: 12,
+  CLIENT_STATE_MASK: 15,
+  CLIENT_AGE_SHIFT: 16,
+  CLIENT_AGE_MASK: 16777215,
+  CLIENT_CHECK_SHIFT: 40,
+} as const
+
+/** enum client_state */
+export const ClientState = {
+  CLIENT_FREE: 0,
+  CLIENT_CLAIMED: 1,
+  CLIENT_NEW: 2,
+  CLIENT_ASSURED: 3,
+} as const
+
 /** struct settings, 64 octets. */
 export interface Settings {
   timeout: number[]
@@ -981,7 +1106,39 @@ export const Reason = {
   FLOW_REFUSED_FULL: 23,
   FLOW_REFUSED_BUDGET: 24,
   FLOW_REFUSED_RACE: 25,
-  REASONS: 26,
+  CLIENT_NOTED: 26,
+  CLIENT_REFUSED_FULL: 27,
+  CLIENT_REFUSED_RACE: 28,
+  REASONS: 29,
+} as const
+
+/** struct client_search, 48 octets. */
+export interface ClientSearch {
+  name: ClientName
+  hash: bigint
+  value: bigint
+  found: bigint
+}
+export const ClientSearch = {
+  size: 48,
+  offset: { name: 0, hash: 24, value: 32, found: 40 },
+  read: (view: DataView, at: number): ClientSearch => ({
+    name: ClientName.read(view, at + 0),
+    hash: view.getBigUint64(at + 24, true),
+    value: view.getBigUint64(at + 32, true),
+    found: view.getBigUint64(at + 40, true),
+  }),
+  write: (view: DataView, at: number, value: ClientSearch): void => {
+    ClientName.write(view, at + 0, value.name)
+    view.setBigUint64(at + 24, value.hash, true)
+    view.setBigUint64(at + 32, value.value, true)
+    view.setBigUint64(at + 40, value.found, true)
+  },
+} as const
+
+/** enum reason_limit */
+export const ReasonLimit = {
+  REASONS_MAX: 48,
 } as const
 
 /** struct cpu, 512 octets. */
@@ -994,10 +1151,11 @@ export interface Cpu {
   notedReasons: bigint
   notedService: number
   notedCounter: number
+  search: ClientSearch
 }
 export const Cpu = {
   size: 512,
-  offset: { reasons: 0, budgetAge: 384, budgetUsed: 388, floodAge: 392, flooded: 396, notedReasons: 400, notedService: 408, notedCounter: 412 },
+  offset: { reasons: 0, budgetAge: 384, budgetUsed: 388, floodAge: 392, flooded: 396, notedReasons: 400, notedService: 408, notedCounter: 412, search: 416 },
   read: (view: DataView, at: number): Cpu => ({
     reasons: Array.from({ length: 48 }, (_, i) => view.getBigUint64(at + 0 + i * 8, true)),
     budgetAge: view.getUint32(at + 384, true),
@@ -1007,6 +1165,7 @@ export const Cpu = {
     notedReasons: view.getBigUint64(at + 400, true),
     notedService: view.getUint32(at + 408, true),
     notedCounter: view.getUint32(at + 412, true),
+    search: ClientSearch.read(view, at + 416),
   }),
   write: (view: DataView, at: number, value: Cpu): void => {
     value.reasons.forEach((element, i) => { view.setBigUint64(at + 0 + i * 8, element, true) })
@@ -1017,6 +1176,7 @@ export const Cpu = {
     view.setBigUint64(at + 400, value.notedReasons, true)
     view.setUint32(at + 408, value.notedService, true)
     view.setUint32(at + 412, value.notedCounter, true)
+    ClientSearch.write(view, at + 416, value.search)
   },
 } as const
 

@@ -6,6 +6,8 @@ import {
   BackendCounters,
   BackendDetail,
   BackendRun,
+  ClientBucket,
+  ClientLimit,
   ConnectionLimit,
   Connections,
   Cpu,
@@ -55,6 +57,7 @@ export const MAPPED = {
   flows: FlowBucket.size,
   flows6: Flow6Bucket.size,
   fragments: FlowBucket.size,
+  clients: ClientBucket.size,
   cursors: 8,
   flow_changes: FlowChanges.size,
   cpus: Cpu.size,
@@ -139,6 +142,8 @@ export interface Capacity {
   flows6: number
   /** Prefixes of all filters; left out: few. */
   prefixes?: number
+  /** Clients of persistent services, at least 4; absent: 8. */
+  clients?: number
 }
 
 /** Whatever a change replaces stays until it is committed: so there is room for what is live and what takes its place. */
@@ -158,6 +163,7 @@ export const capacityOf = (memory: Pick<PlaneMemory, 'size'>): Required<Capacity
   flows: (memory.size('flows') / MAPPED.flows) * FlowLimit.FLOWS_PER_BUCKET,
   flows6: (memory.size('flows6') / MAPPED.flows6) * FlowLimit.FLOWS6_PER_BUCKET,
   prefixes: memory.size('filter_prefixes') / MAPPED.filter_prefixes / GENERATIONS,
+  clients: (memory.size('clients') / MAPPED.clients) * ClientLimit.CLIENTS_PER_BUCKET,
 })
 
 /** Counters of one CPU: one for each backend of each service. */
@@ -200,6 +206,7 @@ export const elementsFor = (capacity: Capacity, cpus: number): Record<MappedName
     flows: powerOfTwo(capacity.flows) / FlowLimit.FLOWS_PER_BUCKET,
     flows6: powerOfTwo(capacity.flows6) / FlowLimit.FLOWS6_PER_BUCKET,
     fragments: FragmentLimit.FRAGMENT_BUCKETS,
+    clients: powerOfTwo(capacity.clients ?? 8) / ClientLimit.CLIENTS_PER_BUCKET,
     cursors: SERVICE_IDS,
     flow_changes: powerOfTwo(cpus),
     cpus: powerOfTwo(cpus),
@@ -222,7 +229,9 @@ const ringLines = (capacity: Capacity): number => {
   const lines = (slots: number) => Math.ceil(slots / RingLimit.SLOTS_PER_LINE)
   const rings = lines(capacity.backends * SLOTS_PER_BACKEND) + capacity.services * lines(SMALLEST_RING)
   const schedules = capacity.services * lines(SCHEDULE_TURNS) + lines(2 * capacity.backends)
-  return (rings * RINGS_PER_SERVICE + schedules) * GENERATIONS
+  // Of each backend its server, and of each server its backend.
+  const persistences = capacity.services + lines(2 * capacity.backends)
+  return (rings * RINGS_PER_SERVICE + schedules + persistences) * GENERATIONS
 }
 
 /** A map that is no table, in this process: what is put in is found again by its very key. */

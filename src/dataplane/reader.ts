@@ -12,6 +12,7 @@ import {
   type Service,
 } from '../core/desired.ts'
 import { type AddressKey, AF, type Family, familyOf, readAddress, readAddressKey } from '../core/ip.ts'
+import { type Persistence, persisting } from '../core/persistence.ts'
 import { formatVip, isPrefix } from '../core/prefix.ts'
 import { LazyState } from '../core/state-map.ts'
 import { type Asked, readFilter } from './filters.ts'
@@ -24,6 +25,7 @@ import {
   Backend as BackendRecord,
   BackendWord,
   Directory,
+  DrainPersistence,
   Handle,
   Live,
   RingLimit,
@@ -58,7 +60,10 @@ export interface LiveService {
   readonly service: ServiceRecord
   /** Its record in `filters`; 0: none. */
   readonly filter: number
+  readonly policy: ServicePolicy
   readonly want: Service
+  /** Of its persistence; undefined: it is in none. */
+  readonly group: string | undefined
   readonly changedMs: number
   readonly backends: LiveBackend[]
 }
@@ -141,6 +146,20 @@ const vipText = ({ vip, family, prefixBits }: ServiceDetail): string => {
   return prefixBits === 0 ? address : `${address}/${prefixBits}`
 }
 
+const groupOf = ({ persistSeconds, group }: ServiceDetail): string | undefined =>
+  persistSeconds === 0 || group === '' ? undefined : group
+
+const persistenceOf = (detail: ServiceDetail): Persistence | undefined =>
+  detail.persistSeconds === 0
+    ? undefined
+    : {
+        seconds: detail.persistSeconds,
+        prefix: detail.persistPrefix,
+        prefix6: detail.persistPrefix6,
+        drain: detail.drainPersistence === DrainPersistence.DRAIN_CUTS_CLIENTS ? 'cut' : 'keep',
+        group: groupOf(detail),
+      }
+
 const wantOf = (detail: ServiceDetail, backends: readonly LiveBackend[], asked: Asked): Service => ({
   protocol: detail.protocol === 6 ? 'tcp' : 'udp',
   vip: vipText(detail),
@@ -153,6 +172,7 @@ const wantOf = (detail: ServiceDetail, backends: readonly LiveBackend[], asked: 
   seed: detail.seed,
   ops: detail.ops !== 0,
   ...asked,
+  ...persisting(persistenceOf(detail)),
   backends: backends.map((backend) => backend.want),
 })
 
@@ -232,6 +252,7 @@ export const readLive = (memory: PlaneMemory): LiveState => {
   const views: Views = {
     memory,
     records: viewOf(memory, 'services'),
+    policies: viewOf(memory, 'service_policies'),
     serviceDetails: viewOf(memory, 'service_details'),
     backends: viewOf(memory, 'backends'),
     details: viewOf(memory, 'backend_details'),
@@ -280,6 +301,7 @@ export const liveDirectory = (memory: PlaneMemory): Directory => {
 interface Views {
   memory: PlaneMemory
   records: DataView
+  policies: DataView
   serviceDetails: DataView
   backends: DataView
   details: DataView
@@ -307,6 +329,14 @@ class ReadService implements LiveService {
     return this.#backends
   }
 
+  get policy(): ServicePolicy {
+    return ServicePolicy.read(this.#views.policies, this.record * ServicePolicy.size)
+  }
+
+  get group(): string | undefined {
+    return groupOf(this.#detail())
+  }
+
   get want(): Service {
     this.#want ??= wantOf(this.#detail(), this.backends, readFilter(this.#views.memory, this.filter))
     return this.#want
@@ -314,8 +344,7 @@ class ReadService implements LiveService {
 
   get filter(): number {
     if ((this.service.flags & ServiceFlag.SERVICE_POLICY) === 0) return 0
-    const at = this.record * ServicePolicy.size
-    return ServicePolicy.read(viewOf(this.#views.memory, 'service_policies'), at).filter
+    return this.policy.filter
   }
 
   get changedMs(): number {

@@ -2,7 +2,8 @@
 // What one packet finds in the maps: its service, slots, turn, place in the flow table, backends. explain.ts decides by it.
 import { type Protocol, swap16, swap32 } from '../core/address.ts'
 import { type HashedSource, hashSlot, hashSource } from '../core/hash.ts'
-import { address6, familyOf, parseIpv4 } from '../core/ip.ts'
+import { address6, familyOf, leadingBits, parseIpv4 } from '../core/ip.ts'
+import { type ClientPlace, findNote, hasClientRoom, locateClient } from './clients.ts'
 import { type FlowPlace, locateFlow } from './flow-entry.ts'
 import {
   BackendFlag,
@@ -13,6 +14,7 @@ import {
   HashedBits,
   RingSlot,
   ServiceFlag,
+  ServicePolicy,
   Service as ServiceRecord,
   Settings,
   type Target,
@@ -80,6 +82,17 @@ export interface BackendLook {
 export interface TurnLook {
   next: number
   of: number
+  backend: number | undefined
+}
+
+/** What the note of a packet's client says, in a service with persistence. */
+export interface NoteLook {
+  /** The client's address, as far as it tells it from others, and how many bits that is. */
+  address: string
+  prefix: number
+  /** Undefined: there is no note. Negative ages: it has ended. */
+  agesLeft: number | undefined
+  /** Index of the backend that it leads to; undefined: none here takes the client. */
   backend: number | undefined
 }
 
@@ -197,6 +210,36 @@ export class Way {
   /** Does the scheduler go by what backends have to do? */
   get isByLoad(): boolean {
     return this.service.choice !== Choice.CHOICE_TURN
+  }
+
+  get #policy(): ServicePolicy {
+    return ServicePolicy.read(viewOf(this.memory, 'service_policies'), this.target.service * ServicePolicy.size)
+  }
+
+  get #clientPlace(): ClientPlace {
+    const { persistId, persistPrefix } = this.#policy
+    const address = leadingBits(this.packet.source, persistPrefix)
+    return locateClient(this.memory, this.settings, { id: persistId, address, prefix: persistPrefix })
+  }
+
+  /** follow_note, prolonging nothing. Undefined: a service without persistence. */
+  get note(): NoteLook | undefined {
+    if (!this.is('SERVICE_PERSISTENT')) return undefined
+    const { persistPrefix: prefix, persistLine, persistServers } = this.#policy
+    const address = leadingBits(this.packet.source, prefix)
+    const found = findNote(this.memory, this.#clientPlace, this.at.now)
+    if (found === undefined) return { address, prefix, agesLeft: undefined, backend: undefined }
+    const { agesLeft, server } = found
+    const named = server < persistServers ? backendOf(this.#slotAt(persistLine, persistServers, server)) : undefined
+    const holds = agesLeft >= 0 && this.backend(named)?.alive === true
+    return { address, prefix, agesLeft, backend: holds ? named : undefined }
+  }
+
+  /** What noting the client would count as. */
+  get noting(): 'CLIENT_NOTED' | 'CLIENT_REFUSED_FULL' {
+    const place = this.#clientPlace
+    const known = findNote(this.memory, place, this.at.now) !== undefined
+    return known || hasClientRoom(this.memory, place, this.at.now) ? 'CLIENT_NOTED' : 'CLIENT_REFUSED_FULL'
   }
 
   get place(): FlowPlace {

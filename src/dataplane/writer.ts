@@ -9,6 +9,7 @@ import { type Change, sameGlobals } from '../core/plan.ts'
 import { prefixCount } from '../core/prefixes.ts'
 import { Refusal } from '../core/refusal.ts'
 import { type BuildContext, type Built, buildService, freeSpace } from './builder.ts'
+import { forgetClients } from './clients.ts'
 import { clearCounts } from './counters.ts'
 import { type Entry, liveWord, writeDirectory } from './directory.ts'
 import { type Asked, prefixesOf, writeFilter } from './filters.ts'
@@ -25,6 +26,7 @@ import {
   Target,
 } from './layout.gen.ts'
 import { capacityOf, type PlaneMemory } from './memory.ts'
+import { Persistences } from './persistence.ts'
 import {
   bucketsPerDirectory,
   HASHED_DESTINATION,
@@ -202,11 +204,13 @@ export const applyChanges = (
     age,
     nowMs: options.nowMs,
     deviating: findDeviating(memory, changed, age),
+    persistences: new Persistences(memory, live),
   }
   checkCapacity(memory, live, changes, globals)
   const built = buildAll(changes, live, context)
   forgetFlows(memory, [...built.values()])
   followCounts(memory, changes, live, [...built.values()])
+  forgetClients(memory, context.persistences.forgotten)
 
   const [only] = changes
   // What is hashed, and by which seed, stands in the target too: a change of these takes a new directory.

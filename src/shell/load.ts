@@ -60,6 +60,7 @@ export const DEFAULT_CAPACITY: Required<Capacity> = {
   flows: 2 ** 21,
   flows6: 2 ** 19,
   prefixes: 2 ** 17,
+  clients: 2 ** 18,
 }
 export const DEFAULT_NEW_FLOWS = 250_000
 export const NEW_FLOWS_MAX = 1_000_000_000
@@ -91,6 +92,7 @@ export const checkCapacity = (capacity: Required<Capacity>, cpus: number): Capac
   check('flows', capacity.flows, 1024, 2 ** 24)
   check('flows6', capacity.flows6, 1024, 2 ** 23)
   check('prefixes', capacity.prefixes, 1, FilterLimit.FILTER_BOUNDS_MAX / 2)
+  check('clients', capacity.clients ?? DEFAULT_CAPACITY.clients, 1024, 2 ** 24)
   for (const [name, elements] of Object.entries(elementsFor(capacity, cpus))) {
     const bytes = elements * MAPPED[name as MappedName]
     if (bytes <= REACH) continue
@@ -145,6 +147,7 @@ const constantsOf = (
   CONSTANT_MASK_flows: elements('flows') - 1,
   CONSTANT_MASK_flows6: elements('flows6') - 1,
   CONSTANT_MASK_fragments: elements('fragments') - 1,
+  CONSTANT_MASK_clients: elements('clients') - 1,
   CONSTANT_MASK_cpus: elements('cpus') - 1,
   CONSTANT_MASK_counters: elements('counters') - 1,
   CONSTANT_MASK_flow_changes: elements('flow_changes') - 1,

@@ -68,6 +68,12 @@ const BAD_WORLD: readonly Wrong[] = [
     ],
   },
   {
+    what: 'clients of a service without persistence',
+    argv: ['connections', WEB, '--persistence'],
+    code: 1,
+    says: [`service ${WEB} has no persistence`, `xlb service set ${WEB} --persist 300s`],
+  },
+  {
     what: 'set of an unknown service',
     argv: ['service', 'set', UNKNOWN],
     code: 1,

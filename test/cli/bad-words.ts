@@ -48,6 +48,37 @@ const badDeadline = (value: string): Wrong => ({
 })
 
 export const BAD_WORDS: readonly Wrong[] = [
+  badOption('--persist', 'soon', 'is not a span of time', 'give --persist one such as 90s'),
+  badOption('--persist', '0', 'persistence of 0 s is not within 1 to 2678400', 'choose 1 to 2678400'),
+  badOption('--persist-mask', 'x', 'is not a whole number'),
+  badOption('--persist-mask', '24', 'there is none', 'say for how long: --persist 300s'),
+  badOption('--drain-persistence', 'drop', 'is not known', 'choose one of: keep, cut'),
+  badOption('--group', 'web', 'there is none', 'say for how long: --persist 300s'),
+  wrongUse(
+    '--persist-mask 33',
+    ['service', 'add', 'tcp://10.89.0.100:8080', '--persist', '1m', '--persist-mask', '33'],
+    'persistence mask 33 is not within 1 to 32',
+  ),
+  wrongUse(
+    '--group with a space',
+    ['service', 'add', 'tcp://10.89.0.100:8080', '--persist', '1m', '--group', 'a b'],
+    "group 'a b' is no name",
+  ),
+  wrongUse(
+    '--persist with --ops',
+    ['service', 'add', 'udp://10.89.0.100:8080', '--persist', '1m', '--ops'],
+    'leave one of the two out',
+  ),
+  wrongUse(
+    'connections --persistence --state',
+    ['connections', '--persistence', '--state', 'closed'],
+    'lists clients, which have no --state',
+  ),
+  wrongUse(
+    'connections --persistence --source with a port',
+    ['connections', '--persistence', '--source', '203.0.113.5:80'],
+    'lists clients, which have no port in --source',
+  ),
   badDeadline('soon'),
   badDeadline('-5s'),
   badDeadline('1.5m'),

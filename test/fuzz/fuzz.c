@@ -40,6 +40,7 @@ struct outcome {
 struct moved {
 	int reason;
 	int flow_reason;
+	int client_reason;
 	int backend;
 	__u64 flows;
 };
@@ -108,12 +109,19 @@ static int find_backend(const struct state *before, const struct state *after, s
 	return found == NOTHING ? NOTHING : found % HOST_COUNTERS_PER_CPU;
 }
 
+static int *reason_group(struct moved *moved, int reason)
+{
+	return reason < FLOW_INSERTED  ? &moved->reason
+	       : reason < CLIENT_NOTED ? &moved->flow_reason
+				       : &moved->client_reason;
+}
+
 static struct moved compare_counters(const struct state *before, const struct state *after, size_t bytes)
 {
-	struct moved moved = {NOTHING, NOTHING, NOTHING, 0};
+	struct moved moved = {NOTHING, NOTHING, NOTHING, NOTHING, 0};
 
 	for (int i = 0; i < REASONS; i++)
-		add_moved(i < FLOW_INSERTED ? &moved.reason : &moved.flow_reason, i, before->cpus[host_cpu].reasons[i],
+		add_moved(reason_group(&moved, i), i, before->cpus[host_cpu].reasons[i],
 			  after->cpus[host_cpu].reasons[i], "one reason counts the packet, once");
 	for (__u32 i = 0; i < CPUS; i++)
 		demand(i == host_cpu || same_words(&before->cpus[i], &after->cpus[i], sizeof(before->cpus[i])),
@@ -226,6 +234,8 @@ static void check_nothing_is_noted(const struct state *before, const struct outc
 	demand(moved->flow_reason == NOTHING && !moved->flows &&
 		   same_words(before->flows, after->flows, sizeof(after->flows)),
 	       "only a flow's own packets change its entry");
+	demand(moved->client_reason == NOTHING && same_words(before->clients, after->clients, sizeof(after->clients)),
+	       "only a client's own packets change its note");
 	demand(same_words(before->cursors, after->cursors, sizeof(after->cursors)), "only new flows have a turn");
 }
 
@@ -243,6 +253,32 @@ static void check_wanted(const struct wanted *wanted, const struct moved *moved,
 		demand(!wanted->note || (wanted->note->backend == NOTHING && moved->reason == DROP_BACKEND_DOWN),
 		       "a later fragment ends as the first");
 	}
+}
+
+/* One note was written: the client's, of the server that got the packet. */
+static void check_note(const struct state *before, const struct outcome *outcome, int backend)
+{
+	const struct client *written = NULL;
+
+	for (int i = 0; i < (HOST_MASK_clients + 1) * CLIENTS_PER_BUCKET; i++) {
+		const struct client *old = &before->clients[i / CLIENTS_PER_BUCKET].client[i % CLIENTS_PER_BUCKET];
+		const struct client *new =
+		    &outcome->state.clients[i / CLIENTS_PER_BUCKET].client[i % CLIENTS_PER_BUCKET];
+
+		if (same_words(old, new, sizeof(*old)))
+			continue;
+		demand(!written, "a packet writes one note");
+		written = new;
+	}
+	/* The same again: it was written over one that had just ended, and lasts as long as that. */
+	if (!written)
+		return;
+	demand(written->name.owner == (7 | PERSIST_PREFIX << CLIENT_PREFIX_SHIFT) &&
+		   !(bpf_ntohl(written->name.source.low) << PERSIST_PREFIX),
+	       "a note names its group's client");
+	if (backend != NOTHING)
+		demand(client_server(written->value) == server_of(backend % BACKENDS_PER_SERVICE),
+		       "a note names the server that gets the packet");
 }
 
 static void check_outcome(struct frame frame, const struct state *before, const struct outcome *outcome)
@@ -270,6 +306,12 @@ static void check_outcome(struct frame frame, const struct state *before, const 
 		wanted = want_by_source(wanted);
 	check_wanted(&wanted, &moved, balanced);
 	for_service = wanted.reason == REASONS;
+	if (!for_service || !(fixtures[wanted.service].flags & SERVICE_PERSISTENT))
+		demand(moved.client_reason == NOTHING &&
+			   same_words(before->clients, outcome->state.clients, sizeof(before->clients)),
+		       "clients are noted where there is persistence");
+	if (moved.client_reason == CLIENT_NOTED)
+		check_note(before, outcome, moved.backend);
 	if (!for_service || wanted.kind == KIND_LATER || wanted.kind == KIND_ERROR)
 		check_nothing_is_noted(before, outcome, &moved);
 	if (!for_service || wanted.kind != KIND_FIRST)

@@ -27,6 +27,7 @@ enum host {
 	HOST_MASK_flows = 1,
 	HOST_MASK_flows6 = 1,
 	HOST_MASK_fragments = 1,
+	HOST_MASK_clients = 1,
 	HOST_MASK_cpus = 1,
 	HOST_MASK_counters = 511,
 	HOST_MASK_flow_changes = 1,

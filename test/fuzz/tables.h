@@ -13,7 +13,7 @@ enum {
 	VIP_D = 0xc000020d,
 	VIP_E = 0xc000020e,       /* of this one a packet finds every port */
 	BACKENDS_PER_SERVICE = 8, /* records; not all are used */
-	LINES_PER_SERVICE = 4,    /* two of the ring, one of the ring before, one of the schedule */
+	LINES_PER_SERVICE = 5,    /* two of the ring, one each of the ring before, schedule and persistence */
 	RING_SIZE = 61,
 	RING_BEFORE_SIZE = 31,
 	SCHEDULE_SIZE = 7,
@@ -22,6 +22,9 @@ enum {
 	OWN_IFINDEX = 4,
 	FRAGMENT_TIMEOUT = 3,
 	VLAN_OF_TAGGED = 0x123,
+	PERSIST_SERVERS = 8,
+	PERSIST_AGES = 12,
+	PERSIST_PREFIX = 30,
 	JIFFIES_AT_START = 0xffff0 << HOST_AGE_SHIFT,
 };
 
@@ -33,7 +36,7 @@ struct fixture {
 	__u64 vip;
 	__u16 port;
 	__u8 protocol;
-	__u8 flags;     /* enum service_flag */
+	__u16 flags;    /* enum service_flag */
 	__u8 further;   /* stands in service_buckets: its VIP has more services than a bucket has room for */
 	__u8 hash_bits; /* enum hashed_bits; 0: the destination is hashed */
 	__u8 backends;
@@ -42,7 +45,7 @@ struct fixture {
 
 static const struct fixture fixtures[] = {
     {VIP_A, 80, IPPROTO_TCP, 0, 0, HASHED_SOURCE, 6, 0},
-    {VIP_A, 443, IPPROTO_TCP, SERVICE_TRACKED, 0, HASHED_SOURCE_PORT, 6, 0},
+    {VIP_A, 443, IPPROTO_TCP, SERVICE_TRACKED | SERVICE_PERSISTENT, 0, HASHED_SOURCE_PORT, 6, 0},
     {VIP_A, 53, IPPROTO_UDP, SERVICE_UDP | SERVICE_TRACKED, 0, HASHED_SOURCE_PORT, 6, 0},
     {VIP_A, 5060, IPPROTO_UDP, SERVICE_UDP | SERVICE_LOCAL, 0, HASHED_SOURCE, 6, 0},
     {VIP_B, 80, IPPROTO_TCP, SERVICE_MARKED, 0, HASHED_SOURCE_PORT, 6, 0},
@@ -52,9 +55,9 @@ static const struct fixture fixtures[] = {
     {VIP_B, 8081, IPPROTO_UDP, SERVICE_UDP | SERVICE_MARKED, 1, HASHED_SOURCE, 6, 0},
     {VIP_B, 9, IPPROTO_TCP, SERVICE_TRACKED, 1, HASHED_SOURCE, 0, 0},
     {VIP_C, 80, IPPROTO_TCP, SERVICE_LOCAL, 0, HASHED_SOURCE, 6, 0},
-    {VIP_D, 5353, IPPROTO_UDP, SERVICE_UDP | SERVICE_TRACKED, 0, HASHED_SOURCE, 6, 0},
+    {VIP_D, 5353, IPPROTO_UDP, SERVICE_UDP | SERVICE_TRACKED | SERVICE_PERSISTENT, 0, HASHED_SOURCE, 6, 0},
     {VIP_E, 80, IPPROTO_TCP, 0, 0, HASHED_SOURCE_PORT, 6, 0},
-    {VIP_E, 8000, IPPROTO_TCP, SERVICE_TRACKED, 0, HASHED_SOURCE_PORT, 6, 8099},
+    {VIP_E, 8000, IPPROTO_TCP, SERVICE_TRACKED | SERVICE_PERSISTENT | SERVICE_BY_RING, 0, HASHED_SOURCE_PORT, 6, 8099},
     {VIP_E, 0, IPPROTO_TCP, SERVICE_MARKED, 0, HASHED_SOURCE, 6, 65535},
     {VIP_E, 0, IPPROTO_UDP, SERVICE_UDP | SERVICE_TRACKED | SERVICE_OPS, 0, HASHED_SOURCE, 6, 65535},
     {PREFIX_F, 80, IPPROTO_TCP, 0, 0, 0, 6, 0},
@@ -145,6 +148,38 @@ static void fill_rings(__u32 service)
 		schedule[i] = i % count;
 }
 
+/* Of a backend's index: all services number their servers so. */
+static __u32 server_of(__u32 backend)
+{
+	return (backend + PERSIST_SERVERS - 1) % PERSIST_SERVERS;
+}
+
+/* Server s is backend s + 1; one is none of this service's, and one takes no clients. All are of one group. */
+static void fill_policy(__u32 service)
+{
+	__u32 line = service * LINES_PER_SERVICE + 4, count = fixtures[service].backends;
+	__u16 *slots = &rings[line * SLOTS_PER_LINE];
+
+	if (!(fixtures[service].flags & SERVICE_PERSISTENT))
+		return;
+	for (__u32 i = 0; i < PERSIST_SERVERS; i++)
+		slots[i] = SLOT_NONE;
+	for (__u32 i = 0; i < count; i++) {
+		__u32 server = server_of(i);
+
+		if (i != 2)
+			slots[server] = i;
+		slots[PERSIST_SERVERS + i] = server;
+	}
+	service_policies[service] = (struct service_policy){
+	    .persist_line = line,
+	    .persist_ages = PERSIST_AGES,
+	    .persist_servers = PERSIST_SERVERS,
+	    .persist_id = 7,
+	    .persist_prefix = PERSIST_PREFIX,
+	};
+}
+
 /* One for both at port 53: so the hashed one finds flows in the table, as if it had been tracked until lately. */
 static __u16 service_id(__u32 number)
 {
@@ -174,6 +209,7 @@ static void fill_service(__u32 number)
 	};
 	fill_backends(number);
 	fill_rings(number);
+	fill_policy(number);
 }
 
 static void place_target(__u64 live, __u32 number)

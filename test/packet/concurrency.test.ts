@@ -2,7 +2,7 @@
 // Two CPUs insert, hit, end and push out flows in the same two buckets: no packet ever goes to another flow's backend.
 // bpf/flow.h says what prevents it: the key is looked at again after the value, and the value bears the key's check bits.
 import test from 'ava'
-import { compile, type Edit, race, SLOW } from './race.ts'
+import { compile, type Edit, race, SLOW, SLOW_NOTES } from './race.ts'
 
 const MILLISECONDS = 2500
 /** The rarest of the faults below (it takes two inserts between two reads) was seen two or three times a run: so, up to eight. */
@@ -82,5 +82,49 @@ test.serial(
     })
     t.log(result)
     t.true(result.miscounted.length > 0)
+  },
+)
+
+const CLIENTS = { alike: false, clients: true, milliseconds: MILLISECONDS } as const
+
+for (const [pace, edits] of [
+  ['at full speed', []],
+  ['with pauses between the accesses to a note', SLOW_NOTES],
+] as const) {
+  test.serial(
+    `clients of a persistent service that push out each other's notes, ${pace}: none follows another's`,
+    async (t) => {
+      t.timeout(60_000)
+      const result = await race(t, compile('clients', edits, CLIENTS), CLIENTS)
+      t.log(result)
+      t.is(result.wrong, 0, result.example)
+      t.is(result.other, 0)
+      t.true(result.packets > 100_000)
+      t.true(result.noted > 10_000)
+    },
+  )
+}
+
+/** What persist.h relies on. */
+const NO_NOTE_CHECK_BITS: Edit = [
+  'persist.h',
+  '#define CLIENT_CHECK_BITS 0xffffffULL',
+  '#define CLIENT_CHECK_BITS 0ULL',
+]
+const NAME_AFTER_VALUE: Edit = [
+  'persist.h',
+  '!client_readiness(value, now) || __sync_val_compare_and_swap(&client->value, value, claimed) != value',
+  '!client_readiness(value, now) || __sync_val_compare_and_swap(&client->value, value, note) != value',
+]
+
+test.serial(
+  'this test can fail: it notices notes that are published before their names, without check bits',
+  async (t) => {
+    t.timeout(60_000)
+    // Of writes alone: with reads that call a function too, the mutant's frames exceed the stack.
+    const edits = [...SLOW_NOTES.slice(1), NO_NOTE_CHECK_BITS, NAME_AFTER_VALUE]
+    const result = await race(t, compile('no-note-check', edits, CLIENTS), { ...CLIENTS, patience: PATIENCE })
+    t.log(result)
+    t.true(result.wrong > 0)
   },
 )

@@ -31,9 +31,10 @@ const frameOf = (frame: Buffer, expected: Expected): Buffer => {
   return rewritten(inSegment(frame, expected.vlan), backendMac(expected.backend ?? 0), source)
 }
 
-const reasonsOf = ({ reason, inserted }: Expected): Reasons => ({
+const reasonsOf = ({ reason, inserted, noted }: Expected): Reasons => ({
   [reason]: 1,
   ...(inserted ? { FLOW_INSERTED: 1 } : {}),
+  ...(noted === true ? { CLIENT_NOTED: 1 } : {}),
 })
 
 const same = (a: Reasons, b: Reasons): boolean =>
@@ -68,7 +69,7 @@ for (const round of [1, 2]) {
     t.timeout(120_000)
     const seed = seedOf(round)
     const random = makeRandom(seed)
-    const balancer = new Balancer({ capacity: { flows: 2 ** 17, services: 64, backends: 1024 } })
+    const balancer = new Balancer({ capacity: { flows: 2 ** 17, services: 64, backends: 1024, clients: 2 ** 14 } })
     t.teardown(() => balancer.close())
     const reference = new Reference()
     const seen = new Map<string, number>()
@@ -107,7 +108,7 @@ for (const round of [1, 2]) {
     t.log([...reference.kinds].map(([kind, count]) => `${kind} ${count}`).join('; '))
     for (const kind of ['one port', 'range', 'every port']) t.true(reference.kinds.has(kind), `no packet for ${kind}`)
     t.true([...reference.kinds.keys()].some((kind) => kind.startsWith('prefix')))
-    t.true([...reference.kinds.keys()].some((kind) => kind.endsWith('ops')))
+    for (const end of ['ops', 'persistent']) t.true([...reference.kinds.keys()].some((kind) => kind.endsWith(end)))
     // Down backends are no one's choice without a race; everything else has to have come up.
     t.true(seen.size >= 12, [...seen.keys()].join())
   })

@@ -7,7 +7,7 @@ import { addService, type DesiredState, type Scheduler } from '../../src/core/de
 import { withGlobalFilter } from '../../src/core/filter.ts'
 import { Refusal } from '../../src/core/refusal.ts'
 import { budgetOf, type Explanation, explain } from '../../src/dataplane/explain.ts'
-import { Cpu, FlowState, FlowValue } from '../../src/dataplane/layout.gen.ts'
+import { Client, ClientState, ClientValue, Cpu, FlowState, FlowValue } from '../../src/dataplane/layout.gen.ts'
 import type { TracedPacket } from '../../src/dataplane/way.ts'
 import { TCP, tcpFrame, udpFrame, VIP } from './frames.ts'
 import { Balancer, backendMac, breathe, FAST_CLOCK, LOCAL, type Reasons, UNRESOLVED, VERDICT } from './plane.ts'
@@ -55,8 +55,11 @@ const randomSample = (random: Random): Sample =>
   })
 
 /** What the program has to count for it. */
-const reasonsOf = ({ reason, look }: Explanation): Reasons =>
-  look?.recorded === undefined ? { [reason]: 1 } : { [reason]: 1, [look.recorded]: 1 }
+const reasonsOf = ({ reason, look }: Explanation): Reasons => ({
+  [reason]: 1,
+  ...(look?.recorded === undefined ? {} : { [look.recorded]: 1 }),
+  ...(look?.noted === undefined ? {} : { [look.noted]: 1 }),
+})
 
 /** @returns what differs between what was said of a packet and what the program did; undefined: nothing */
 const difference = (said: Explanation, balancer: Balancer, frame: Buffer): string | undefined => {
@@ -87,9 +90,22 @@ const ageEntries = (random: Random, balancer: Balancer): void => {
   }
 }
 
+/** Assures some notes, and ends a third, or lets them end soon. */
+const ageNotes = (random: Random, balancer: Balancer): void => {
+  const words = new BigUint64Array(balancer.plane.buffer('clients'))
+  const shift = BigInt(ClientValue.CLIENT_AGE_SHIFT)
+  for (let at = Client.offset.value / 8; at < words.length; at += Client.size / 8) {
+    const value = words[at] ?? 0n
+    if (value === 0n || !random.once(3)) continue
+    const until = (balancer.plane.age() + random.below(3000) - 1500) & ClientValue.CLIENT_AGE_MASK
+    const assured = random.once(2) ? BigInt(ClientState.CLIENT_ASSURED << ClientValue.CLIENT_STATE_SHIFT) : 0n
+    words[at] = (value & ~(BigInt(ClientValue.CLIENT_AGE_MASK) << shift)) | (BigInt(until) << shift) | assured
+  }
+}
+
 const tally = (seen: Map<string, number>, said: Explanation): void => {
   const { look } = said
-  const labels: (string | undefined)[] = [said.reason, look?.recorded, look?.flow?.lapse]
+  const labels: (string | undefined)[] = [said.reason, look?.recorded, look?.noted, look?.flow?.lapse]
   if (look !== undefined) labels.push(`${look.tracked ? 'tracked' : 'hashed'} ${look.choice.by}`)
   for (const label of labels) if (label !== undefined) seen.set(label, (seen.get(label) ?? 0) + 1)
 }
@@ -112,7 +128,7 @@ test.serial('what trace says is what the program does, through random changes, a
   const seed = Number(process.env.XLB_SEED ?? Date.now() % 2 ** 31)
   const random = makeRandom(seed)
   const balancer = new Balancer({
-    capacity: { flows: 2 ** 13 },
+    capacity: { flows: 2 ** 13, clients: 16 },
     settings: { ageShift: FAST_CLOCK, timeout: TIMEOUTS },
   })
   t.teardown(() => balancer.close())
@@ -123,6 +139,7 @@ test.serial('what trace says is what the program does, through random changes, a
     change(balancer, (state) => randomChange(random, state))
     if (random.once(12)) balancer.changeGlobals((globals) => withGlobalFilter(globals, () => randomFilter(random)))
     ageEntries(random, balancer)
+    ageNotes(random, balancer)
     for (let i = 0; i < FRAMES_PER_CHANGE; i++) {
       const { packet, frame } = randomSample(random)
       const now = plane.age()
@@ -140,6 +157,7 @@ test.serial('what trace says is what the program does, through random changes, a
     ...['DROP_DENIED', 'DROP_DENIED_GLOBAL', 'FLOW_INSERTED', 'ended', 'expired', 'backend-down'],
     ...['tracked entry', 'tracked schedule', 'tracked ring', 'tracked ring-before'],
     ...['hashed entry', 'hashed ring', 'hashed ring-before'],
+    ...['tracked note', 'CLIENT_NOTED'],
   ]) {
     t.true((seen.get(label) ?? 0) > 0, `${label} has not come up: XLB_SEED=${seed}`)
   }

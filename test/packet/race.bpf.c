@@ -3,7 +3,7 @@
  * The packet path under a driver that picks a flow at random, writes its frame, and looks where the frame was sent: each flow
  * has two backends that it may go to, and no other flow has either of them. race.ts compiles this against a copy of bpf/ in
  * which xlb() is renamed, and in some copies the reads and writes of the flow table take their time. RACE_FLOWS is the number
- * of flows that a CPU has; with RACE_APART 1 each has its own.
+ * of flows that a CPU has; with RACE_APART 1 each has its own; with RACE_ESTABLISH 0 none is ever established.
  */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
@@ -84,7 +84,7 @@ static __always_inline void race_store_mac(__u8 *octets, __u64 mac)
 static __always_inline __u8 random_flags(__u32 random)
 {
 	random &= 7;
-	return random < 3 ? TCP_SYN : random < 6 ? TCP_RST : TCP_ACK;
+	return random < 3 ? TCP_SYN : random < 6 ? TCP_RST : RACE_ESTABLISH ? TCP_ACK : TCP_SYN;
 }
 
 SEC("xdp")

@@ -46,12 +46,30 @@ export const SLOW: readonly Edit[] = [
   ],
 ]
 
+/** The same of the notes of persistence. */
+export const SLOW_NOTES: readonly Edit[] = [
+  [
+    'persist.h',
+    '#define READ_NOTE(word) (*(volatile __u64 *)&(word))',
+    '#define READ_NOTE(word) (race_pause(), *(volatile __u64 *)&(word))',
+  ],
+  [
+    'persist.h',
+    '#define WRITE_NOTE(word, value) (*(volatile __u64 *)&(word) = (value))',
+    '#define WRITE_NOTE(word, value) (race_pause(), *(volatile __u64 *)&(word) = (value), race_pause())',
+  ],
+]
+
 /** However the formatter spaces it. */
 const loosely = (text: string): RegExp =>
   new RegExp(text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&').replace(/\s+/g, '\\s+'))
 
 /** @returns the object's path @throws where an edit finds nothing to change: the copy would be the original */
-export const compile = (name: string, edits: readonly Edit[], { alike }: Pick<RaceOptions, 'alike'>): string => {
+export const compile = (
+  name: string,
+  edits: readonly Edit[],
+  { alike = false, clients = false }: Pick<RaceOptions, 'alike' | 'clients'>,
+): string => {
   const folder = join(root, 'build/test/race', name)
   mkdirSync(folder, { recursive: true })
   cpSync(join(root, 'bpf'), folder, { recursive: true })
@@ -75,6 +93,7 @@ export const compile = (name: string, edits: readonly Edit[], { alike }: Pick<Ra
     '-Wall',
     `-DRACE_FLOWS=${FLOWS}`,
     `-DRACE_APART=${alike ? 1 : 0}`,
+    `-DRACE_ESTABLISH=${clients ? 0 : 1}`,
     '-I',
     folder,
     '-I',
@@ -128,14 +147,16 @@ function* candidates(id: number, alike: boolean): Generator<{ key: bigint; hash:
 const backendsOf = (balancer: Balancer, tuple: { source: string; sourcePort: number }): [number, number] => {
   const ask = (flags: number): number => {
     clearTable(balancer)
+    new Uint8Array(balancer.plane.buffer('clients')).fill(0)
     return balancer.to(tcpFrame({ ...tuple, flags })) ?? 0
   }
   return [ask(TCP.SYN), ask(TCP.ACK)]
 }
 
 /** Flows of which none shares a backend with another, before or after the change. */
-const chooseFlows = (balancer: Balancer, count: number, alike: boolean): RaceFlow[] => {
-  balancer.set(SERVICE, { seed: 0xfeedn }) // Every slot is marked: all flows go through the table from now on.
+const chooseFlows = (balancer: Balancer, count: number, { alike, clients }: RaceOptions): RaceFlow[] => {
+  // Every slot is marked: all flows go through the table from now on. With persistence they do so anyway.
+  if (clients !== true) balancer.set(SERVICE, { seed: 0xfeedn })
   const flows: RaceFlow[] = []
   const taken = new Set<number>()
   for (const { key, hash } of candidates(balancer.live(SERVICE).service.id, alike)) {
@@ -195,11 +216,16 @@ export interface RaceResult {
   refused: number
   /** Backends whose live counts are not those of their entries. */
   miscounted: string[]
+  /** Clients noted, and how many times another CPU was first. */
+  noted: number
+  raced: number
   /** The last packet that went to another flow's backend. */
   example: string
 }
 
-const readResult = (balancer: Balancer): Omit<RaceResult, 'inserted' | 'refused' | 'miscounted'> => {
+const readResult = (
+  balancer: Balancer,
+): Omit<RaceResult, 'inserted' | 'refused' | 'miscounted' | 'noted' | 'raced'> => {
   const map = balancer.object.map('race_results')
   const values = map.lookup(key32(0)) ?? Buffer.alloc(0)
   map.close()
@@ -216,6 +242,8 @@ const readResult = (balancer: Balancer): Omit<RaceResult, 'inserted' | 'refused'
 }
 
 export interface RaceOptions {
+  /** Clients of a persistent service, whose server the ring knows, in two buckets of notes. */
+  clients?: boolean
   /** All flows' check bits are equal, and each CPU has its own flows: only looking at the key again tells them apart. */
   alike: boolean
   milliseconds: number
@@ -224,21 +252,20 @@ export interface RaceOptions {
 }
 
 /** @param path what compile answered */
-export const race = async (
-  t: ExecutionContext,
-  path: string,
-  { alike, milliseconds, patience = 1 }: RaceOptions,
-): Promise<RaceResult> => {
+export const race = async (t: ExecutionContext, path: string, options: RaceOptions): Promise<RaceResult> => {
+  const { alike, milliseconds, patience = 1, clients = false } = options
   const balancer = new Balancer({
     capacity: { flows: 8, backends: 2048, services: 4 },
     settings: { ageShift: FAST_CLOCK, flowSeed: FLOW_SEED, timeout: new Array<number>(16).fill(1) },
     load: (native, maps, slot, settings) => loadProgram(native, maps, slot, settings, path),
   })
   t.teardown(() => balancer.close())
-  balancer.add(SERVICE, { scheduler: 'mh', seed: 0xbeefn, ringSize: 65537 }, BACKENDS)
-  writeFlows(balancer, chooseFlows(balancer, alike ? 2 * FLOWS : FLOWS, alike))
+  const persistence = clients ? ({ hash: 'source', persist: 300 } as const) : {}
+  balancer.add(SERVICE, { scheduler: 'mh', seed: 0xbeefn, ringSize: 65537, ...persistence }, BACKENDS)
+  writeFlows(balancer, chooseFlows(balancer, alike ? 2 * FLOWS : FLOWS, options))
   clearTable(balancer)
   new Uint8Array(balancer.plane.buffer('connections')).fill(0)
+  new Uint8Array(balancer.plane.buffer('clients')).fill(0)
   const program = balancer.object.program('race')
   const pin = join(bpfFileSystem(t), 'race')
   program.pin(pin)
@@ -253,5 +280,7 @@ export const race = async (
     inserted: moved.FLOW_INSERTED ?? 0,
     miscounted: miscounted(balancer),
     refused: (moved.FLOW_REFUSED_RACE ?? 0) + (moved.FLOW_REFUSED_FULL ?? 0),
+    noted: moved.CLIENT_NOTED ?? 0,
+    raced: moved.CLIENT_REFUSED_RACE ?? 0,
   }
 }

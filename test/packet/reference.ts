@@ -2,18 +2,21 @@
 // A balancer written from the rules alone (DESIGN.md "The packet's itinerary", bpf/xlb.h): it parses by itself, and keeps its
 // flows in a map of its own. No age passes, the flow table is never full and the bound on new flows never reached.
 import { formatMac } from '../../src/core/address.ts'
-import { effectiveWeight, isTracked, type Service } from '../../src/core/desired.ts'
+import { effectiveWeight, isTracked, type Service, takesTurns } from '../../src/core/desired.ts'
 import { isPrefix } from '../../src/core/prefix.ts'
 import type { Filter } from '../../src/core/prefixes.ts'
 import { OWN_MAC } from './frames.ts'
 import type { ReasonName } from './plane.ts'
 import { isDenied } from './random-filter.ts'
+import { ReferenceClients } from './reference-clients.ts'
 import { lookUp, numberOf, type Ring, ringOf } from './ring.ts'
 
 export interface Expected {
   reason: ReasonName
   /** FLOW_INSERTED counts beside the reason. */
   inserted: boolean
+  /** CLIENT_NOTED likewise. */
+  noted?: boolean
   /** Whom it is for, in so far as the packet is balanced: also where it is passed to this host. */
   backend?: number
   /** The segment that it is to leave in, unless that is the untagged one. */
@@ -65,7 +68,9 @@ interface Version {
 }
 
 class ReferenceService {
+  readonly name: string
   want: Service
+  readonly #clients: ReferenceClients
   readonly lives = new Map<number, Life>()
   readonly #flows = new Map<string, Flow>()
   readonly #places = new Map<string, Place>()
@@ -73,7 +78,9 @@ class ReferenceService {
   #schedule: number[] = []
   #turns = 0
 
-  constructor(want: Service) {
+  constructor(name: string, want: Service, clients: ReferenceClients) {
+    this.name = name
+    this.#clients = clients
     this.want = want
     this.#versions = [{ ring: ringOf(want), markAll: false, rehashed: false, removed: new Set() }]
     this.#settle(want)
@@ -185,7 +192,14 @@ class ReferenceService {
   #ofError(packet: Packet, place: Place): number | undefined {
     if (this.want.ops || (!isTracked(this.want) && !place.marked)) return place.now
     const flow = this.#flows.get(`${packet.source}:${packet.sourcePort} ${packet.port}`)
-    return flow !== undefined && this.#holds(flow, packet) ? flow.life.number : this.#oldest(place)
+    return flow !== undefined && this.#holds(flow, packet)
+      ? flow.life.number
+      : (this.#noted(packet) ?? this.#oldest(place))
+  }
+
+  /** Whom the packet's client was given, where there is persistence. */
+  #noted(packet: Packet): number | undefined {
+    return this.#clients.find(this.name, this.want, packet.source)
   }
 
   /** Its ring was never changed, and hashes one address alone: no port is needed to know the backend. */
@@ -193,7 +207,7 @@ class ReferenceService {
     return !isTracked(this.want) && this.want.hash !== 'source-port' && this.#versions.length === 1
   }
 
-  choose(packet: Packet): { number: number | undefined; inserted: boolean } {
+  choose(packet: Packet): { number: number | undefined; inserted: boolean; noted?: boolean } {
     if (packet.error === true) return { number: this.#ofError(packet, this.#place(packet)), inserted: false }
     const udp = this.want.protocol === 'udp'
     const place = this.#place(packet)
@@ -208,13 +222,17 @@ class ReferenceService {
     // UDP is recorded while its service is tracked, and no longer.
     if (udp && !isTracked(this.want)) return { number: this.#oldest(place), inserted: false }
     const isNew = packet.syn || udp
-    const scheduled = isTracked(this.want) ? () => this.#nextTurn() : () => place.now
-    if (!isNew && place.marked && this.#isCut(place.before)) return { number: place.before, inserted: false }
-    const number = isNew ? scheduled() : this.#oldest(place)
+    const scheduled = takesTurns(this.want) ? () => this.#nextTurn() : () => place.now
+    const known = this.#noted(packet)
+    if (known === undefined && !isNew && place.marked && this.#isCut(place.before)) {
+      return { number: place.before, inserted: false }
+    }
+    const number = known ?? (isNew ? scheduled() : this.#oldest(place))
     const life = this.lives.get(number ?? -1)
     if (number === undefined || life === undefined) return { number: undefined, inserted: false }
     this.#flows.set(key, { life, ended: !isNew && (packet.fin || packet.rst) })
-    return { number, inserted: true }
+    const noted = isNew && known === undefined && this.#clients.note(this.name, this.want, packet.source, number)
+    return { number, inserted: true, noted }
   }
 
   #holds(flow: Flow, packet: Packet): boolean {
@@ -237,8 +255,8 @@ interface Note {
   life: Life
 }
 
-const kindOf = ({ vip, port, lastPort, ops }: Service): string =>
-  `${isPrefix({ vip }) ? 'prefix, ' : ''}${port === lastPort ? 'one port' : port === 0 ? 'every port' : 'range'}${ops ? ', ops' : ''}`
+const kindOf = ({ vip, port, lastPort, ops, persistence }: Service): string =>
+  `${isPrefix({ vip }) ? 'prefix, ' : ''}${port === lastPort ? 'one port' : port === 0 ? 'every port' : 'range'}${ops ? ', ops' : ''}${persistence ? ', persistent' : ''}`
 
 /** The whole numbers of 8 bits that an address is. */
 const octetsOf = (text: string): number[] => text.split('.').map(Number)
@@ -259,9 +277,11 @@ export class Reference {
   /** Of all services. */
   filter: Filter | undefined
   readonly #notes = new Map<string, Note>()
+  readonly #clients = new ReferenceClients()
 
   /** What is configured from now on. */
   follow(state: ReadonlyMap<string, Service>): void {
+    this.#clients.follow(state)
     for (const name of this.services.keys()) {
       if (state.has(name)) continue
       this.services.delete(name)
@@ -270,7 +290,7 @@ export class Reference {
     for (const [name, want] of state) {
       const known = this.services.get(name)
       const before = new Set(known?.lives.values())
-      if (known === undefined) this.services.set(name, new ReferenceService(want))
+      if (known === undefined) this.services.set(name, new ReferenceService(name, want, this.#clients))
       else known.change(want)
       // A place that is given out anew must not be one that a note names.
       const after = [...(this.services.get(name)?.lives.values() ?? [])]
@@ -413,11 +433,11 @@ export class Reference {
     if (this.#isFromPeer(service, frame)) return just('PASS_FROM_PEER')
     const refused = this.#refused(service, packet.source)
     if (refused !== undefined) return refused
-    const { number, inserted } = service.choose(packet)
+    const { number, inserted, noted = false } = service.choose(packet)
     const life = service.lives.get(number ?? -1)
     return life === undefined
       ? { reason: 'DROP_NO_BACKEND', inserted }
-      : this.#hand(service, life, packet.bytes, inserted)
+      : { ...this.#hand(service, life, packet.bytes, inserted), noted }
   }
 
   #hand(service: ReferenceService, life: Life, bytes: number, inserted: boolean): Expected {

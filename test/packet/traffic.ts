@@ -5,11 +5,14 @@ import {
   addService,
   type DesiredState,
   isLeaving,
+  isTracked,
   removeService,
   type Scheduler,
   setService,
+  takesTurns,
 } from '../../src/core/desired.ts'
 import { FLOW_FATES, removeBackend } from '../../src/core/leaving.ts'
+import type { PersistenceOptions } from '../../src/core/persistence.ts'
 import { isPrefix } from '../../src/core/prefix.ts'
 import {
   datagram,
@@ -124,6 +127,15 @@ const SCHEDULERS: readonly Scheduler[] = ['rr', 'wrr', 'mh', 'sh']
 /** Of prefixes. */
 const STATELESS: readonly Scheduler[] = ['mh', 'sh', 'dh', 'dh']
 
+/** Services of one group have the same terms. */
+const PERSISTENCES: readonly PersistenceOptions[] = [
+  { persist: 300 },
+  { persist: 60, persistMask: 30, drainPersistence: 'cut' },
+  { persist: 300, persistMask: 28, group: 'one' },
+  { persist: 300, persistMask: 28, group: 'one' },
+  { persist: 600, persistMask: 32, drainPersistence: 'cut', group: 'two' },
+]
+
 const addOne = (random: Random, state: DesiredState): DesiredState => {
   const ofPrefix = random.once(4)
   const vip = ofPrefix ? random.pick(PREFIXES) : random.pick(VIPS.slice(0, 3))
@@ -135,6 +147,7 @@ const addOne = (random: Random, state: DesiredState): DesiredState => {
     ringSize: random.pick([31, 127, 251]),
     seed: BigInt(random.word()) * 0x100000001n,
     ops,
+    ...(!ops && !ofPrefix && random.once(3) ? random.pick(PERSISTENCES) : {}),
   }
   let next = addService(state, parseService(name), options, 0n)
   for (let i = random.below(5); i > 0; i--)
@@ -184,14 +197,19 @@ const changedBackend = (random: Random, state: DesiredState, name: string): Desi
 const changedService = (random: Random, state: DesiredState, name: string): DesiredState => {
   const service = state.get(name)
   if (service === undefined) return state
-  const tracked = service.scheduler === 'rr' || service.scheduler === 'wrr'
+  const isFree = service.protocol === 'tcp' || service.persistence !== undefined
   const choice = isPrefix(service)
     ? STATELESS
-    : service.protocol === 'tcp'
+    : isFree
       ? SCHEDULERS
-      : tracked
+      : isTracked(service)
         ? SCHEDULERS.slice(0, 2)
         : SCHEDULERS.slice(2)
+  const persists = !isPrefix(service) && (service.protocol === 'tcp' || takesTurns(service)) && !service.ops
+  if (persists && random.once(4)) {
+    const options = random.once(3) ? { persist: false as const } : random.pick(PERSISTENCES)
+    return setService(state, service, service.persistence?.group === undefined ? { group: false, ...options } : options)
+  }
   if (service.protocol === 'udp' && random.once(3)) return setService(state, service, { ops: !service.ops })
   const options = random.once(4) ? { seed: BigInt(random.word()) } : { scheduler: random.pick(choice) }
   return setService(state, service, options)
