@@ -164,7 +164,7 @@ verb(backend, 'set', 'add a backend, change it, or take a drained one back in')
     '--vlan <id>',
     'its frames leave with this tag: 1 to 4094, none, or auto: by the route (default: auto, or as it was)',
   )
-  .option('--force', 'take it at weight 0 although it does not answer ARP')
+  .option('--force', 'take it at weight 0 although it does not answer ARP or neighbour discovery')
   .action(async (text: string, address: string, _: unknown, command: Command) =>
     (await import('./commands/backend.ts')).runBackendSet(text, address, optionsOf(command)),
   )
@@ -282,7 +282,7 @@ verb(program, 'save', 'write services and backends as a file that restore reads'
 
 verb(program, 'restore', 'make services and backends what the file says, all at once')
   .argument('<file>', '- is standard input')
-  .option('--force', 'take backends at weight 0 that do not answer ARP')
+  .option('--force', 'take backends at weight 0 that do not answer ARP or neighbour discovery')
   .option('--attach', "attach the file's interfaces first, where they are not")
   .action(async (file: string, _: unknown, command: Command) =>
     (await import('./commands/state.ts')).runRestore(file, optionsOf(command)),

@@ -3,6 +3,7 @@ import { existsSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { type Config, readConfig } from '../config/read.ts'
 import { writeConfig } from '../config/write.ts'
 import { type DesiredState, type Globals, inVlan, type Path } from '../core/desired.ts'
+import { familyOf } from '../core/ip.ts'
 import { withLeavingOf } from '../core/leaving.ts'
 import { Refusal } from '../core/refusal.ts'
 import { capacityOf } from '../dataplane/memory.ts'
@@ -50,22 +51,27 @@ const writeWhole = (file: string, text: string): void => {
   }
 }
 
+/** How the kernel asks for these addresses. */
+const askedBy = (addresses: readonly string[]): string => {
+  const asked = { ipv4: 'ARP', ipv6: 'neighbour discovery' }
+  return [...new Set(addresses.map((address) => asked[familyOf(address)]))].sort().join(' or ')
+}
+
 /** Fills in every backend's path, all of them asked at once. */
 const withResolvedPaths = (state: DesiredState, resolver: Resolver, force: boolean, context: Context): DesiredState => {
   const addresses = new Set([...state.values()].flatMap((service) => service.backends.map(({ address }) => address)))
   const paths = resolver.resolve(addresses)
   const silent = [...paths].filter(([, path]) => path.kind === 'unresolved').map(([address]) => address)
+  const what = `${silent.length} backends do not answer ${askedBy(silent)}`
+  const which = `${silent.slice(0, 5).join(', ')}${silent.length > 5 ? ', ...' : ''}`
   if (silent.length > 0 && !force) {
     resolver.release(addresses)
     throw new Refusal(
-      `${silent.length} backends do not answer ARP: ${silent.slice(0, 5).join(', ')}${silent.length > 5 ? ', ...' : ''}`,
+      `${what}: ${which}`,
       'see that they are up and in this segment; or take them at weight 0 until they answer: --force',
     )
   }
-  if (silent.length > 0)
-    context.note(
-      `warning: ${silent.length} backends do not answer ARP and have weight 0: ${silent.slice(0, 5).join(', ')}${silent.length > 5 ? ', ...' : ''}`,
-    )
+  if (silent.length > 0) context.note(`warning: ${what} and have weight 0: ${which}`)
   const pathOf = (address: string): Path => paths.get(address) ?? { kind: 'unresolved', why: 'not asked' }
   return new Map(
     [...state].map(([name, service]) => [

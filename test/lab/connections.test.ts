@@ -43,13 +43,13 @@ const connections = async (lab: Lab, ...args: string[]): Promise<Document> =>
   JSON.parse(await xlb(lab, ['connections', ...args, '--json'])) as Document
 
 const trace = async (lab: Lab, source: string, ...args: string[]): Promise<Traced> =>
-  JSON.parse(await xlb(lab, ['trace', 'tcp', source, `${lab.vip}:${PORT}`, ...args, '--json'])) as Traced
+  JSON.parse(await xlb(lab, ['trace', 'tcp', source, `${lab.vipInUrl}:${PORT}`, ...args, '--json'])) as Traced
 
 const begin = async (t: Parameters<typeof Lab.up>[0], scheduler: string): Promise<{ lab: Lab; service: string }> => {
   const lab = await Lab.up(t)
   await Promise.all([1, 2, 3].map((server) => lab.lines(server, PORT)))
   await attach(lab)
-  const service = `tcp://${lab.vip}:${PORT}`
+  const service = `tcp://${lab.vipInUrl}:${PORT}`
   await restore(lab, [{ service, scheduler, backends: backends(lab, 1, 1, 1) }])
   return { lab, service }
 }
@@ -65,7 +65,7 @@ labTest('open connections are listed with their backend, and each trace names th
   for (const { source, destination, ...each } of found) {
     t.regex(source, new RegExp(`^${client}:\\d+$`))
     t.regex(destination, new RegExp(`:${PORT}$`))
-    t.is(each.virtual, `${lab.vip}:${PORT}`)
+    t.is(each.virtual, `${lab.vipInUrl}:${PORT}`)
     t.is(each.state, 'established')
     t.true(each.expiresInSeconds > 880 && each.expiresInSeconds <= 901, `${each.expiresInSeconds}`)
     const said = await trace(lab, source)
@@ -124,9 +124,9 @@ labTest('a trace says beforehand which server will answer, for a port that was n
     const { lab } = await begin(t, scheduler)
     const client = lab.host('client').address
     await Promise.all([1, 2, 3].map((server) => lab.http(server, 80)))
-    await restore(lab, [{ service: `tcp://${lab.vip}:80`, scheduler, backends: backends(lab, 1, 2, 1) }])
+    await restore(lab, [{ service: `tcp://${lab.vipInUrl}:80`, scheduler, backends: backends(lab, 1, 2, 1) }])
     for (let port = 21_000; port < 21_004; port++) {
-      const words = ['trace', 'tcp', `${client}:${port}`, `${lab.vip}:80`, '--syn', '--json']
+      const words = ['trace', 'tcp', `${client}:${port}`, `${lab.vipInUrl}:80`, '--syn', '--json']
       const said = JSON.parse(await xlb(lab, words)) as Traced
       const [answer = ''] = await lab.httpFrom([port])
       t.is(said.choice.backend, lab.host(answer).address)
@@ -190,7 +190,7 @@ labTest(
   async (t) => {
     const lab = await Lab.up(t)
     await xlb(lab, ['attach', 'eth0'])
-    const service = `tcp://${lab.vip}:${PORT}`
+    const service = `tcp://${lab.vipInUrl}:${PORT}`
     await restore(lab, [{ service, scheduler: 'rr', backends: backends(lab, 1, 1, 1) }])
     fill(lab, service, MILLION)
     t.is((await list(lab)).flows.used, MILLION)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A download from the VIP that stands half way until it is released: a connection that is under way while something changes.
-import { Lab, type Registrar } from './lab.ts'
+import { type Family, inUrl, Lab, type Registrar } from './lab.ts'
 import type { Tracked } from './process.ts'
 import { attach, backends, type Mode, restore } from './xlb.ts'
 
@@ -21,17 +21,23 @@ export interface Download {
 }
 
 /** A lab in which a download from the VIP stands half way. */
-export const begin = async (t: Registrar, mode: Mode, scheduler: string, bytes = BYTES): Promise<Download> => {
-  const lab = await Lab.up(t)
-  const service = `tcp://${lab.vip}:80`
+export const begin = async (
+  t: Registrar,
+  mode: Mode,
+  scheduler: string,
+  bytes = BYTES,
+  family: Family = 'IPv4',
+): Promise<Download> => {
+  const lab = await Lab.up(t, { family })
+  const service = `tcp://${lab.vipInUrl}:80`
   const servers = await Promise.all([lab.http(1, 80), lab.http(2, 80), lab.http(3, 80)])
   await attach(lab, mode)
   await restore(lab, [{ service, scheduler, backends: backends(lab, 1, 1, 1) }])
-  const curl = lab.spawn('client', ['curl', '-sSN', '--max-time', '40', `http://${lab.vip}/held?bytes=${bytes}`])
+  const curl = lab.spawn('client', ['curl', '-sSN', '--max-time', '40', `http://${lab.vipInUrl}/held?bytes=${bytes}`])
   await curl.waitFor(/rs\d/)
   const server = /rs\d/.exec(curl.stdout)?.[0] ?? ''
   const { address } = lab.host(server)
-  const release = async () => (await lab.curl(`http://${address}/release`)).stdout
+  const release = async () => (await lab.curl(`http://${inUrl(address)}/release`)).stdout
   return { lab, service, bytes, curl, server, address, servers, release }
 }
 

@@ -2,19 +2,19 @@
 // Connections that are open while their backend is drained, gets weight 0, is removed, or dies.
 import test from 'ava'
 import { BYTES, begin, endsWhole } from './download.ts'
-import { hasRoot, type Lab } from './lab.ts'
+import { hasRoot, inUrl, type Lab } from './lab.ts'
 import type { Tracked } from './process.ts'
-import { ask, list, MODES, tally, xlb } from './xlb.ts'
+import { ask, list, tally, WAYS, xlb } from './xlb.ts'
 
 const labTest = hasRoot() ? test.serial : test.serial.skip
 
-for (const mode of MODES) {
+for (const { mode, family, name } of WAYS) {
   // How packets leave does not depend on who chose the backend: one scheduler will do for generic.
   for (const scheduler of mode === 'native' ? ['rr', 'wrr', 'mh'] : ['mh']) {
     labTest(
-      `${mode}, ${scheduler}: a drained backend ends its download whole and gets no new connection`,
+      `${name}, ${scheduler}: a drained backend ends its download whole and gets no new connection`,
       async (t) => {
-        const download = await begin(t, mode, scheduler)
+        const download = await begin(t, mode, scheduler, BYTES, family)
         const { lab, service, server, address } = download
         await xlb(lab, ['backend', 'drain', service, address])
         const during = tally(await ask(lab, 24))
@@ -31,8 +31,8 @@ for (const mode of MODES) {
     )
   }
 
-  labTest(`${mode}: a backend of weight 0 ends its download whole and gets no new connection`, async (t) => {
-    const download = await begin(t, mode, 'wrr')
+  labTest(`${name}: a backend of weight 0 ends its download whole and gets no new connection`, async (t) => {
+    const download = await begin(t, mode, 'wrr', BYTES, family)
     const { lab, service, server, address } = download
     await xlb(lab, ['backend', 'set', service, address, '--weight', '0'])
     t.is(tally(await ask(lab, 12))[server], undefined)
@@ -41,8 +41,8 @@ for (const mode of MODES) {
     t.is((await list(lab)).services[0]?.backends.find((row) => row.address === address)?.state, 'weight-0')
   })
 
-  labTest(`${mode}: a removed backend gets nothing, and its download is reset by whom it goes to then`, async (t) => {
-    const download = await begin(t, mode, 'rr')
+  labTest(`${name}: a removed backend gets nothing, and its download is reset by whom it goes to then`, async (t) => {
+    const download = await begin(t, mode, 'rr', BYTES, family)
     const { lab, service, server, address, curl } = download
     await xlb(lab, ['backend', 'rm', service, address])
     t.is(tally(await ask(lab, 12))[server], undefined)
@@ -53,8 +53,8 @@ for (const mode of MODES) {
     t.is(rows.length, 2)
   })
 
-  labTest(`${mode}: killing a real server's process fails its own connections, and no other's`, async (t) => {
-    const download = await begin(t, mode, 'rr')
+  labTest(`${name}: killing a real server's process fails its own connections, and no other's`, async (t) => {
+    const download = await begin(t, mode, 'rr', BYTES, family)
     const { lab, service, server, address } = download
     // rr has given out one turn; two more, held as well, are the other two servers'.
     const others = await Promise.all([hold(lab), hold(lab)])
@@ -63,13 +63,13 @@ for (const mode of MODES) {
     await dead?.stop('SIGKILL')
     t.not((await download.curl.ended).code, 0)
     const codes = []
-    for (let i = 0; i < 6; i++) codes.push((await lab.curl(`http://${lab.vip}/`)).code)
+    for (let i = 0; i < 6; i++) codes.push((await lab.curl(`http://${lab.vipInUrl}/`)).code)
     t.deepEqual(codes.sort(), [0, 0, 0, 0, 7, 7], 'a third of new connections is refused, by the dead server’s host')
     await xlb(lab, ['backend', 'drain', service, address])
     t.is((await ask(lab, 6)).length, 6, 'none is once it is drained')
     for (const each of others) {
       t.true(each.running)
-      await lab.curl(`http://${lab.host(each.stdout.slice(0, 3)).address}/release`)
+      await lab.curl(`http://${inUrl(lab.host(each.stdout.slice(0, 3)).address)}/release`)
       const { code, stdout } = await each.ended
       t.is(code, 0)
       t.is(stdout.length, BYTES)
@@ -81,7 +81,7 @@ const tallyAfter = async (lab: Lab): Promise<Record<string, number>> => tally(aw
 
 /** One more download that stands half way. */
 const hold = async (lab: Lab): Promise<Tracked> => {
-  const curl = lab.spawn('client', ['curl', '-sSN', '--max-time', '30', `http://${lab.vip}/held?bytes=${BYTES}`])
+  const curl = lab.spawn('client', ['curl', '-sSN', '--max-time', '30', `http://${lab.vipInUrl}/held?bytes=${BYTES}`])
   await curl.waitFor(/rs\d/)
   return curl
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A real server for the lab: node http-server.js NAME PORT. It listens on every address, so on the VIP too.
+// A real server for the lab: node http-server.js NAME PORT. It listens on every address of both families, so on the
+// VIP too.
 // Plain JavaScript, so that it starts without a loader.
 //   /                        200, NAME
 //   /status/503              that status, NAME
@@ -12,6 +13,8 @@ import { createServer } from 'node:http'
 
 const [name = '', port = ''] = process.argv.slice(2)
 const SLICE_MS = 50
+
+const inUrl = (address = '') => (address.includes(':') ? `[${address}]` : address)
 
 /** Writes `bytes` in equal slices; ends with the last one, or when the client is gone. */
 const drip = (response, bytes, seconds) => {
@@ -55,13 +58,13 @@ const releaseAll = () => {
   return count
 }
 
-const server = createServer((request, response) => {
+const answer = (request, response) => {
   const url = new URL(request.url ?? '/', 'http://lab')
   const status = /^\/status\/(\d{3})$/.exec(url.pathname)
   const { remoteAddress, remotePort, localAddress, localPort } = request.socket
   response.setHeader('x-server', name)
-  response.setHeader('x-client', `${remoteAddress}:${remotePort}`)
-  response.setHeader('x-local', `${localAddress}:${localPort}`)
+  response.setHeader('x-client', `${inUrl(remoteAddress)}:${remotePort}`)
+  response.setHeader('x-local', `${inUrl(localAddress)}:${localPort}`)
   if (url.pathname === '/slow') {
     drip(response, Number(url.searchParams.get('bytes') ?? 1), Number(url.searchParams.get('seconds') ?? 1))
     return
@@ -76,7 +79,14 @@ const server = createServer((request, response) => {
     'content-length': Buffer.byteLength(body),
   })
   response.end(request.method === 'HEAD' ? undefined : body)
-})
+}
 
-server.listen(Number(port), '0.0.0.0', () => console.log(`listening ${port}`))
+// A server for each family: one for both would call IPv4 clients ::ffff:192.0.2.1.
+const listen = (host) =>
+  new Promise((resolve) => {
+    createServer(answer).listen({ port: Number(port), host, ipv6Only: true }, resolve)
+  })
+
+await Promise.all(['0.0.0.0', '::'].map(listen))
+console.log(`listening ${port}`)
 process.on('SIGTERM', () => process.exit(0))

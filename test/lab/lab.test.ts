@@ -3,6 +3,7 @@
 import { readdirSync } from 'node:fs'
 import test from 'ava'
 import { hasRoot, Lab } from './lab.ts'
+import { until } from './xlb.ts'
 
 const labTest = hasRoot() ? test : test.skip
 
@@ -30,6 +31,36 @@ labTest('no real server answers ARP for the VIP, the director does', async (t) =
   const lab = await Lab.up(t, { servers: 2 })
   t.true((await neighbours(lab)).includes(lab.host('director').mac))
 })
+
+labTest(
+  'no real server answers for an IPv6 VIP on its lo, nor names it when it asks, and the director answers',
+  async (t) => {
+    const vipOf = async (lab: Lab) => (await lab.run('client', ['ip', 'neighbour', 'show', lab.vip])).stdout
+    const without = await Lab.up(t, { servers: 1, vipOnDirector: false, family: 'IPv6' })
+    await without.http(1, 80)
+    await without.curl('--max-time', '0.3', `http://${without.vipInUrl}/`)
+    t.notRegex(await vipOf(without), /lladdr/)
+    // Asked at its own MAC it is as silent: a probe of an entry that is there is unicast (RFC 4861 section 7.3.3).
+    const { address, mac } = without.host('rs1')
+    const entry = ['ip', 'neighbour', 'replace', without.vip, 'dev', 'eth0', 'lladdr', mac, 'nud']
+    await without.run('client', [...entry, 'probe'])
+    await until('the entry has failed', async () => !(await vipOf(without)).includes('PROBE'))
+    t.notRegex(await vipOf(without), /REACHABLE|lladdr/)
+    // It answers from the VIP, and has to ask for the client's MAC first: in the name of another address of its own.
+    await without.run('client', [...entry, 'permanent'])
+    await without.run('rs1', ['ip', '-6', 'neighbour', 'flush', 'dev', 'eth0'])
+    await without.run('client', ['ip', '-6', 'neighbour', 'flush', 'dev', 'eth0', 'nud', 'all'])
+    await without.run('client', [...entry, 'stale'])
+    t.is((await without.curl(`http://${without.vipInUrl}/`)).stdout, 'rs1\n')
+    const asked = (await without.run('client', ['ip', '-6', 'neighbour', 'show', 'dev', 'eth0'])).stdout
+    t.regex(asked, new RegExp(`^fe80::\\S+ lladdr ${mac}`, 'm'), 'its link-local address')
+    t.false(asked.includes(`${address} `))
+
+    const lab = await Lab.up(t, { servers: 1, family: 'IPv6' })
+    await lab.curl('--max-time', '0.3', `http://${lab.vipInUrl}/`)
+    t.true((await vipOf(lab)).includes(lab.host('director').mac))
+  },
+)
 
 labTest('a slow download takes its time and comes whole', async (t) => {
   const lab = await Lab.up(t, { servers: 1 })

@@ -15,6 +15,8 @@ const HTTP_FROM = fromRoot('test/lab/http-from.js')
 const LINE_SERVER = fromRoot('test/lab/line-server.js')
 const LINE_CLIENT = fromRoot('test/lab/line-client.js')
 
+export type Family = 'IPv4' | 'IPv6'
+
 export interface LabOptions {
   /** Real servers rs1, rs2..., 3 if absent. */
   servers?: number
@@ -22,6 +24,8 @@ export interface LabOptions {
   directors?: number
   /** 10.89.0.100 to 10.89.0.109; the first of them if absent. */
   vips?: readonly string[]
+  /** IPv6: every host and VIP has an IPv6 address beside its IPv4 one, and it is those that the lab speaks of. */
+  family?: Family
   /** False: no VIP on the director's eth0 (VRRP puts it there). */
   vipOnDirector?: boolean
 }
@@ -35,9 +39,17 @@ export interface RunOptions {
 }
 
 export interface Host {
+  /** Of the lab's family. */
   address: string
   mac: string
 }
+
+/** An address as URLs and services name it: IPv6 in brackets. */
+export const inUrl = (address: string): string => (address.includes(':') ? `[${address}]` : address)
+
+/** The address of a family that a lab's host or VIP has beside this one: they end alike. */
+export const ofFamily = (address: string, family: Family): string =>
+  `${family === 'IPv6' ? 'fd00:89::' : '10.89.0.'}${address.split(/[.:]/).at(-1)}`
 
 /** Who ends a lab: a test, or a hook with a teardown of its own. */
 export type Registrar = Pick<ExecutionContext, 'teardown'> & Partial<Pick<ExecutionContext, 'timeout'>>
@@ -52,13 +64,16 @@ export const hasRoot = (): boolean => process.getuid?.() === 0
 export class Lab {
   /** The namespaces' prefix, and xlb's instance on the first director. Names this process, as `lab-net sweep` wants. */
   readonly prefix: string
+  readonly family: Family
+  /** Of the lab's family. */
   readonly vips: readonly string[]
   readonly #hosts = new Map<string, Host>()
   readonly #tracked: Tracked[] = []
 
-  private constructor(prefix: string, vips: readonly string[]) {
+  private constructor(prefix: string, family: Family, vips: readonly string[]) {
     this.prefix = prefix
-    this.vips = vips
+    this.family = family
+    this.vips = vips.map((vip) => ofFamily(vip, family))
   }
 
   /** Builds the lab and registers its end with the test (a hook, which has no teardown, hands in one of its own). Throws with lab-net's words where it cannot be built. */
@@ -67,16 +82,17 @@ export class Lab {
     t.timeout?.(TEST_MS)
     labs += 1
     const vips = options.vips ?? ['10.89.0.100']
-    const lab = new Lab(`t${process.pid}n${labs}`, vips)
+    const lab = new Lab(`t${process.pid}n${labs}`, options.family ?? 'IPv4', vips)
     t.teardown(() => lab.#down())
     const argv = [LAB_NET, 'up', lab.prefix, '--servers', `${options.servers ?? 3}`]
     argv.push('--directors', `${options.directors ?? 1}`, ...vips.flatMap((vip) => ['--vip', vip]))
+    if (lab.family === 'IPv6') argv.push('--ipv6')
     if (options.vipOnDirector === false) argv.push('--no-director-vip')
     const { stdout, stderr, code } = await new Tracked(argv).ended
     if (code !== 0) throw new Error(`lab-net up: exit ${code}: ${stderr}`)
     for (const line of stdout.trim().split('\n')) {
       const [name = '', address = '', mac = ''] = line.split(' ')
-      lab.#hosts.set(name, { address, mac })
+      lab.#hosts.set(name, { address: ofFamily(address, lab.family), mac })
     }
     return lab
   }
@@ -91,6 +107,11 @@ export class Lab {
   /** The first VIP. */
   get vip(): string {
     return this.vips[0] ?? ''
+  }
+
+  /** The first VIP as URLs and services name it. */
+  get vipInUrl(): string {
+    return inUrl(this.vip)
   }
 
   /** Runs a command on a host to its end. Never throws for its exit status. */
@@ -133,10 +154,12 @@ export class Lab {
     return this.#serve(`rs${server}`, [LINE_SERVER, `rs${server}`, `${port}`])
   }
 
-  /** Starts a UDP echo server on rs`server`: it answers `NAME datagram`, at its own address and at every VIP. */
+  /** Starts a UDP echo server on rs`server`: it answers `NAME datagram`, at its own address and at every VIP, of each family. */
   udp(server: number, port: number, name = `rs${server}`): Promise<Tracked> {
     const host = `rs${server}`
-    return this.#serve(host, [UDP_SERVER, name, `${port}`, this.host(host).address, ...this.vips])
+    const addresses = [this.host(host).address, ...this.vips]
+    const others = this.family === 'IPv6' ? addresses.map((address) => ofFamily(address, 'IPv4')) : []
+    return this.#serve(host, [UDP_SERVER, name, `${port}`, ...addresses, ...others])
   }
 
   /** Sends a datagram from the client `count` times, each from a new port or all from one; the answers, in order. */

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A TCP server for the lab: node line-server.js NAME PORT. It answers each line with `NAME line`, for as long as the client
-// stays. It listens on every address, so on the VIP too.
+// stays. It listens on every address of both families, so on the VIP too.
 import { createServer } from 'node:net'
 
 const [name = '', port = ''] = process.argv.slice(2)
@@ -16,5 +16,5 @@ const server = createServer({ noDelay: true }, (socket) => {
   })
 })
 
-server.listen({ port: Number(port), host: '0.0.0.0', backlog: 1024 }, () => console.log(`listening ${port}`))
+server.listen({ port: Number(port), host: '::', backlog: 1024 }, () => console.log(`listening ${port}`))
 process.on('SIGTERM', () => process.exit(0))

@@ -17,7 +17,7 @@ const rowOf = async (lab: Lab, address: string) =>
 labTest("a backend's new MAC is told by list, and taken over by the next verb that changes something", async (t) => {
   const lab = await Lab.up(t, { servers: 2 })
   await Promise.all([lab.http(1, 80), lab.http(2, 80), attach(lab)])
-  const service = `tcp://${lab.vip}:80`
+  const service = `tcp://${lab.vipInUrl}:80`
   const [rs1 = { address: '' }, rs2 = { address: '' }] = backends(lab, 1, 1)
   await restore(lab, [{ service, scheduler: 'rr', backends: backends(lab, 1, 1) }])
   t.is((await rowOf(lab, rs1.address))?.mac, lab.host('rs1').mac)
@@ -45,7 +45,7 @@ labTest("a backend's new MAC is told by list, and taken over by the next verb th
 labTest('a backend that does not answer ARP is refused, and nothing of the attempt is left', async (t) => {
   const lab = await Lab.up(t, { servers: 1 })
   await attach(lab)
-  const service = `tcp://${lab.vip}:80`
+  const service = `tcp://${lab.vipInUrl}:80`
   await restore(lab, [{ service, backends: backends(lab, 1) }])
   const before = await save(lab)
   const { code, stdout, stderr } = await lab.xlb(['backend', 'set', service, SILENT])
@@ -66,7 +66,7 @@ labTest('a backend that does not answer ARP is refused, and nothing of the attem
 labTest('with --force a silent backend is taken at weight 0, until a verb finds that it answers', async (t) => {
   const lab = await Lab.up(t, { servers: 2 })
   await Promise.all([lab.http(1, 80), lab.http(2, 80), attach(lab)])
-  const service = `tcp://${lab.vip}:80`
+  const service = `tcp://${lab.vipInUrl}:80`
   const [rs1 = { address: '', weight: 1 }] = backends(lab, 1)
   await restore(lab, [{ service, scheduler: 'rr', backends: [rs1] }])
   const forced = await lab.xlb(['backend', 'set', service, SILENT, '--weight', '5', '--force'])
@@ -88,19 +88,19 @@ labTest('with --force a silent backend is taken at weight 0, until a verb finds 
 labTest('a backend that nobody uses any more is no longer kept resolved', async (t) => {
   const lab = await Lab.up(t, { servers: 2 })
   await attach(lab)
-  const both = [80, 81].map((port) => ({ service: `tcp://${lab.vip}:${port}`, backends: backends(lab, 1, 1) }))
+  const both = [80, 81].map((port) => ({ service: `tcp://${lab.vipInUrl}:${port}`, backends: backends(lab, 1, 1) }))
   await restore(lab, both)
   const [rs1 = { address: '' }] = backends(lab, 1)
-  await xlb(lab, ['backend', 'rm', `tcp://${lab.vip}:80`, rs1.address])
+  await xlb(lab, ['backend', 'rm', `tcp://${lab.vipInUrl}:80`, rs1.address])
   t.regex(await neighbour(lab, rs1.address), /managed/, 'the other service still has it')
-  await xlb(lab, ['backend', 'rm', `tcp://${lab.vip}:81`, rs1.address])
+  await xlb(lab, ['backend', 'rm', `tcp://${lab.vipInUrl}:81`, rs1.address])
   t.notRegex(await neighbour(lab, rs1.address), /managed/)
 })
 
 labTest('backends without a way to them are refused, each with the reason', async (t) => {
   const lab = await Lab.up(t, { servers: 1 })
   await attach(lab)
-  const service = `tcp://${lab.vip}:80`
+  const service = `tcp://${lab.vipInUrl}:80`
   await restore(lab, [{ service, backends: backends(lab, 1) }])
   await lab.run('director', ['ip', 'route', 'add', '10.91.0.0/24', 'via', '10.89.0.10'])
   await lab.run('director', ['ip', 'route', 'add', 'unreachable', '10.92.0.0/24'])

@@ -2,7 +2,7 @@
 // A service that changes under living connections loses none of them. Some talk all the time, so that the flow table may come
 // to know them; some are silent until the end, so that nothing but the marks of the ring keeps them.
 import test, { type ExecutionContext } from 'ava'
-import { hasRoot, Lab } from './lab.ts'
+import { type Family, hasRoot, Lab } from './lab.ts'
 import type { Tracked } from './process.ts'
 import { attach, backends, list, restore, xlb } from './xlb.ts'
 
@@ -63,11 +63,12 @@ const losesNone = async (
   scheduler: string,
   steps: readonly Step[],
   { talking, silent, later }: Load = SMALL,
+  family: Family = 'IPv4',
 ): Promise<Lab> => {
-  const lab = await Lab.up(t, { servers: 4 })
+  const lab = await Lab.up(t, { servers: 4, family })
   await Promise.all([1, 2, 3, 4].map((server) => lab.lines(server, PORT)))
   await attach(lab)
-  const service = `tcp://${lab.vip}:${PORT}`
+  const service = `tcp://${lab.vipInUrl}:${PORT}`
   await restore(lab, [{ service, scheduler, backends: backends(lab, 1, 1, 1) }])
   const clients = [await lab.holdLines(PORT, talking, 50), await lab.holdLines(PORT, silent, 0)]
   const half = Math.floor(steps.length / 2)
@@ -122,6 +123,16 @@ for (const [scheduler, changes] of Object.entries(SCHEDULER_CHANGES)) {
   })
 }
 
+for (const scheduler of ['mh', 'wrr']) {
+  labTest(
+    `IPv6, ${scheduler}: weights, members, drains and ring sizes change, and no connection is lost`,
+    async (t) => {
+      const lab = await losesNone(t, scheduler, WEIGHTS_AND_MEMBERS, SMALL, 'IPv6')
+      t.is((await list(lab)).flows.used, 0, 'the flows are in the table of IPv6')
+    },
+  )
+}
+
 labTest('mh: a drained server whose connections ended is removed, and no other connection is lost', async (t) => {
   const steps: readonly Step[] = [
     ['backend', 'set', 4],
@@ -154,7 +165,7 @@ labTest('sh: the hash changes first (to mh) and weights after it, and no connect
 labTest('another hash is refused while flows are still found by the old one, and nothing changes', async (t) => {
   const lab = await Lab.up(t, { servers: 3 })
   await attach(lab)
-  const service = `tcp://${lab.vip}:${PORT}`
+  const service = `tcp://${lab.vipInUrl}:${PORT}`
   await restore(lab, [{ service, scheduler: 'mh', backends: backends(lab, 1, 1, 1) }])
   await xlb(lab, ['backend', 'set', service, lab.host('rs1').address, '--weight', '9'])
   const before = await xlb(lab, ['save'])

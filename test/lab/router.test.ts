@@ -35,21 +35,28 @@ for (const mode of MODES) {
     await attach(lab, mode)
     const all = backends(lab, 1, 1, 1)
     const service = (name: string, scheduler: string) => ({ service: name, scheduler, backends: all })
-    await restore(lab, [service(`tcp://${lab.vip}:80`, 'rr'), service(`udp://${lab.vip}:53`, 'rr')])
-    t.deepEqual(tally((await curl(lab, `http://${lab.vip}/?[1-12]`)).trim().split('\n')), { rs1: 4, rs2: 4, rs3: 4 })
+    await restore(lab, [service(`tcp://${lab.vipInUrl}:80`, 'rr'), service(`udp://${lab.vipInUrl}:53`, 'rr')])
+    t.deepEqual(tally((await curl(lab, `http://${lab.vipInUrl}/?[1-12]`)).trim().split('\n')), {
+      rs1: 4,
+      rs2: 4,
+      rs3: 4,
+    })
     // A router has one MAC for all clients behind it, and for the near client it is not there.
-    const mixed = await Promise.all([curl(lab, `http://${lab.vip}/?[1-6]`), lab.curl(`http://${lab.vip}/?[1-6]`)])
+    const mixed = await Promise.all([
+      curl(lab, `http://${lab.vipInUrl}/?[1-6]`),
+      lab.curl(`http://${lab.vipInUrl}/?[1-6]`),
+    ])
     t.is(mixed[0].trim().split('\n').length, 6)
     t.is(mixed[1].stdout.trim().split('\n').length, 6)
 
-    const headers = await curl(lab, '-D', '-', '-o', '/dev/null', `http://${lab.vip}/`)
+    const headers = await curl(lab, '-D', '-', '-o', '/dev/null', `http://${lab.vipInUrl}/`)
     t.regex(headers, new RegExp(`x-client: ${FAR.replaceAll('.', '\\.')}:`), 'the server sees the client itself')
-    t.true(headers.includes(`x-local: ${lab.vip}:80`))
+    t.true(headers.includes(`x-local: ${lab.vipInUrl}:80`))
 
     for (const scheduler of ['mh', 'sh']) {
       await restore(lab, []) // Else its ring would be marked, for the flows of before.
-      await restore(lab, [service(`tcp://${lab.vip}:80`, scheduler)])
-      const answers = tally((await curl(lab, `http://${lab.vip}/?[1-40]`)).trim().split('\n'))
+      await restore(lab, [service(`tcp://${lab.vipInUrl}:80`, scheduler)])
+      const answers = tally((await curl(lab, `http://${lab.vipInUrl}/?[1-40]`)).trim().split('\n'))
       t.is(Object.keys(answers).length, scheduler === 'sh' ? 1 : 3, JSON.stringify(answers))
     }
   })
@@ -59,11 +66,11 @@ for (const mode of MODES) {
     await addRouters(lab, 1500, SERVERS) // The director itself has no route to the far client.
     await Promise.all([1, 2, 3].map((server) => lab.http(server, 80)))
     await attach(lab, mode)
-    await restore(lab, [{ service: `tcp://${lab.vip}:80`, scheduler: 'rr', backends: backends(lab, 1, 1, 1) }])
+    await restore(lab, [{ service: `tcp://${lab.vipInUrl}:80`, scheduler: 'rr', backends: backends(lab, 1, 1, 1) }])
     const bytes = 5_000_000
     const before = await octets(lab, 'director')
     const router = await octets(lab, 'router')
-    const url = `http://${lab.vip}/slow?bytes=${bytes}&seconds=0`
+    const url = `http://${lab.vipInUrl}/slow?bytes=${bytes}&seconds=0`
     const shown = await curl(lab, '-o', '/dev/null', '-w', '%{size_download} %header{x-server}', url)
     t.regex(shown, new RegExp(`^${bytes} rs[123]$`))
     const after = await octets(lab, 'director')
@@ -81,8 +88,8 @@ labTest('a backend behind the router is refused: no frame of this segment reache
   const lab = await Lab.up(t, { servers: 1 })
   await addRouters(lab, 1500, ['director', 'rs1'])
   await attach(lab)
-  await restore(lab, [{ service: `tcp://${lab.vip}:80`, scheduler: 'rr', backends: backends(lab, 1) }])
-  const { code, stderr } = await lab.xlb(['backend', 'set', `tcp://${lab.vip}:80`, FAR])
+  await restore(lab, [{ service: `tcp://${lab.vipInUrl}:80`, scheduler: 'rr', backends: backends(lab, 1) }])
+  const { code, stderr } = await lab.xlb(['backend', 'set', `tcp://${lab.vipInUrl}:80`, FAR])
   t.is(code, 1)
   t.regex(stderr, /is behind the gateway 10\.89\.0\.1, and direct server return reaches only the same segment/)
 })

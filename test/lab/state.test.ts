@@ -18,11 +18,11 @@ const folder = (t: ExecutionContext): string => {
 /** Services of every kind: schedulers, hashes, given and drawn seeds, ring sizes, weights, drained backends, none at all. */
 const addAll = async (lab: Lab): Promise<void> => {
   const [rs1 = '', rs2 = '', rs3 = ''] = backends(lab, 1, 1, 1).map(({ address }) => address)
-  const tcp = `tcp://${lab.vip}:80`
+  const tcp = `tcp://${lab.vipInUrl}:80`
   await restore(lab, [
-    { service: `tcp://${lab.vip}:81`, backends: [{ address: rs3 }, { address: rs1 }, { address: rs2 }] },
+    { service: `tcp://${lab.vipInUrl}:81`, backends: [{ address: rs3 }, { address: rs1 }, { address: rs2 }] },
     {
-      service: `udp://${lab.vip}:53`,
+      service: `udp://${lab.vipInUrl}:53`,
       scheduler: 'sh',
       'ring-size': 4093,
       seed: '0x2a',
@@ -89,7 +89,7 @@ labTest('restore puts the file in the place of what is there, at once', async (t
   const lab = await Lab.up(t)
   await Promise.all([lab.http(1, 80), lab.http(2, 80), attach(lab)])
   const [rs1, rs2] = backends(lab, 1, 1)
-  const service = `tcp://${lab.vip}:80`
+  const service = `tcp://${lab.vipInUrl}:80`
   await restore(lab, [
     { service, backends: rs1 ? [rs1] : [] },
     { service: 'tcp://10.89.0.105:1', backends: [] },

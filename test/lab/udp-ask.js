@@ -7,15 +7,17 @@ import { once } from 'node:events'
 
 const [address = '', port = '', text = '', count = '1', same = ''] = process.argv.slice(2)
 
+const family = address.includes(':') ? 'udp6' : 'udp4'
+
 const ask = async (socket) => {
   socket.send(text, Number(port), address)
   const [answer] = await once(socket, 'message', { signal: AbortSignal.timeout(1000) })
   console.log(answer.toString())
 }
 
-const kept = same === 'same' ? createSocket('udp4') : undefined
+const kept = same === 'same' ? createSocket(family) : undefined
 for (let asked = 0; asked < Number(count); asked++) {
-  const socket = kept ?? createSocket('udp4')
+  const socket = kept ?? createSocket(family)
   try {
     await ask(socket)
   } catch {

@@ -6,8 +6,9 @@ import { createSocket } from 'node:dgram'
 
 const [address = '', port = '', ttl = '64'] = process.argv.slice(2)
 
+const type = address.includes(':') ? 'udp6' : 'udp4'
 const held = []
-const server = createSocket({ type: 'udp4', reuseAddr: true })
+const server = createSocket({ type, reuseAddr: true })
 server.on('message', (_, client) => {
   held.push(client)
   console.log(`holds ${client.port}`)
@@ -15,7 +16,7 @@ server.on('message', (_, client) => {
 server.bind(Number(port), address, () => console.log(`listening ${port}`))
 
 const answer = (client) => {
-  const socket = createSocket({ type: 'udp4', reuseAddr: true })
+  const socket = createSocket({ type, reuseAddr: true })
   socket.on('error', (error) => console.log(`${error.code === 'ECONNREFUSED' ? 'refused' : error.code} ${client.port}`))
   socket.bind(Number(port), address, () => {
     socket.connect(client.port, client.address, () => {

@@ -8,7 +8,7 @@ const [name = '', port = '', ...addresses] = process.argv.slice(2)
 
 const listen = (address) =>
   new Promise((resolve) => {
-    const socket = createSocket('udp4')
+    const socket = createSocket(address.includes(':') ? 'udp6' : 'udp4')
     socket.on('message', (message, from) => {
       socket.send(Buffer.concat([Buffer.from(`${name} `), message]), from.port, from.address)
     })

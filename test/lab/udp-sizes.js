@@ -10,7 +10,7 @@ const [address = '', port = '', from = '', ...sizes] = process.argv.slice(2)
 // No two groups of eight octets are the same, so that none can stand in for another.
 const text = Array.from({ length: 8192 }, (_, i) => `${i}`.padStart(8, '.')).join('')
 
-const socket = createSocket('udp4')
+const socket = createSocket(address.includes(':') ? 'udp6' : 'udp4')
 socket.bind(Number(from))
 await once(socket, 'listening')
 for (const size of sizes.map(Number)) {

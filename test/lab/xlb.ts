@@ -1,9 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 // xlb in a lab, as tests speak to it: verbs that must succeed, and what `xlb list --json` says.
-import type { Lab } from './lab.ts'
+import type { Family, Lab } from './lab.ts'
 
 export type Mode = 'native' | 'generic'
 export const MODES: readonly Mode[] = ['native', 'generic']
+export const FAMILIES: readonly Family[] = ['IPv4', 'IPv6']
+
+export interface Way {
+  mode: Mode
+  family: Family
+  /** As titles name it: `native` of IPv4, `native, IPv6`. */
+  name: string
+}
+/** Each mode of attachment with each family. */
+export const WAYS: readonly Way[] = FAMILIES.flatMap((family) =>
+  MODES.map((mode) => ({ mode, family, name: family === 'IPv4' ? mode : `${mode}, ${family}` })),
+)
 
 export interface BackendRow {
   address: string
@@ -24,6 +36,7 @@ export interface Listing {
   egress: { name: string; fault: string | null }[]
   staleMacs: string[]
   flows: { used: number; capacity: number }
+  flows6: { used: number; capacity: number }
   services: { service: string; scheduler: string; ringSize: number; backends: BackendRow[] }[]
   reasons: Record<string, number>
 }
@@ -77,7 +90,7 @@ export const backends = (lab: Lab, ...weights: number[]): { address: string; wei
 
 /** The bodies of `count` answers at the VIP, each over a connection of its own, one after the other. */
 export const ask = async (lab: Lab, count: number, port = 80): Promise<string[]> => {
-  const url = `http://${lab.vip}:${port}/?[1-${count}]`
+  const url = `http://${lab.vipInUrl}:${port}/?[1-${count}]`
   const { code, stdout, stderr } = await lab.curl('--max-time', '20', '-H', 'Connection: close', url)
   if (code !== 0) throw new Error(`curl ${url}: exit ${code}: ${stderr}; had ${stdout}`)
   return stdout.trim().split('\n')
