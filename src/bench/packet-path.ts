@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What `xlb bench` measures of the packet path, beside the floors in the same run.
+import { AF } from '../core/ip.ts'
+import { type Filter, PrefixCollector, type Verdict } from '../core/prefixes.ts'
 import type { Native } from '../dataplane/native.ts'
 import { BENCH_PREFIX, TCP_ACK, TCP_SYN, type Traffic } from './frames.ts'
 import { type Case, loadFloors, type MeasureOptions, measure, type Result } from './harness.ts'
@@ -28,9 +30,22 @@ const overIpv6 = (traffic: Traffic): Traffic => ({ ...traffic, family: 'ipv6' })
 const opening = (traffic: Traffic): NonNullable<Case['warm']> =>
   traffic.flows === 'new' ? [] : [{ traffic: { ...traffic, flags: TCP_SYN }, packets: traffic.flows }]
 
+const XDP_DROP = 1
 const XDP_PASS = 2
 /** A service that no bench frame is for. */
 const ELSEWHERE = 60_000
+
+/** Single addresses, every 40,000th of IPv4: what is asked for falls between them. */
+const manyPrefixes = (fallback: Verdict): Filter => {
+  const collector = new PrefixCollector()
+  for (let i = 0; i < 100_000; i++) {
+    collector.add(
+      { family: AF.ipv4, words: [40_000 * i + 7, 0, 0, 0], bits: 32 },
+      fallback === 'deny' ? 'allow' : 'deny',
+    )
+  }
+  return { fallback, prefixes: collector.list() }
+}
 
 export interface PacketPathOptions extends MeasureOptions {
   /** Frames of the veth measurement are left out. */
@@ -82,6 +97,14 @@ export const measurePacketPath = async (native: Native, options: PacketPathOptio
       const ofPrefix = make({ scheduler: 'dh', services: 1, backends, prefix: BENCH_PREFIX })
       for (const traffic of [NEW_OVER_4000, ONE]) {
         cases.push({ program: `of a prefix (dh), ${backends} backends`, traffic, run: ofPrefix.program })
+      }
+    }
+    for (const fallback of ['deny', 'allow'] as const) {
+      const filtered = make({ scheduler: 'mh', services: 1, filter: manyPrefixes(fallback) })
+      const says = fallback === 'deny' ? 'denied' : 'allowed'
+      const verdict = fallback === 'deny' ? { verdict: XDP_DROP } : {}
+      for (const traffic of [ONE, SOME]) {
+        cases.push({ program: `${says} source, 100,000 prefixes`, traffic, run: filtered.program, ...verdict })
       }
     }
     const elsewhere = make({ scheduler: 'mh', services: 4000, firstService: ELSEWHERE })

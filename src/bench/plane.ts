@@ -7,6 +7,7 @@ import { defaultHash } from '../core/desired.ts'
 import { type Family, formatIpv4 } from '../core/ip.ts'
 import { type Persistence, persisting } from '../core/persistence.ts'
 import { plan } from '../core/plan.ts'
+import { type Filter, prefixCount } from '../core/prefixes.ts'
 import { KernelPlane, ownSource } from '../dataplane/kernel.ts'
 import type { Capacity } from '../dataplane/memory.ts'
 import type { BpfProgram, Native } from '../dataplane/native.ts'
@@ -42,6 +43,8 @@ export interface PlaneOptions {
   family?: Family
   /** One service, of this prefix; frames.ts has the one that all frames are for. */
   prefix?: string
+  /** Of all services. */
+  filter?: Filter
 }
 
 export interface BenchPlane {
@@ -49,8 +52,6 @@ export interface BenchPlane {
   plane: KernelPlane
   close: () => void
 }
-
-const WITHOUT_BOUND = NEW_FLOWS_MAX
 
 const RANGES = 64
 
@@ -106,17 +107,22 @@ export const makePlane = (native: Native, options: PlaneOptions): BenchPlane => 
     services: options.services * portsOf(options.ports).length + 16,
     backends: options.services * portsOf(options.ports).length * options.backends + 64,
     flows: options.flows ?? 2 ** 21,
+    prefixes: options.filter === undefined ? 16 : prefixCount(options.filter.prefixes),
     flows6: options.flows ?? 2 ** 21,
     clients: options.clients ?? DEFAULT_CAPACITY.clients,
   }
   const settings = makeSettings(native, capacity)
   const maps = makeMaps(native, capacity)
   const object = loadProgram(native, maps, 0, settings)
-  formatPlane(maps, settings, newFlowsPerAge(options.newFlows ?? WITHOUT_BOUND, settings))
+  formatPlane(maps, settings, newFlowsPerAge(options.newFlows ?? NEW_FLOWS_MAX, settings))
   const plane = new KernelPlane(native, ownSource(maps, object))
   writeInterface(plane, 0, { mac: parseMac(DEFAULT_MACS.director), ifindex: 1, generic: 0, name: 'bench' })
   const live = readLive(plane)
-  applyChanges(plane, live, plan(live.desired, servicesOf(options)), { nowMs: Date.now(), random: random64 })
+  applyChanges(plane, live, plan(live.desired, servicesOf(options)), {
+    nowMs: Date.now(),
+    random: random64,
+    ...(options.filter === undefined ? {} : { globals: { ...live.globals, filter: options.filter } }),
+  })
   const program = object.program('xlb')
   return {
     program,

@@ -2,7 +2,9 @@
 import { formatMac, formatService, parseService } from '../core/address.ts'
 import { effectiveWeight, isLeaving, type Service } from '../core/desired.ts'
 import { formatPersistence, type Persistence } from '../core/persistence.ts'
+import { countVerdicts, type Filter, type Verdict } from '../core/prefixes.ts'
 import { Refusal } from '../core/refusal.ts'
+import type { SourceRate } from '../core/source-rate.ts'
 import { countClients } from '../dataplane/clients.ts'
 import { type Counts, readCounts, readReasons } from '../dataplane/counters.ts'
 import { countFlows, type TableUse } from '../dataplane/flows.ts'
@@ -13,6 +15,7 @@ import { isNeeded } from '../dataplane/remaining.ts'
 import { Neighbours } from '../shell/neighbours.ts'
 import { reachedBy, type Session, withSession } from '../shell/session.ts'
 import { type Context, formatSeed, type GlobalOptions, makeContext } from './context.ts'
+import { newFlowsNow } from './limits.ts'
 import { duration, grouped, table } from './text.ts'
 
 export interface ListOptions extends GlobalOptions {
@@ -35,6 +38,13 @@ interface BackendRow {
   counts: Counts
 }
 
+/** How many prefixes are allowed and denied, and what becomes of sources that none covers. */
+interface FilterRow {
+  allow: number
+  deny: number
+  default: Verdict
+}
+
 interface ServiceRow {
   service: string
   scheduler: string
@@ -44,6 +54,9 @@ interface ServiceRow {
   seed: string
   ops: boolean
   persistence: (Omit<Persistence, 'group'> & { group: string | null }) | null
+  /** Which sources it hears; null: all. */
+  filter: FilterRow | null
+  sourceRate: SourceRate | null
   changed: string
   backends: BackendRow[]
 }
@@ -59,11 +72,18 @@ interface Listing {
   flows6: TableUse
   /** Notes of persistence; null where no service has it. */
   clients: TableUse | null
+  /** That one CPU may record in a second. */
+  newFlows: number
+  /** Of all services; null: none. */
+  filter: FilterRow | null
   services: ServiceRow[]
   reasons: Record<string, number>
   /** --rate: over how many seconds the counts were taken; they are then per second. */
   seconds?: number
 }
+
+const filterRow = (filter: Filter | undefined): FilterRow | null =>
+  filter === undefined ? null : { ...countVerdicts(filter.prefixes), default: filter.fallback }
 
 const stateOf = ({ want }: LiveBackend): string => {
   if (isLeaving(want)) return want.admin
@@ -116,6 +136,8 @@ const listing = (session: Session, only: string | undefined, nowMs: number): Lis
     flows: flows.tables.ipv4,
     flows6: flows.tables.ipv6,
     clients: [...live.services.values()].some(isPersistent) ? countClients(plane, plane.age()) : null,
+    newFlows: newFlowsNow(session),
+    filter: filterRow(live.globals.filter),
     services: chosen
       .map((service) => ({
         service: service.name,
@@ -126,6 +148,8 @@ const listing = (session: Session, only: string | undefined, nowMs: number): Lis
         seed: formatSeed(service.want.seed),
         ops: service.want.ops,
         persistence: persistenceOf(service.want),
+        filter: filterRow(service.want.filter),
+        sourceRate: service.want.sourceRate ?? null,
         changed: new Date(service.changedMs).toISOString(),
         // One that was removed, and has no flows any more, is gone but for its record, which the next change takes.
         backends: service.backends
@@ -135,6 +159,15 @@ const listing = (session: Session, only: string | undefined, nowMs: number): Lis
       .sort((a, b) => (a.service < b.service ? -1 : 1)),
     reasons: reasonsOf(session),
   }
+}
+
+const filterText = (row: FilterRow): string =>
+  `${grouped(row.allow)} allowed, ${grouped(row.deny)} denied, default ${row.default}`
+
+/** What a service asks of sources. */
+const askedText = ({ filter, sourceRate }: ServiceRow): string => {
+  const rate = sourceRate === null ? '' : `, ${sourceRate.rate}/s (burst ${sourceRate.burst}) of a /${sourceRate.bits}`
+  return `${filter === null ? '' : `, filter: ${filterText(filter)}`}${rate}`
 }
 
 const header = (list: Listing): string[] => {
@@ -153,6 +186,8 @@ const header = (list: Listing): string[] => {
   }
   lines.push(`flows: ${useOf(list.flows)}; of IPv6: ${useOf(list.flows6)}`)
   if (list.clients !== null) lines.push(`persistent clients: ${useOf(list.clients)}`)
+  lines.push(`new flows: at most ${grouped(list.newFlows)} a second on each CPU`)
+  if (list.filter !== null) lines.push(`filter of all services: ${filterText(list.filter)}`)
   if (list.neighboursReadSecondsAgo !== null) {
     lines.push(`MACs: as read ${duration(list.neighboursReadSecondsAgo)} ago, when a verb last changed something`)
   }
@@ -191,7 +226,7 @@ const render = (list: Listing, options: ListOptions): string => {
   const rows = [['SERVICE', 'BACKEND', 'WEIGHT', 'STATE', ...columns.names]]
   for (const service of list.services) {
     rows.push([
-      `${service.service} ${service.scheduler} ${service.forward}${service.ops ? ' ops' : ''}${persistText(service)}`,
+      `${service.service} ${service.scheduler} ${service.forward}${service.ops ? ' ops' : ''}${persistText(service)}${askedText(service)}`,
       '',
       '',
       '',

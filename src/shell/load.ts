@@ -63,7 +63,8 @@ export const DEFAULT_CAPACITY: Required<Capacity> = {
   clients: 2 ** 18,
 }
 export const DEFAULT_NEW_FLOWS = 250_000
-export const NEW_FLOWS_MAX = 1_000_000_000
+/** A bound that is none; in one unit of age it fits 32 bits. */
+export const NEW_FLOWS_MAX = 2 ** 30
 
 /** The unit of age is the power of two of jiffies that is nearest to a second from above, or just below it. */
 const clockOf = (jiffiesPerSecond: number): { shift: number; ages: (seconds: number) => number } => {

@@ -16,6 +16,9 @@ labTest('capacities out of range fail with 2, and attach nothing', async (t) => 
     ['--backends', '0'],
     ['--backends', '1048577'],
     ['--flows', '1023'],
+    ['--prefixes', '0'],
+    ['--prefixes', '1048577'],
+    ['--new-flows', '0'],
     ['--flows', '67108865'],
   ] as const) {
     const { code, stdout, stderr } = await lab.xlb(['attach', 'eth0', option, value])

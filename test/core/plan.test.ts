@@ -7,11 +7,12 @@ import { type Change, plan, sameService } from '../../src/core/plan.ts'
 import { desiredState, serviceAt } from './states.ts'
 
 /** All that is stored of a service, in an order of its own: neither the order of backends nor why a path is unresolved. */
-const stored = ({ backends, ...service }: Service): string => {
+const stored = ({ backends, filter, sourceRate, ...service }: Service): string => {
   const lines = backends.map(({ path, ...backend }) =>
     Object.values({ ...backend, ...(path.kind === 'unresolved' ? { kind: 'unresolved' } : path) }).join(' '),
   )
-  return [...Object.entries(service).map(String).sort(), ...lines.sort()].join('\n')
+  const asked = JSON.stringify([filter, sourceRate])
+  return [...Object.entries(service).map(String).sort(), asked, ...lines.sort()].join('\n')
 }
 
 const storedState = (state: DesiredState): Map<string, string> =>
@@ -56,7 +57,7 @@ test('services are the same exactly where all that is stored of them is', (t) =>
     fc.property(
       service,
       service,
-      fc.constantFrom('scheduler', 'hash', 'ringSize', 'seed', 'backends'),
+      fc.constantFrom('scheduler', 'hash', 'ringSize', 'seed', 'filter', 'sourceRate', 'backends'),
       (a, b, only) => {
         // Two services at large differ in everything; these differ in one thing at most.
         const near = { ...a, [only]: b[only as keyof Service] }

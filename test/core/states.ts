@@ -11,6 +11,7 @@ import {
   SCHEDULERS,
   type Service,
 } from '../../src/core/desired.ts'
+import { filter, sourceRate } from './filters.ts'
 
 /** Single ports, ranges around, beside and between them of which some overlap, and every port. */
 const PORTS = ['53', '80', '443', '50-60', '81-442', '60-100', '400-65535', '*'] as const
@@ -96,7 +97,7 @@ export const seed = fc.constantFrom(0n, 1n, 0x0123456789abcdefn, 2n ** 64n - 1n)
 
 export const serviceAt = (address: ServiceAddress): fc.Arbitrary<Service> => anyServiceAt(address).filter(isLawful)
 
-const anyServiceAt = (address: ServiceAddress): fc.Arbitrary<Service> =>
+const plainServiceAt = (address: ServiceAddress): fc.Arbitrary<Service> =>
   fc.record<Service>({
     protocol: fc.constant(address.protocol),
     vip: fc.constant(address.vip),
@@ -110,6 +111,13 @@ const anyServiceAt = (address: ServiceAddress): fc.Arbitrary<Service> =>
     ops: address.protocol === 'udp' ? fc.boolean() : fc.constant(false),
     backends: backendsOf(address),
   })
+
+const anyServiceAt = (address: ServiceAddress): fc.Arbitrary<Service> =>
+  fc.tuple(plainServiceAt(address), fc.option(filter), fc.option(sourceRate)).map(([service, list, rate]) => ({
+    ...service,
+    ...(list === null ? {} : { filter: list }),
+    ...(rate === null ? {} : { sourceRate: rate }),
+  }))
 
 export const desiredState: fc.Arbitrary<DesiredState> = fc
   .subarray([...ADDRESSES], { maxLength: 9 })

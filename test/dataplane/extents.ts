@@ -10,11 +10,17 @@ import {
 } from '../../src/dataplane/layout.gen.ts'
 import type { MappedName, PlaneMemory } from '../../src/dataplane/memory.ts'
 import { directoryExtents, type Extent, occupants } from './directory.ts'
+import { globalExtents, policyExtents } from './filter-extents.ts'
 
 export { occupants } from './directory.ts'
 
-/** What services own, each by itself. A ring's run of lines is whole lines. */
-export const ownedExtents = (memory: PlaneMemory): Extent[] =>
+/** What services own, each by itself, and the filter of all. A ring's run of lines is whole lines. */
+export const ownedExtents = (memory: PlaneMemory): Extent[] => [
+  ...serviceExtents(memory),
+  ...globalExtents(memory).filter(({ start, end }) => end > start),
+]
+
+const serviceExtents = (memory: PlaneMemory): Extent[] =>
   occupants(memory).flatMap(({ name, record, service }) => {
     const extent = (map: MappedName, size: number, first: number, count: number): Extent => ({
       map,
@@ -28,6 +34,7 @@ export const ownedExtents = (memory: PlaneMemory): Extent[] =>
     return [
       extent('services', Service.size, record, 1),
       extent('service_details', ServiceDetail.size, record, 1),
+      ...policyExtents(memory, name, record, service),
       extent('backends', Backend.size, service.backendBase, service.backendCount),
       extent('backend_details', BackendDetail.size, service.backendBase, service.backendCount),
       lines(service.ringLine, service.ringSize),

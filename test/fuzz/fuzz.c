@@ -247,6 +247,10 @@ static void check_wanted(const struct wanted *wanted, const struct moved *moved,
 		demand(moved->backend / BACKENDS_PER_SERVICE == (int)wanted->service,
 		       "a frame gets its service's backend");
 		demand(!wanted->note || wanted->note->backend == moved->backend, "a later fragment follows the first");
+	} else if (moved->reason == DROP_RATE_LIMITED) {
+		demand(lists[own_list(&fixtures[wanted->service])].has_rate && wanted->kind != KIND_LATER &&
+			   wanted->kind != KIND_ERROR,
+		       "only what may open a flow has a rate");
 	} else {
 		demand(moved->reason == DROP_NO_BACKEND || moved->reason == DROP_BACKEND_DOWN,
 		       "what is for a service is balanced, or has no backend");
@@ -305,7 +309,7 @@ static void check_outcome(struct frame frame, const struct state *before, const 
 	if (wanted.may_be_lost && moved.reason == DROP_FRAGMENT)
 		wanted = want_by_source(wanted);
 	check_wanted(&wanted, &moved, balanced);
-	for_service = wanted.reason == REASONS;
+	for_service = wanted.reason == REASONS && moved.reason != DROP_RATE_LIMITED;
 	if (!for_service || !(fixtures[wanted.service].flags & SERVICE_PERSISTENT))
 		demand(moved.client_reason == NOTHING &&
 			   same_words(before->clients, outcome->state.clients, sizeof(before->clients)),

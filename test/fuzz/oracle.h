@@ -95,7 +95,7 @@ static void keep_note(struct note name, __u32 service, int backend)
 /* Of a destination: the VIP, or the longest prefix that it is in. 0: none. */
 static __u64 vip_of(__u32 destination)
 {
-	if (destination >= VIP_A && destination <= VIP_E)
+	if (destination >= VIP_A && destination <= VIP_H)
 		return destination;
 	if (destination >> 8 == 0xc61205)
 		return PREFIX_G;
@@ -226,6 +226,23 @@ static bool is_from_peer(const __u8 *frame, __u32 service)
 	return false;
 }
 
+static bool is_denied(const struct list *list, __u32 source)
+{
+	return (source >= list->first && (!list->behind || source < list->behind)) != list->turned;
+}
+
+/* Does a filter deny a client? Else REASONS. */
+static enum reason refused(__u32 service, __u32 client)
+{
+	const struct fixture *fixture = &fixtures[service];
+
+	if (!(fixture->flags & (SERVICE_POLICY | SERVICE_FILTERED)))
+		return REASONS;
+	if (is_denied(&lists[LIST_OF_ALL], client))
+		return DROP_DENIED_GLOBAL;
+	return own_list(fixture) && is_denied(&lists[own_list(fixture)], client) ? DROP_DENIED : REASONS;
+}
+
 /* Of a frame of 14 octets at least: the kernel hands on none that is shorter. */
 static struct wanted want(const __u8 *frame, size_t size)
 {
@@ -247,6 +264,9 @@ static struct wanted want(const __u8 *frame, size_t size)
 	wanted = want_for_vip(frame + at, size - at, destination);
 	if (wanted.reason == REASONS && is_from_peer(frame, wanted.service))
 		wanted.reason = PASS_FROM_PEER;
+	if (wanted.reason == REASONS)
+		wanted.reason = refused(wanted.service, wanted.kind == KIND_ERROR ? read_be32(wanted.quoted + 16)
+										  : read_be32(frame + at + 12));
 	return wanted;
 }
 

@@ -29,6 +29,7 @@ const EVERY_PORT_VIP = '192.0.2.14'
 /** In a prefix of 16 bits; and in one of 24 within it, the second having that one's word in the directory. */
 const IN_PREFIX = '198.18.9.9'
 const IN_NESTED = ['198.18.5.7', '198.18.5.128']
+const FILTERED_VIP = '192.0.2.15'
 const REST = 255
 /** Steps of the clock: none, and one, four and forty units of age (16 jiffies each). */
 const STEP = { NONE: 0, AGE: 0x21, AGES: 0x24, MANY: 0x3f } as const
@@ -54,6 +55,10 @@ const SERVICES: readonly FrameFields[] = [
   { vip: OTHER_VIP, port: 9 },
   { vip: SOURCE_VIP, port: 80 },
   { vip: TRACKED_VIP, port: 5353, protocol: PROTOCOL.UDP },
+  { vip: FILTERED_VIP, port: 80 },
+  { vip: FILTERED_VIP, port: 443 },
+  { vip: FILTERED_VIP, port: 53, protocol: PROTOCOL.UDP },
+  { vip: FILTERED_VIP, port: 54, protocol: PROTOCOL.UDP },
   ...[0, 80, 81, 7999, 8000, 8050, 8099, 8100, 65535].map((port) => ({ vip: EVERY_PORT_VIP, port })),
   ...[0, 53, 65535].map((port) => ({ vip: EVERY_PORT_VIP, port, protocol: PROTOCOL.UDP })),
   ...[80, 81, 82].map((port) => ({ vip: IN_PREFIX, port })),

@@ -12,6 +12,7 @@ enum {
 	VIP_C = 0xc000020c, /* this one and the next have one service each */
 	VIP_D = 0xc000020d,
 	VIP_E = 0xc000020e,       /* of this one a packet finds every port */
+	VIP_H = 0xc000020f,       /* whose services do not hear everybody */
 	BACKENDS_PER_SERVICE = 8, /* records; not all are used */
 	LINES_PER_SERVICE = 5,    /* two of the ring, one each of the ring before, schedule and persistence */
 	RING_SIZE = 61,
@@ -64,7 +65,33 @@ static const struct fixture fixtures[] = {
     {PREFIX_F, 0, IPPROTO_UDP, SERVICE_UDP | SERVICE_LOCAL, 0, HASHED_SOURCE_PORT, 6, 65535},
     {PREFIX_F, 81, IPPROTO_TCP, SERVICE_LOCAL, 0, HASHED_SOURCE, 6, 0},
     {PREFIX_G, 53, IPPROTO_UDP, SERVICE_UDP, 0, 0, 6, 0},
+    {VIP_H, 80, IPPROTO_TCP, SERVICE_POLICY, 0, HASHED_SOURCE_PORT, 6, 0},
+    {VIP_H, 443, IPPROTO_TCP, SERVICE_TRACKED | SERVICE_POLICY | SERVICE_FILTERED, 0, HASHED_SOURCE_PORT, 6, 0},
+    {VIP_H, 53, IPPROTO_UDP, SERVICE_UDP | SERVICE_TRACKED | SERVICE_POLICY, 0, HASHED_SOURCE_PORT, 6, 0},
+    {VIP_H, 54, IPPROTO_UDP, SERVICE_UDP | SERVICE_FILTERED, 0, HASHED_SOURCE, 6, 0},
 };
+
+/* Each denies what lies between two addresses, or, where `turned`, what does not. */
+struct list {
+	__u32 first;
+	__u32 behind; /* 0: the list goes on to the highest */
+	__u8 turned;
+	__u8 has_rate;
+};
+
+enum { LIST_OF_ALL = 3 };
+
+static const struct list lists[] = {
+    [1] = {0xcb007108, 0xcb00710b, 0, 0}, /* 203.0.113.8 and the next two */
+    [2] = {0xc0000000, 0, 1, 1},          /* all below 192.0.0.0; and a rate */
+    [LIST_OF_ALL] = {0xcb007105, 0xcb007106, 0, 0},
+};
+
+/* A service's own; 0: none. */
+static __u32 own_list(const struct fixture *fixture)
+{
+	return !(fixture->flags & SERVICE_POLICY) ? 0 : fixture->port == 80 ? 1 : 2;
+}
 
 /* What is in the map `egress`; 0: nothing. */
 static __u32 host_egress(__u64 slot)
@@ -207,9 +234,27 @@ static void fill_service(__u32 number)
 	    .marks_end = (JIFFIES_AT_START >> HOST_AGE_SHIFT) + 40,
 	    .before_seed = 0x7f4a7c159e3779b1ULL + 2 * number,
 	};
+	service_policies[number].filter = own_list(fixture);
 	fill_backends(number);
 	fill_rings(number);
 	fill_policy(number);
+}
+
+static void fill_filters(void)
+{
+	for (__u32 i = 1; i < sizeof(lists) / sizeof(lists[0]); i++) {
+		const struct list *list = &lists[i];
+
+		filters[i] = (struct filter){
+		    .interval = list->has_rate ? 1 << RATE_SHIFT : 0,
+		    .tolerance = list->has_rate ? 2 << RATE_SHIFT : 0,
+		    .first4 = i - 1,
+		    .count4 = list->behind ? 2 : 1,
+		    .denies = list->turned,
+		    .rate_bits = 24,
+		};
+		filter_bounds[i - 1] = (struct filter_bound){{list->first, list->behind}};
+	}
 }
 
 static void place_target(__u64 live, __u32 number)
@@ -270,6 +315,7 @@ static void fill_tables(void)
 	    .service_shift = 58,
 	    .new_flows = 6,
 	    .prefixes = 0x8000 | 0x80, /* of 16 and of 24 bits */
+	    .filter = LIST_OF_ALL,
 	};
 	root[0].interface[HOST_OWN_SLOT] = (struct interface){.mac_high = mac_high(own_mac), .ifindex = OWN_IFINDEX};
 	root[0].interface[OTHER_SLOT] = (struct interface){.mac_high = mac_high(other_mac), .ifindex = OTHER_IFINDEX};
@@ -287,6 +333,7 @@ static void fill_tables(void)
 	    .flow_buckets = HOST_MASK_flows + 1,
 	    .fragment_timeout = FRAGMENT_TIMEOUT,
 	};
+	fill_filters();
 	for (__u32 number = 0; number < SERVICES; number++) {
 		fill_service(number);
 		place_target(live, number);

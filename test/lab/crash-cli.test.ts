@@ -23,7 +23,8 @@ const stateOf = (lab: Lab): string => {
   try {
     const live = readLive(plane)
     const services = [...live.desired].sort(([a], [b]) => (a < b ? -1 : 1))
-    return JSON.stringify([services, planeFaults(plane, live)], (_, value) =>
+    const { newFlows, filter } = live.globals
+    return JSON.stringify([services, newFlows, filter, planeFaults(plane, live)], (_, value) =>
       typeof value === 'bigint' ? `${value}` : value,
     )
   } finally {
@@ -53,6 +54,10 @@ const killed = async (lab: Lab, verb: Verb, meanMs: number): Promise<boolean> =>
   return code === 137
 }
 
+/** 3,000 of them, in the form that `filter load` reads. */
+const prefixes = (first: number): string =>
+  Array.from({ length: 3000 }, (_, i) => `deny ${first}.${i >> 8}.${i & 255}.0/24`).join('\n')
+
 /** A round of verbs, each of which finds the state that the one before has made. */
 const verbsOf = (lab: Lab): Verb[] => {
   const [rs1 = { address: '' }] = backends(lab, 1)
@@ -68,6 +73,10 @@ const verbsOf = (lab: Lab): Verb[] => {
     { argv: ['restore', '-'], input: JSON.stringify({ services }) },
     { argv: ['service', 'add', service(82), '--seed', '7'] },
     { argv: ['backend', 'set', service(82), rs1.address] },
+    { argv: ['filter', 'load', '-'], input: prefixes(10) },
+    { argv: ['filter', 'load', service(80), '-'], input: prefixes(11) },
+    { argv: ['limits', '--new-flows', '1000'] },
+    { argv: ['filter', 'load', '-'], input: prefixes(12) },
     { argv: ['clear'] },
     { argv: ['detach', '--all'] },
   ]
