@@ -19,6 +19,8 @@ const volatile __u32 flow_step =
 const volatile __u32 services = 1;
 const volatile __u32 first_vip = 0; /* host order; a service's number is added */
 
+const volatile __u64 tags = 0; /* two VLAN tags, as they stand behind the MACs; 0: none */
+
 /* What the floors write into frames. */
 const volatile __u64 floor_destination_mac = 0;
 const volatile __u64 floor_source_mac = 0;
@@ -65,14 +67,22 @@ static __always_inline bool write_frame(struct xdp_md *ctx)
 	void *at = (void *)(long)ctx->data;
 	__u32 flow, service = 0;
 
-	if (at + FRAME_BYTES > (void *)(long)ctx->data_end)
-		return false;
+	if (at + FRAME_BYTES + sizeof(tags) > (void *)(long)ctx->data_end)
+		if (tags || at + FRAME_BYTES > (void *)(long)ctx->data_end)
+			return false;
 	flow = next_flow++ * flow_step & flow_mask;
 	if (services > 1)
 		service = (__u64)(flow * 0x9e3779b1U) * services >> 32;
 
-	COPY(__u64, at, 0);  /* destination, start of source */
-	COPY(__u64, at, 8);  /* rest of the source, EtherType, version, header length, TOS */
+	COPY(__u64, at, 0); /* destination, start of source */
+	if (tags) {
+		COPY(__u32, at, 8);
+		WORD(__u64, at, 12) = tags;
+		at += sizeof(tags);
+		COPY(__u32, at, 12);
+	} else {
+		COPY(__u64, at, 8); /* rest of the source, EtherType, version, header length, TOS */
+	}
 	COPY(__u16, at, 16); /* total length */
 	COPY(__u64, at, 18); /* identification, fragment, TTL, protocol, checksum */
 	WORD(__u64, at, 26) = bpf_htonl(0x0a000000 | (flow & 0xffffff)) | (__u64)bpf_htonl(first_vip + service) << 32;

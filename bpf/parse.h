@@ -49,8 +49,8 @@ enum part {
  */
 struct packet {
 	__u64 cpu_number;
-	__u64 frame_bytes;
-	__u64 ring_seed; /* these two: struct target's, of what it is for */
+	__u64 frame_bytes; /* in all its buffers */
+	__u64 ring_seed;   /* these two: struct target's, of what it is for */
 	__u64 hash_mask;
 	struct address6 source6; /* of IPv6; of a prefix's packets, see enter_prefix */
 	struct address6 vip6;    /* of IPv6 alone */
@@ -197,6 +197,7 @@ static __always_inline __u64 plain_source(const struct plain_frame *frame)
 struct cursor {
 	void *at;
 	void *end;
+	__u64 beyond; /* octets of the frame that lie in other buffers: they are counted, and not looked at */
 };
 
 /* Takes the next `size` octets. False: the frame is shorter. */
@@ -236,6 +237,15 @@ static __always_inline __be16 skip_vlan_tags(struct cursor *cursor, __be16 proto
 	return protocol_be;
 }
 
+/* From a place in it until the frame's end. */
+static __always_inline __u64 octets_left(const struct cursor *cursor, const void *from)
+{
+	__u64 here = cursor->end - from;
+
+	OPAQUE(here); /* or clang would add the two to a pointer, which the verifier forbids */
+	return here + cursor->beyond;
+}
+
 /*
  * Takes the options of an IPv4 header whose first 20 octets are taken. False: RFC 791 section 3.1 is broken, which
  * demands a header of at least five words, and a total length that holds it and that the frame holds (padding may
@@ -243,7 +253,7 @@ static __always_inline __be16 skip_vlan_tags(struct cursor *cursor, __be16 proto
  */
 static __always_inline bool take_ipv4_options(struct cursor *cursor, const struct iphdr *ip)
 {
-	__u64 rest = cursor->end - (const void *)ip;
+	__u64 rest = octets_left(cursor, ip);
 	__u32 total_bytes = bpf_ntohs(ip->tot_len);
 	__u32 header_bytes = ip->ihl * 4;
 	void *options;

@@ -251,11 +251,12 @@ __noinline int parse_ipv6(struct xdp_md *ctx, __u32 at, struct packet *packet)
 
 	if (!packet || !take(&cursor, sizeof(*ip), &ip))
 		return false;
+	cursor.beyond = packet->frame_bytes - octets_left(&cursor, data);
 	packet->is_ipv6 = true;
 	packet->source6 = load_address6(&ip->saddr);
 	packet->vip6 = load_address6(&ip->daddr);
 	payload_bytes = bpf_ntohs(ip->payload_len);
-	if (ip->version != 6 || payload_bytes > end - cursor.at) {
+	if (ip->version != 6 || payload_bytes > octets_left(&cursor, cursor.at)) {
 		packet->fault = FAULT_MALFORMED;
 		return true;
 	}
@@ -265,7 +266,7 @@ __noinline int parse_ipv6(struct xdp_md *ctx, __u32 at, struct packet *packet)
 	return true;
 }
 
-/* Reads a frame header by header. False: there is neither an IPv4 nor an IPv6 header in it. */
+/* Reads a frame header by header; its size is known. False: there is neither an IPv4 nor an IPv6 header in it. */
 static __always_inline bool parse_any(struct xdp_md *ctx, struct packet *packet)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
@@ -277,6 +278,7 @@ static __always_inline bool parse_any(struct xdp_md *ctx, struct packet *packet)
 	packet->source_port_be = packet->port_be = 0;
 	packet->tcp_flags = packet->is_ipv6 = packet->is_prefix = packet->tags = 0;
 	packet->part = PART_ALL;
+	cursor.beyond = packet->frame_bytes - octets_left(&cursor, data);
 	if (!take(&cursor, sizeof(*eth), &eth))
 		return false;
 	protocol_be = skip_vlan_tags(&cursor, eth->h_proto, &packet->tags);

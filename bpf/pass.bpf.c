@@ -14,4 +14,12 @@ int xlb_pass(struct xdp_md *ctx)
 	return XDP_PASS;
 }
 
+/* Likewise, where frames take several buffers: an MTU beyond some 3,500. */
+SEC("xdp.frags")
+int xlb_pass_frags(struct xdp_md *ctx)
+{
+	(void)ctx;
+	return XDP_PASS;
+}
+
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

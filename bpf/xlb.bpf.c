@@ -68,7 +68,7 @@ static __always_inline int look_further(struct target_bucket *bucket, const stru
 __noinline int balance(struct xdp_md *ctx)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
-	struct packet packet = {.frame_bytes = end - data, .cpu_number = bpf_get_smp_processor_id()};
+	struct packet packet = {.frame_bytes = bpf_xdp_get_buff_len(ctx), .cpu_number = bpf_get_smp_processor_id()};
 	const struct interface *interface = own_interface(root_now());
 	const struct service *service;
 	const struct target *target;

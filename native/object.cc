@@ -100,6 +100,7 @@ void BpfObject::define(Napi::Env env)
 		InstanceMethod<&BpfObject::set_constant>("setConstant"),
 		InstanceMethod<&BpfObject::fill_placeholder>("fillPlaceholder"),
 		InstanceMethod<&BpfObject::set_autoload>("setAutoload"),
+		InstanceMethod<&BpfObject::set_multi_buffer>("setMultiBuffer"),
 		InstanceMethod<&BpfObject::load>("load"),
 		InstanceMethod<&BpfObject::map>("map"),
 		InstanceMethod<&BpfObject::program>("program"),
@@ -274,6 +275,17 @@ void BpfObject::set_autoload(const Napi::CallbackInfo &info)
 	std::string name = text_argument(info, 0, "program");
 	bool autoload = boolean_argument(info, 1, "autoload");
 	int error = bpf_program__set_autoload(find_program(info.Env(), name), autoload);
+	if (error)
+		fail(info.Env(), error, call, name);
+}
+
+void BpfObject::set_multi_buffer(const Napi::CallbackInfo &info)
+{
+	constexpr const char *call = "bpf_program__set_flags";
+	check_unloaded(info.Env(), call);
+	std::string name = text_argument(info, 0, "program");
+	bpf_program *program = find_program(info.Env(), name);
+	int error = bpf_program__set_flags(program, bpf_program__flags(program) | BPF_F_XDP_HAS_FRAGS);
 	if (error)
 		fail(info.Env(), error, call, name);
 }

@@ -29,6 +29,7 @@ class BpfObject : public Napi::ObjectWrap<BpfObject>
 	void set_constant(const Napi::CallbackInfo &info);
 	void fill_placeholder(const Napi::CallbackInfo &info);
 	void set_autoload(const Napi::CallbackInfo &info);
+	void set_multi_buffer(const Napi::CallbackInfo &info);
 	void load(const Napi::CallbackInfo &info);
 	Napi::Value map(const Napi::CallbackInfo &info);
 	Napi::Value program(const Napi::CallbackInfo &info);

@@ -19,6 +19,8 @@ export interface Traffic {
   flags: number
   /** A power of two up to 2^31; 'new': no flow comes twice in 2^32 packets. */
   flows: number | 'new'
+  /** Behind two VLAN tags: a provider's, and one of VLAN 100. Of IPv4 alone. */
+  tagged?: boolean
   /** Each flow goes to one of so many services, up to 65,536; see vipOfService. */
   services: number
 }
@@ -40,7 +42,11 @@ export const DEFAULT_MACS: Macs = {
 export const FRAME_BYTES = 60
 const FRAME6_BYTES = 74
 
-export const frameBytes = ({ family }: Traffic): number => (family === 'ipv6' ? FRAME6_BYTES : FRAME_BYTES)
+/** Tags left out. */
+const untaggedBytes = ({ family }: Traffic): number => (family === 'ipv6' ? FRAME6_BYTES : FRAME_BYTES)
+
+export const frameBytes = (traffic: Traffic): number =>
+  untaggedBytes(traffic) + (traffic.tagged === true ? TAGS.length : 0)
 export const SERVICE_PORT = 80
 
 const FIRST_VIP = 0xc6_12_00_01
@@ -58,6 +64,9 @@ export const vip6OfService = (service: number): string => {
 }
 
 const macBytes = (mac: string): Buffer => Buffer.from(mac.replaceAll(':', ''), 'hex')
+
+/** Those of `tagged`, as they stand behind the MACs. */
+const TAGS = Buffer.from('88a8000781000064', 'hex')
 
 const IPV4_BYTES = 20
 const IPV6_BYTES = 40
@@ -79,10 +88,10 @@ const writeIpv6 = (ip: Buffer, protocol: number): void => {
   ip.writeUInt32BE(0x20010002, 24)
 }
 
-/** What all frames of `traffic` share. The ends of addresses and the source port are the program's to write. */
+/** What all frames of `traffic` share, but for tags. The ends of addresses and the source port are the program's to write. */
 export const templateFrame = (traffic: Traffic, macs: Macs): Buffer => {
   const isIpv6 = traffic.family === 'ipv6'
-  const frame = Buffer.alloc(frameBytes(traffic))
+  const frame = Buffer.alloc(untaggedBytes(traffic))
   macBytes(macs.director).copy(frame, 0)
   macBytes(macs.client).copy(frame, 6)
   frame.writeUInt16BE(isIpv6 ? 0x86dd : 0x0800, 12)
@@ -138,6 +147,7 @@ export const loadBench = (
     object.setConstant('frame', frame)
     object.setConstant('flow_mask', word32(traffic.flows === 'new' ? 0xffff_ffff : traffic.flows - 1))
     object.setConstant('flow_step', word32(0x9e37_79b1))
+    object.setConstant('tags', traffic.tagged === true ? TAGS : Buffer.alloc(TAGS.length))
     object.setConstant('services', word32(traffic.services))
     object.setConstant('first_vip', word32(FIRST_VIP))
     object.setConstant('floor_destination_mac', macWord(options.macs.backend))

@@ -106,10 +106,10 @@ class Wrapper {
     const wrapper = traffic.family === 'ipv6' ? 'bench_wrapper6' : 'bench_wrapper'
     this.#object = loadBench(native, [wrapper, 'bench_tx'], traffic, { macs })
     this.#wrapper = this.#object.program(wrapper)
-    this.#frame = new Uint8Array(frameBytes(traffic))
     this.baseline = this.#object.program('bench_tx')
     this.#slot = this.#object.map('under_test')
     this.#context = context
+    this.#frame = new Uint8Array(frameBytes(traffic))
   }
 
   around(program: BpfProgram): void {

@@ -19,6 +19,7 @@ const tcp = (name: string, flags: number, flows: Traffic['flows'], services = 1)
 const ONE = tcp('1 flow', TCP_ACK, 1)
 const SOME = tcp('64 K flows', TCP_ACK, 2 ** 16)
 const MANY = tcp('1 M flows', TCP_ACK, 2 ** 20)
+const TAGGED: Traffic = { ...ONE, name: '1 flow, two VLAN tags', tagged: true }
 const NEW = tcp('new flows', TCP_SYN, 'new')
 const OVER_100 = tcp('64 K flows, 100 services', TCP_ACK, 2 ** 16, 100)
 const NEW_OVER_4000 = tcp('new flows to 4000 addresses', TCP_SYN, 'new', 4000)
@@ -32,6 +33,7 @@ const opening = (traffic: Traffic): NonNullable<Case['warm']> =>
 
 const XDP_DROP = 1
 const XDP_PASS = 2
+const XDP_REDIRECT = 4
 /** A service that no bench frame is for. */
 const ELSEWHERE = 60_000
 
@@ -93,6 +95,23 @@ export const measurePacketPath = async (native: Native, options: PacketPathOptio
       const tracked = make({ scheduler: 'rr', services: 1, family: 'ipv6' })
       cases.push({ program: 'IPv6, tracked (rr)', traffic, run: tracked.program, warm: opening(traffic) })
     }
+    // Rewritten, and neither pushed nor popped: a test run does not put back where a frame begins.
+    const tagged = make({ scheduler: 'mh', services: 1, vlan: 200 })
+    cases.push({ program: 'hashed (mh), to another VLAN', traffic: TAGGED, run: tagged.program })
+    const taggedRr = make({ scheduler: 'rr', services: 1, vlan: 200 })
+    cases.push({
+      program: 'tracked (rr), to another VLAN',
+      traffic: TAGGED,
+      run: taggedRr.program,
+      warm: opening(TAGGED),
+    })
+    const redirected = make({ scheduler: 'mh', services: 1, elsewhere: true })
+    cases.push({
+      program: 'hashed (mh), to another interface',
+      traffic: ONE,
+      run: redirected.program,
+      verdict: XDP_REDIRECT,
+    })
     for (const backends of [10, 1000]) {
       const ofPrefix = make({ scheduler: 'dh', services: 1, backends, prefix: BENCH_PREFIX })
       for (const traffic of [NEW_OVER_4000, ONE]) {

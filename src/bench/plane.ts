@@ -41,6 +41,10 @@ export interface PlaneOptions {
   ports?: 'one' | 'ranges' | 'every'
   /** Of the VIPs and the backends; absent: IPv4. */
   family?: Family
+  /** Backends are behind another interface. */
+  elsewhere?: boolean
+  /** Backends are in this VLAN. */
+  vlan?: number
   /** One service, of this prefix; frames.ts has the one that all frames are for. */
   prefix?: string
   /** Of all services. */
@@ -96,7 +100,12 @@ const serviceOf = (vip: string, ports: Ports, options: PlaneOptions): Service =>
       port: backendPort(ports),
       weight: 1,
       admin: 'up',
-      path: { kind: 'link', mac: parseMac(DEFAULT_MACS.backend), interfaceSlot: 0 },
+      path: {
+        kind: 'link',
+        mac: parseMac(DEFAULT_MACS.backend),
+        interfaceSlot: options.elsewhere === true ? 1 : 0,
+        ...(options.vlan === undefined ? {} : { vlan: options.vlan }),
+      },
     }),
   ),
 })
@@ -117,6 +126,8 @@ export const makePlane = (native: Native, options: PlaneOptions): BenchPlane => 
   formatPlane(maps, settings, newFlowsPerAge(options.newFlows ?? NEW_FLOWS_MAX, settings))
   const plane = new KernelPlane(native, ownSource(maps, object))
   writeInterface(plane, 0, { mac: parseMac(DEFAULT_MACS.director), ifindex: 1, generic: 0, name: 'bench' })
+  // A redirect of a test run leads nowhere, but has to have a device: the loopback.
+  writeInterface(plane, 1, { mac: parseMac(DEFAULT_MACS.director), ifindex: 1, generic: 0, name: 'other' })
   const live = readLive(plane)
   applyChanges(plane, live, plan(live.desired, servicesOf(options)), {
     nowMs: Date.now(),

@@ -79,8 +79,8 @@ export interface Facts {
   receiveChannels: number
   cpus: number
   pageSize: number
-  /** The program to attach takes frames of several buffers (SEC("xdp.frags")). */
-  multiBuffer: boolean
+  /** Its driver hands frames of several buffers to native XDP; undefined: the kernel does not tell (before 6.3). */
+  multiBuffer: boolean | undefined
   /** `uname -r`. */
   kernelRelease: string
   /** /sys/kernel/btf/vmlinux is there. */

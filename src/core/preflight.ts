@@ -154,7 +154,7 @@ function* interfaceFindings(mode: AttachMode, facts: Facts, link: LinkFacts): Ge
   if (link.kind === '' && facts.receiveChannels === 1 && facts.cpus > 1) yield oneReceiveQueue(link, facts.cpus)
   if (mode === 'generic') return
   yield* nativeFindings(mode, facts, link)
-  if (facts.peer) yield* vethFindings(mode, link, facts.peer, facts.passObject)
+  if (facts.peer) yield* vethFindings(mode, link, facts.peer, passProgram(facts, link))
 }
 
 const OFF: Readonly<Record<NonNullable<Facts['program']>['mode'], string>> = {
@@ -191,8 +191,14 @@ const oneReceiveQueue = (link: LinkFacts, cpus: number): Finding => ({
   mend: `ethtool -L ${link.name} combined ${cpus}, or as many as ethtool -l ${link.name} allows`,
 })
 
-const mtuTooLarge = (facts: Facts, link: LinkFacts): boolean => {
-  if (facts.multiBuffer) return false
+/** Frames of this MTU take several buffers: the program has to be one that takes such. */
+export const needsMultiBuffer = (facts: Facts): boolean => facts.link !== undefined && exceedsBuffer(facts, facts.link)
+
+/** And the driver hands it none. Where the kernel does not tell, it is tried: a driver that has none refuses the program. */
+const mtuTooLarge = (facts: Facts, link: LinkFacts): boolean =>
+  facts.multiBuffer === false && exceedsBuffer(facts, link)
+
+const exceedsBuffer = (facts: Facts, link: LinkFacts): boolean => {
   // What limits a veth is what its peer may send it; its own MTU does not count.
   if (link.kind === 'veth')
     return facts.peer?.state === 'seen' && facts.peer.mtu > largestSingleBufferMtu(facts.pageSize)
@@ -264,7 +270,7 @@ const mtu = (severity: Finding['severity'], facts: Facts, link: LinkFacts): Find
     name: 'mtu',
     severity,
     what: `the MTU of ${name}${peer ? `, the peer of ${link.name},` : ''} is ${size}, beyond ${largest}`,
-    why: `native XDP takes a frame in one buffer, and a page of ${facts.pageSize} bytes holds no larger one`,
+    why: `the driver hands native XDP a frame in one buffer, and a page of ${facts.pageSize} bytes holds no larger one`,
     mend: `${place}ip link set dev ${name} mtu ${Math.min(largest, 1500)}, or xlb attach ${link.name} --mode generic`,
   }
 }
@@ -273,12 +279,11 @@ const mtu = (severity: Finding['severity'], facts: Facts, link: LinkFacts): Find
 const inNamespace = (netnsId: number): string =>
   netnsId < 0 ? '' : `in the network namespace that ip netns list-id calls ${netnsId}: `
 
-function* vethFindings(
-  mode: 'auto' | 'native',
-  link: LinkFacts,
-  peer: PeerFacts,
-  passObject: string,
-): Generator<Finding> {
+/** For a far end: what it may be sent are frames of this end's MTU. */
+const passProgram = ({ passObject, pageSize }: Facts, link: LinkFacts): string =>
+  `${passObject} sec ${link.mtu > largestSingleBufferMtu(pageSize) ? 'xdp.frags' : 'xdp'}`
+
+function* vethFindings(mode: 'auto' | 'native', link: LinkFacts, peer: PeerFacts, program: string): Generator<Finding> {
   const instead = mode === 'auto' ? ', which is why auto takes generic here' : ''
   if (peer.state === 'unseen') {
     yield {
@@ -286,7 +291,7 @@ function* vethFindings(
       severity: 'warning',
       what: `the peer of the veth ${link.name} cannot be looked into: ${peer.why}`,
       why: `if it has no native XDP program, every frame that xlb sends back by XDP_TX is lost${instead}`,
-      mend: `in the peer's network namespace: ip link set dev PEER xdpdrv obj ${passObject} sec xdp, then xlb attach ${link.name} --mode native`,
+      mend: `in the peer's network namespace: ip link set dev PEER xdpdrv obj ${program}, then xlb attach ${link.name} --mode native`,
     }
     return
   }
@@ -296,7 +301,7 @@ function* vethFindings(
       severity: 'warning',
       what: `${peer.name}, the peer of the veth ${link.name}, has no native XDP program`,
       why: `until it has one, every frame that xlb sends back by XDP_TX is lost${instead}`,
-      mend: `${inNamespace(peer.netnsId)}ip link set dev ${peer.name} xdpdrv obj ${passObject} sec xdp`,
+      mend: `${inNamespace(peer.netnsId)}ip link set dev ${peer.name} xdpdrv obj ${program}`,
     }
   if (link.rxQueues < peer.txQueues)
     yield {

@@ -156,6 +156,8 @@ export interface BpfObject {
   fillPlaceholder(placeholder: number, value: bigint): void
   /** Leaves a program out of load(). */
   setAutoload(program: string, autoload: boolean): void
+  /** BPF_F_XDP_HAS_FRAGS, as SEC("xdp.frags") has it: the program takes frames of several buffers too. */
+  setMultiBuffer(program: string): void
   /** The verifier's log is in the error's verifierLog where a program is refused. */
   load(): void
   map(name: string): BpfMap

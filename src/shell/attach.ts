@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseMac } from '../core/address.ts'
 import { isLeaving } from '../core/desired.ts'
-import { chooseModes, preflight } from '../core/preflight.ts'
+import { chooseModes, needsMultiBuffer, preflight } from '../core/preflight.ts'
 import type { AttachMode, Finding } from '../core/preflight-facts.ts'
 import { Refusal } from '../core/refusal.ts'
 import { countFlows } from '../dataplane/flows.ts'
@@ -101,6 +101,12 @@ const tryModes = (
   )
 }
 
+/** How to attach. */
+interface Manner {
+  modes: ReturnType<typeof chooseModes>
+  multiBuffer: boolean
+}
+
 /** Writes the interface's record where no program reads it yet, attaches, and pins the link. */
 const attachTo = (
   native: Native,
@@ -109,12 +115,17 @@ const attachTo = (
   object: BpfObject,
   { slot, role }: { slot: number; role: number },
   options: AttachOptions,
-  modes: ReturnType<typeof chooseModes>,
+  { modes, multiBuffer }: Manner,
 ): Omit<Attached, 'warnings'> => {
   const { interfaceName } = options
   const found = native.netlink.interfaces().find(({ name }) => name === interfaceName)
   if (found === undefined) throw new Refusal(`interface ${interfaceName} does not exist`, 'see: ip link')
-  const record = { mac: parseMac(found.mac), ifindex: found.ifindex, name: interfaceName }
+  const record = {
+    mac: parseMac(found.mac),
+    ifindex: found.ifindex,
+    name: interfaceName,
+    multiBuffer: multiBuffer ? 1 : 0,
+  } as const
   // Until its link is pinned, what leads to backends without a program stays that.
   writeInterface(plane, slot, { ...record, generic: 0, role })
   const { link, mode, reason } = tryModes(native, object, found.ifindex, modes, interfaceName)
@@ -137,17 +148,12 @@ const refuseErrors = (interfaceName: string, findings: readonly Finding[]): void
   )
 }
 
-const attachFirst = (
-  native: Native,
-  paths: InstancePaths,
-  options: AttachOptions,
-  modes: ReturnType<typeof chooseModes>,
-) => {
+const attachFirst = (native: Native, paths: InstancePaths, options: AttachOptions, manner: Manner) => {
   const capacity = checkCapacity({ ...DEFAULT_CAPACITY, ...options.capacity }, native.system.possibleCpus())
   const settings = makeSettings(native, capacity)
   const newFlows = newFlowsPerAge(options.newFlows ?? DEFAULT_NEW_FLOWS, settings)
   const maps = makeMaps(native, capacity)
-  const object = loadProgram(native, maps, 0, settings)
+  const object = loadProgram(native, maps, 0, settings, manner)
   const sweep = loadSweep(native, maps, settings)
   for (const name of TYPED_MAP_NAMES) maps.set(name, sweep.map(name))
   try {
@@ -163,7 +169,7 @@ const attachFirst = (
         object,
         { slot: 0, role: InterfaceRole.INTERFACE_ATTACHED },
         options,
-        modes,
+        manner,
       )
       publishPins(paths)
       return attached
@@ -183,12 +189,7 @@ const attachFirst = (
   }
 }
 
-const attachFurther = (
-  native: Native,
-  paths: InstancePaths,
-  options: AttachOptions,
-  modes: ReturnType<typeof chooseModes>,
-) => {
+const attachFurther = (native: Native, paths: InstancePaths, options: AttachOptions, manner: Manner) => {
   if (Object.keys(options.capacity).length > 0 || options.newFlows !== undefined) {
     throw new Refusal(
       '--services, --backends, --flows, --flows6, --prefixes, --clients and --new-flows are taken when the first interface is attached',
@@ -204,7 +205,7 @@ const attachFurther = (
     const slot = stale?.slot ?? leading?.slot ?? freeSlot([...attached, ...egress])
     if (slot < 0) throw new Refusal('every slot for an interface is taken', 'detach one first')
     const settings = Settings.read(viewOf(plane, 'settings'), 0)
-    const object = loadProgram(native, { get: (name) => plane.map(name) }, slot, settings)
+    const object = loadProgram(native, { get: (name) => plane.map(name) }, slot, settings, manner)
     try {
       if (stale !== undefined) {
         keepAsEgress(plane, slot)
@@ -212,7 +213,7 @@ const attachFurther = (
       }
       const { INTERFACE_ATTACHED, INTERFACE_EGRESS } = InterfaceRole
       const role = stale === undefined && leading === undefined ? INTERFACE_ATTACHED : INTERFACE_EGRESS
-      return attachTo(native, plane, paths.pins, object, { slot, role }, options, modes)
+      return attachTo(native, plane, paths.pins, object, { slot, role }, options, manner)
     } finally {
       object.close()
     }
@@ -249,13 +250,12 @@ export const attach = (native: Native, paths: InstancePaths, options: AttachOpti
     if (!first) refuseAttachedTwice(native, paths, options.interfaceName)
     const facts = collectFacts(native, options.interfaceName, {
       ownProgramId: 0,
-      multiBuffer: false,
       passObject: PASS_FILE,
     })
     const findings = preflight(options.mode, facts)
     refuseErrors(options.interfaceName, findings)
-    const modes = chooseModes(options.mode, facts)
-    const attached = (first ? attachFirst : attachFurther)(native, paths, options, modes)
+    const manner = { modes: chooseModes(options.mode, facts), multiBuffer: needsMultiBuffer(facts) }
+    const attached = (first ? attachFirst : attachFurther)(native, paths, options, manner)
     return { ...attached, warnings: findings }
   })
 }

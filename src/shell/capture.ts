@@ -53,16 +53,21 @@ const wallOffset = (): bigint => {
 
 const load = (
   { native, plane }: Session,
-  slot: number,
+  { slot, multiBuffer }: AttachedInterface,
   wanted: CaptureWanted,
   ringBytes: number,
   first: BpfObject | undefined,
 ): BpfObject => {
   const settings = Settings.read(viewOf(plane, 'settings'), 0)
-  return loadProgram(native, { get: (name) => plane.map(name) }, slot, settings, CAPTURE_FILE, (object) => {
-    object.setConstant('filter', filterBytes(wanted))
-    if (first === undefined) object.setMaxEntries('capture_ring', ringBytes)
-    else for (const name of ['capture_ring', 'capture_lease', 'capture_counts']) object.reuseMap(name, first.map(name))
+  return loadProgram(native, { get: (name) => plane.map(name) }, slot, settings, {
+    programFile: CAPTURE_FILE,
+    multiBuffer,
+    prepare: (object) => {
+      object.setConstant('filter', filterBytes(wanted))
+      if (first === undefined) object.setMaxEntries('capture_ring', ringBytes)
+      else
+        for (const name of ['capture_ring', 'capture_lease', 'capture_counts']) object.reuseMap(name, first.map(name))
+    },
   })
 }
 
@@ -70,7 +75,7 @@ const load = (
 const demandOwnBuild = (session: Session, each: AttachedInterface, old: BpfProgram): void => {
   const { native, plane } = session
   const settings = Settings.read(viewOf(plane, 'settings'), 0)
-  const object = loadProgram(native, { get: (name) => plane.map(name) }, each.slot, settings)
+  const object = loadProgram(native, { get: (name) => plane.map(name) }, each.slot, settings, each)
   try {
     const own = object.program('xlb')
     const same = sameProgram(old, own)
@@ -152,7 +157,7 @@ export class Capture {
       const link = this.#handles.keep(native.openLink(linkPin(paths.pins, each.ifindex)))
       const old = this.#handles.keep(openAttached(native, link.info.programId, 'xlb capture'))
       demandOwnBuild(session, each, old)
-      const object = this.#handles.keep(load(session, each.slot, options.wanted, options.ringBytes, first))
+      const object = this.#handles.keep(load(session, each, options.wanted, options.ringBytes, first))
       first ??= object
       return { ifindex: each.ifindex, old, object, fresh: this.#handles.keep(object.program('xlb_capture')) }
     })

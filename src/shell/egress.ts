@@ -27,11 +27,6 @@ export const usedSlots = (memory: PlaneMemory, live: LiveState): Set<number> => 
   return used
 }
 
-const transmits = (native: Native, ifindex: number): boolean | undefined => {
-  const features = native.netlink.xdpFeatures(ifindex)
-  return features === undefined ? undefined : (features & XdpFeature.TRANSMIT) !== 0
-}
-
 /** @throws Refusal where frames for this backend could not leave by that interface */
 export const demandEgress = (
   native: Native,
@@ -42,10 +37,14 @@ export const demandEgress = (
   const redirecting = attached.filter(
     (each) => each.attached && each.mode === 'native' && each.ifindex !== link.ifindex,
   )
+  const features = native.netlink.xdpFeatures(link.ifindex)
+  const does = (bit: number) => (features === undefined ? undefined : (features & bit) !== 0)
   const fault = egressFault(backend, {
     ...link,
-    transmits: transmits(native, link.ifindex),
+    transmits: does(XdpFeature.TRANSMIT),
+    transmitsMultiBuffer: does(XdpFeature.TRANSMIT_MULTI_BUFFER),
     native: redirecting.map(({ name }) => name),
+    multiBuffer: redirecting.filter(({ multiBuffer }) => multiBuffer).map(({ name }) => name),
   })
   if (fault !== undefined) throw fault
 }

@@ -15,6 +15,8 @@ export interface AttachedInterface {
   ifindex: number
   mac: string
   mode: 'native' | 'generic'
+  /** Its program takes frames of several buffers. */
+  multiBuffer: boolean
   attached: boolean
   /** Why it is not attached. */
   fault?: string
@@ -53,6 +55,7 @@ export const attachedInterfaces = (native: Native, pins: string, memory: PlaneMe
       ifindex: record.ifindex,
       mac: formatMac(record.macHigh >> MAC_SHIFT),
       mode: record.generic === 1 ? 'generic' : 'native',
+      multiBuffer: record.multiBuffer === 1,
       attached: fault === undefined,
       ...(fault === undefined ? {} : { fault }),
     })

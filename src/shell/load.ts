@@ -169,16 +169,28 @@ export interface MapSource {
   get: (name: MapName) => BpfMap | undefined
 }
 
-/** Loads a copy of the program for one slot of root's interfaces, over these maps. `prepare` sets what else the object asks for. */
+export interface LoadOptions {
+  /** Another object than this build's. */
+  programFile?: string
+  /** The program takes frames of several buffers, as an MTU needs that is larger than one holds. */
+  multiBuffer?: boolean
+  /** Sets what else the object asks for. */
+  prepare?: (object: BpfObject) => void
+}
+
+/** The programs that an interface may have. */
+const XDP_PROGRAMS = ['xlb', 'xlb_capture']
+
+/** Loads a copy of the program for one slot of root's interfaces, over these maps. */
 export const loadProgram = (
   native: Native,
   maps: MapSource,
   slot: number,
   settings: Settings,
-  programFile: string = PROGRAM_FILE,
-  prepare: (object: BpfObject) => void = () => {},
+  { programFile = PROGRAM_FILE, multiBuffer = false, prepare }: LoadOptions = {},
 ): BpfObject => {
   const object = native.openObject(programFile)
+  if (multiBuffer) for (const name of object.programNames) if (XDP_PROGRAMS.includes(name)) object.setMultiBuffer(name)
   const mapOf = (name: MapName): BpfMap => {
     const map = maps.get(name)
     if (map === undefined) throw new Error(`no map ${name}`)
@@ -196,14 +208,14 @@ export const loadProgram = (
   for (const [name, value] of Object.entries(constants)) {
     object.fillPlaceholder(Constant[name as ConstantName], BigInt(value))
   }
-  prepare(object)
+  prepare?.(object)
   object.load()
   return object
 }
 
 /** The instance's one sweeper (bpf/sweep.bpf.c), of no interface. startSweep sets it going. */
 export const loadSweep = (native: Native, maps: MapSource, settings: Settings): BpfObject =>
-  loadProgram(native, maps, 0, settings, SWEEP_FILE)
+  loadProgram(native, maps, 0, settings, { programFile: SWEEP_FILE })
 
 /** Sets the timer going, in place of an earlier sweeper's. It runs until nothing holds its map. */
 export const startSweep = (object: BpfObject): void => {

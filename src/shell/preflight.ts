@@ -3,13 +3,11 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { availableParallelism, release } from 'node:os'
 import type { Facts, PeerFacts } from '../core/preflight-facts.ts'
-import type { Interface, Native } from '../dataplane/native.ts'
+import { type Interface, type Native, XdpFeature } from '../dataplane/native.ts'
 
 export interface PreflightOptions {
   /** The id of this instance's own program on the interface, 0 where it has none: it is then no stranger's. */
   ownProgramId: number
-  /** The program to attach is SEC("xdp.frags"). */
-  multiBuffer: boolean
   /** Path of pass.bpf.o, for the commands that findings name. */
   passObject: string
 }
@@ -31,7 +29,7 @@ export const collectFacts = (native: Native, interfaceName: string, options: Pre
     receiveChannels: link ? attempt(() => native.system.deviceReceiveChannels(link.name), 0) : 0,
     cpus: availableParallelism(),
     pageSize: pageSize(),
-    multiBuffer: options.multiBuffer,
+    multiBuffer: link && multiBufferOf(native, link),
     kernelRelease: release(),
     btf: existsSync('/sys/kernel/btf/vmlinux'),
     jit: jitEnabled(),
@@ -53,6 +51,11 @@ const vlanDevicesOn = (link: Interface, interfaces: readonly Interface[]): strin
   interfaces
     .filter(({ kind, link: parent, linkNetnsId }) => kind === 'vlan' && parent === link.ifindex && linkNetnsId < 0)
     .map(({ name }) => name)
+
+const multiBufferOf = (native: Native, link: Interface): boolean | undefined => {
+  const features = attempt(() => native.netlink.xdpFeatures(link.ifindex), undefined)
+  return features === undefined ? undefined : (features & XdpFeature.MULTI_BUFFER) !== 0
+}
 
 const peerOf = (native: Native, link: Interface, interfaces: readonly Interface[]): PeerFacts => {
   let peer: Interface | undefined

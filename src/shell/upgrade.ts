@@ -88,10 +88,15 @@ const refuseOtherContract = (native: Native, paths: InstancePaths): void => {
   )
 }
 
-const load = (native: Native, plane: KernelPlane, slot: number, name: string, programFile: string): BpfObject => {
+const load = (
+  native: Native,
+  plane: KernelPlane,
+  { slot, name, multiBuffer }: Pick<AttachedInterface, 'slot' | 'name' | 'multiBuffer'>,
+  programFile: string,
+): BpfObject => {
   const settings = Settings.read(viewOf(plane, 'settings'), 0)
   try {
-    return loadProgram(native, { get: (table) => plane.map(table) }, slot, settings, programFile)
+    return loadProgram(native, { get: (table) => plane.map(table) }, slot, settings, { programFile, multiBuffer })
   } catch (error) {
     const refusal = new Refusal(
       `${name}: this build's program cannot be loaded: ${wordsOf(error)}; nothing was replaced`,
@@ -196,16 +201,18 @@ const upgradeHeld = (
   handles: Handles,
 ): Upgrade => {
   const interfaces = attachedInterfaces(native, paths.pins, plane)
-  const objectFor = (slot: number, name: string) =>
-    handles.keep(load(native, plane, slot, name, options.programFile ?? PROGRAM_FILE))
+  const objectFor = (each: Pick<AttachedInterface, 'slot' | 'name' | 'multiBuffer'>) =>
+    handles.keep(load(native, plane, each, options.programFile ?? PROGRAM_FILE))
   const staged = new Map<AttachedInterface, Staged>()
   let object: BpfObject | undefined
   for (const each of interfaces.filter(({ attached }) => attached)) {
-    object = objectFor(each.slot, each.name)
+    object = objectFor(each)
     const one = stage(native, paths, each, object, handles)
     if (one !== undefined) staged.set(each, one)
   }
-  const clock = handles.keep((object ?? objectFor(0, 'the clock program')).program('xlb_clock'))
+  const clock = handles.keep(
+    (object ?? objectFor({ slot: 0, name: 'the clock program', multiBuffer: false })).program('xlb_clock'),
+  )
   const sweep = handles.keep(
     loadSweep(native, { get: (table) => plane.map(table) }, Settings.read(viewOf(plane, 'settings'), 0)),
   )

@@ -9,7 +9,9 @@ const facts = (changed: Partial<EgressFacts> = {}): EgressFacts => ({
   loopback: false,
   kind: '',
   transmits: true,
+  transmitsMultiBuffer: true,
   native: ['eth0'],
+  multiBuffer: [],
   ...changed,
 })
 const fault = (changed: Partial<EgressFacts>) => egressFault(BACKEND, facts(changed))
@@ -27,6 +29,14 @@ test('one that takes none is refused, with what makes it take them', (t) => {
   )
   t.regex(nic?.mend ?? '', /xlb attach eth1; or take generic mode on eth0/)
   t.regex(fault({ transmits: false, kind: 'veth' })?.mend ?? '', /ethtool -K PEER gro on/)
+})
+
+test('one that takes no jumbo frames is refused where some would be redirected to it', (t) => {
+  t.is(fault({ multiBuffer: ['eth0'] }), undefined)
+  t.is(fault({ transmitsMultiBuffer: false }), undefined)
+  t.is(fault({ transmitsMultiBuffer: undefined, multiBuffer: ['eth0'] }), undefined)
+  const jumbo = fault({ transmitsMultiBuffer: false, multiBuffer: ['eth0'] })
+  t.regex(jumbo?.message ?? '', /eth1, whose driver takes no jumbo frames.*eth0 would redirect/)
 })
 
 test('where all programs are generic, any Ethernet interface does', (t) => {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import test from 'ava'
-import { chooseModes, largestSingleBufferMtu, preflight } from '../../src/core/preflight.ts'
+import { chooseModes, largestSingleBufferMtu, needsMultiBuffer, preflight } from '../../src/core/preflight.ts'
 import type { AttachMode, Facts, Finding, FindingName, LinkFacts, PeerFacts } from '../../src/core/preflight-facts.ts'
 
 const hardware: LinkFacts = { name: 'eth0', mtu: 1500, kind: '', up: true, loopback: false, rxQueues: 4, txQueues: 4 }
@@ -176,6 +176,26 @@ test('an MTU of any size suits larger pages or a program for frames of several b
   const link = { ...hardware, mtu: 9000 }
   t.deepEqual(names('native', given({ link, pageSize: 65_536 })), [])
   t.deepEqual(names('native', given({ link, multiBuffer: true })), [])
+  t.deepEqual(names('native', given({ link, multiBuffer: undefined })), [])
+})
+
+test('the program is one for frames of several buffers where the MTU needs it', (t) => {
+  t.false(needsMultiBuffer(given({ link: { ...hardware, mtu: 3506 } })))
+  t.true(needsMultiBuffer(given({ link: { ...hardware, mtu: 3507 } })))
+  t.false(needsMultiBuffer(given({ link: { ...hardware, mtu: 9000 }, pageSize: 65_536 })))
+  t.false(needsMultiBuffer(given({ link: undefined })))
+})
+
+test('where the driver has no such frames, a large MTU takes generic mode', (t) => {
+  const link = { ...hardware, mtu: 9000 }
+  t.deepEqual(
+    chooseModes('auto', given({ link, multiBuffer: false })).map(({ mode }) => mode),
+    ['generic'],
+  )
+  t.deepEqual(
+    chooseModes('auto', given({ link, multiBuffer: true })).map(({ mode }) => mode),
+    ['native', 'generic'],
+  )
 })
 
 test('large receive offload is an error for native, a warning for auto, nothing for generic', (t) => {

@@ -67,7 +67,7 @@ static void check_parsers(struct frame frame)
 {
 	void *start = place_at_end(arena, frame.octets, frame.size), *end = start + frame.size;
 	struct xdp_md ctx = {.data = (uintptr_t)start, .data_end = (uintptr_t)end};
-	struct packet packet = {0};
+	struct packet packet = {.frame_bytes = frame.size};
 	__u64 key;
 
 	if (!parse_plain(start, end, &key))

@@ -46,8 +46,15 @@ static long host_adjust_head(struct xdp_md *ctx, int delta)
 	return 0;
 }
 
+/* Frames lie in one buffer here. */
+static __u64 host_get_buff_len(const struct xdp_md *ctx)
+{
+	return ctx->data_end - ctx->data;
+}
+
 #define bpf_get_smp_processor_id host_get_smp_processor_id
 #define bpf_jiffies64            host_jiffies64
+#define bpf_xdp_get_buff_len     host_get_buff_len
 #define bpf_xdp_adjust_head      host_adjust_head
 #define bpf_redirect_map         host_redirect_map
 

@@ -22,9 +22,12 @@ export class CapturingBalancer extends Balancer {
       ...options,
       program: 'xlb_capture',
       load: (native, maps, slot, settings) =>
-        loadProgram(native, maps, slot, settings, CAPTURE_FILE, (object) => {
-          object.setConstant('filter', filterBytes({ all: true, snapBytes: SNAP_BYTES, ...wanted }))
-          object.setMaxEntries('capture_ring', options.ringBytes ?? RING_BYTES)
+        loadProgram(native, maps, slot, settings, {
+          programFile: CAPTURE_FILE,
+          prepare: (object) => {
+            object.setConstant('filter', filterBytes({ all: true, snapBytes: SNAP_BYTES, ...wanted }))
+            object.setMaxEntries('capture_ring', options.ringBytes ?? RING_BYTES)
+          },
         }),
     })
     this.#ring = this.native.openRing(this.object.map('capture_ring'))

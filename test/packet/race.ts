@@ -257,7 +257,7 @@ export const race = async (t: ExecutionContext, path: string, options: RaceOptio
   const balancer = new Balancer({
     capacity: { flows: 8, backends: 2048, services: 4 },
     settings: { ageShift: FAST_CLOCK, flowSeed: FLOW_SEED, timeout: new Array<number>(16).fill(1) },
-    load: (native, maps, slot, settings) => loadProgram(native, maps, slot, settings, path),
+    load: (native, maps, slot, settings) => loadProgram(native, maps, slot, settings, { programFile: path }),
   })
   t.teardown(() => balancer.close())
   const persistence = clients ? ({ hash: 'source', persist: 300 } as const) : {}
