@@ -87,31 +87,33 @@ static __always_inline __u8 random_flags(__u32 random)
 	return random < 3 ? TCP_SYN : random < 6 ? TCP_RST : RACE_ESTABLISH ? TCP_ACK : TCP_SYN;
 }
 
-SEC("xdp")
-int race(struct xdp_md *ctx)
+/* Makes the frame one of a flow. Not inlined, nor the next: what they need of the stack is free again for xlb(). */
+static __noinline bool write_flow(struct xdp_md *ctx, __u32 index, __u32 random)
 {
 	struct race_frame *frame = (void *)(long)ctx->data;
-	__u32 random = bpf_get_prandom_u32(), zero = 0;
-	__u32 index = (random >> 8) % RACE_FLOWS + RACE_APART * bpf_get_smp_processor_id() * RACE_FLOWS;
 	struct race_flow *flow = bpf_map_lookup_elem(&race_flows, &index);
-	struct race_result *result = bpf_map_lookup_elem(&race_results, &zero);
-	const struct interface *own = own_interface(root_now());
-	__u64 mac;
-	int verdict;
 
-	if (!flow || !result || (void *)(frame + 1) > (void *)(long)ctx->data_end)
-		return XDP_ABORTED;
-	race_store_mac(frame->eth.h_dest, own->mac_high >> 16);
+	if (!flow || (void *)(frame + 1) > (void *)(long)ctx->data_end)
+		return false;
+	race_store_mac(frame->eth.h_dest, own_interface(root_now())->mac_high >> 16);
 	frame->ip.saddr = flow->source_be;
 	frame->tcp.source = flow->port_be;
 	((__u8 *)&frame->tcp)[13] = random_flags(random);
+	return true;
+}
 
-	verdict = xlb_under_test(ctx);
+/* Notes where it was sent. */
+static __noinline int judge(struct xdp_md *ctx, __u32 index, int verdict)
+{
+	struct race_frame *frame = (void *)(long)ctx->data;
+	struct race_flow *flow = bpf_map_lookup_elem(&race_flows, &index);
+	__u32 zero = 0;
+	struct race_result *result = bpf_map_lookup_elem(&race_results, &zero);
+	__u64 mac;
 
-	result->packets++;
-	frame = (void *)(long)ctx->data;
-	if ((void *)(frame + 1) > (void *)(long)ctx->data_end)
+	if (!flow || !result || (void *)(frame + 1) > (void *)(long)ctx->data_end)
 		return XDP_ABORTED;
+	result->packets++;
 	mac = race_load_mac(frame->eth.h_dest);
 	if (verdict != XDP_TX)
 		result->other++;
@@ -121,4 +123,15 @@ int race(struct xdp_md *ctx)
 		result->wrong_mac = mac;
 	}
 	return verdict;
+}
+
+SEC("xdp")
+int race(struct xdp_md *ctx)
+{
+	__u32 random = bpf_get_prandom_u32();
+	__u32 index = (random >> 8) % RACE_FLOWS + RACE_APART * bpf_get_smp_processor_id() * RACE_FLOWS;
+
+	if (!write_flow(ctx, index, random))
+		return XDP_ABORTED;
+	return judge(ctx, index, xlb_under_test(ctx));
 }
