@@ -11,6 +11,7 @@ import { parseDuration } from './core/duration.ts'
 import { FLOW_FATES } from './core/leaving.ts'
 import { DRAIN_PERSISTENCES } from './core/persistence.ts'
 import { Refusal } from './core/refusal.ts'
+import { parseTimeout } from './core/timeouts.ts'
 
 const MODES = ['auto', 'native', 'generic'] as const
 
@@ -164,6 +165,10 @@ verb(backend, 'set', 'add a backend, change it, or take a drained one back in')
     '--vlan <id>',
     'its frames leave with this tag: 1 to 4094, none, or auto: by the route (default: auto, or as it was)',
   )
+  .option(
+    '--max-conns <upper[:lower]>',
+    'full with so many connections, until it has fewer than lower (default: 3/4 of upper); none: no limit (default, or as it was)',
+  )
   .option('--force', 'take it at weight 0 although it does not answer ARP or neighbour discovery')
   .action(async (text: string, address: string, _: unknown, command: Command) =>
     (await import('./commands/backend.ts')).runBackendSet(text, address, optionsOf(command)),
@@ -227,6 +232,20 @@ verb(filter, 'clear', 'empty the list, and allow everybody')
 verb(program, 'limits', 'show or set bounds that hold for all services')
   .option('--new-flows <n>', 'tracked flows that one CPU may record in a second', wholeNumber('--new-flows'))
   .action(async (_: unknown, command: Command) => (await import('./commands/limits.ts')).runLimits(optionsOf(command)))
+
+const timeout = (option: string) => (text: string) => parseTimeout(option, text)
+
+verb(program, 'timeouts', 'show or set how long flow entries last without a packet')
+  .option('--established <time>', 'TCP, after the handshake (default: 15m)', timeout('--established'))
+  .option('--closing <time>', 'TCP, after a FIN (default: 2m)', timeout('--closing'))
+  .option('--closed <time>', 'TCP, after a reset (default: 10s)', timeout('--closed'))
+  .option('--half-open <time>', 'TCP, after the SYN (default: 60s)', timeout('--half-open'))
+  .option('--adopted <time>', 'TCP, first seen in mid-flow (default: 60s)', timeout('--adopted'))
+  .option('--udp <time>', 'UDP, seen again (default: 5m)', timeout('--udp'))
+  .option('--udp-once <time>', 'UDP, seen once (default: 5m)', timeout('--udp-once'))
+  .action(async (_: unknown, command: Command) =>
+    (await import('./commands/timeouts.ts')).runTimeouts(optionsOf(command)),
+  )
 
 verb(program, 'list', 'show interfaces, services and backends')
   .argument('[service]')

@@ -2,6 +2,7 @@
 import { formatService, parseBackend, parseService } from '../core/address.ts'
 import { drainBackend, type Path, setBackend } from '../core/desired.ts'
 import { type FlowFate, removeBackend } from '../core/leaving.ts'
+import { parseMaxConns } from '../core/max-conns.ts'
 import type { Change } from '../core/plan.ts'
 import { Refusal } from '../core/refusal.ts'
 import { parseVlan } from '../core/vlan.ts'
@@ -17,7 +18,7 @@ const report = (options: GlobalOptions, changes: readonly Change[], done: string
 export const runBackendSet = (
   serviceText: string,
   backendText: string,
-  options: GlobalOptions & { weight?: number; vlan?: string; force?: boolean },
+  options: GlobalOptions & { weight?: number; vlan?: string; maxConns?: string; force?: boolean },
 ): void => {
   const { native, paths, note } = makeContext(options)
   const service = parseService(serviceText)
@@ -25,6 +26,7 @@ export const runBackendSet = (
   const wanted = {
     ...(options.weight === undefined ? {} : { weight: options.weight }),
     ...(options.vlan === undefined ? {} : { vlan: parseVlan(options.vlan) }),
+    ...(options.maxConns === undefined ? {} : { maxConns: parseMaxConns('--max-conns', options.maxConns) }),
   }
   let path: Path = { kind: 'unresolved', why: 'not asked' }
   const changes = withSession(native, paths, (session) =>

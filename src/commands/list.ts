@@ -1,17 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 import { formatMac, formatService, parseService } from '../core/address.ts'
 import { effectiveWeight, isLeaving, type Service } from '../core/desired.ts'
+import { formatDuration } from '../core/duration.ts'
+import { formatMaxConns } from '../core/max-conns.ts'
 import { formatPersistence, type Persistence } from '../core/persistence.ts'
 import { countVerdicts, type Filter, type Verdict } from '../core/prefixes.ts'
 import { Refusal } from '../core/refusal.ts'
 import type { SourceRate } from '../core/source-rate.ts'
+import { changedTimeouts, DEFAULT_TIMEOUTS, type Timeouts } from '../core/timeouts.ts'
 import { countClients } from '../dataplane/clients.ts'
 import { type Counts, readCounts, readReasons } from '../dataplane/counters.ts'
 import { countFlows, type TableUse } from '../dataplane/flows.ts'
 import { Reason, ServiceFlag } from '../dataplane/layout.gen.ts'
+import { isFullNow } from '../dataplane/least.ts'
 import { isPersistent } from '../dataplane/persistence.ts'
 import type { LiveBackend, LiveService } from '../dataplane/reader.ts'
 import { isNeeded } from '../dataplane/remaining.ts'
+import { readTimeouts } from '../dataplane/timeouts.ts'
 import { Neighbours } from '../shell/neighbours.ts'
 import { reachedBy, type Session, withSession } from '../shell/session.ts'
 import { type Context, formatSeed, type GlobalOptions, makeContext } from './context.ts'
@@ -35,6 +40,8 @@ interface BackendRow {
   vlan: number | null
   active: number | null
   inactive: number | null
+  /** null: it takes any number of connections. */
+  maxConns: { upper: number; lower: number } | null
   counts: Counts
 }
 
@@ -76,6 +83,8 @@ interface Listing {
   newFlows: number
   /** Of all services; null: none. */
   filter: FilterRow | null
+  /** Seconds. */
+  timeouts: Timeouts
   services: ServiceRow[]
   reasons: Record<string, number>
   /** --rate: over how many seconds the counts were taken; they are then per second. */
@@ -85,11 +94,13 @@ interface Listing {
 const filterRow = (filter: Filter | undefined): FilterRow | null =>
   filter === undefined ? null : { ...countVerdicts(filter.prefixes), default: filter.fallback }
 
-const stateOf = ({ want }: LiveBackend): string => {
+const stateOf = ({ want }: LiveBackend, full: boolean): string => {
   if (isLeaving(want)) return want.admin
   if (want.path.kind === 'unresolved') return 'no-mac'
   if (want.admin === 'drain') return 'drain'
-  return want.weight === 0 ? 'weight-0' : want.path.kind === 'local' ? 'local' : 'up'
+  if (want.weight === 0) return 'weight-0'
+  if (full) return 'full'
+  return want.path.kind === 'local' ? 'local' : 'up'
 }
 
 const reasonNames = Object.keys(Reason).filter((name) => name !== 'REASONS')
@@ -115,7 +126,7 @@ const listing = (session: Session, only: string | undefined, nowMs: number): Lis
       address: backend.want.address,
       weight: backend.want.weight,
       effectiveWeight: effectiveWeight(service.want, backend.want),
-      state: stateOf(backend),
+      state: stateOf(backend, isFullNow(plane, service.service, backend.index)),
       since: new Date(backend.sinceMs).toISOString(),
       mac: path.kind === 'link' ? formatMac(path.mac) : null,
       interface: path.kind === 'link' ? (slotNames.get(path.interfaceSlot) ?? null) : null,
@@ -123,6 +134,7 @@ const listing = (session: Session, only: string | undefined, nowMs: number): Lis
       // A hashed service, and one of one-packet scheduling, keeps no flows, but for those that a change of its ring would have moved.
       active: tracked || isLeaving(backend.want) ? count.active : null,
       inactive: tracked || isLeaving(backend.want) ? count.inactive : null,
+      maxConns: backend.want.maxConns ?? null,
       counts: readCounts(plane, backend.counter),
     }
   }
@@ -138,6 +150,7 @@ const listing = (session: Session, only: string | undefined, nowMs: number): Lis
     clients: [...live.services.values()].some(isPersistent) ? countClients(plane, plane.age()) : null,
     newFlows: newFlowsNow(session),
     filter: filterRow(live.globals.filter),
+    timeouts: readTimeouts(plane),
     services: chosen
       .map((service) => ({
         service: service.name,
@@ -188,6 +201,10 @@ const header = (list: Listing): string[] => {
   if (list.clients !== null) lines.push(`persistent clients: ${useOf(list.clients)}`)
   lines.push(`new flows: at most ${grouped(list.newFlows)} a second on each CPU`)
   if (list.filter !== null) lines.push(`filter of all services: ${filterText(list.filter)}`)
+  const set = changedTimeouts(DEFAULT_TIMEOUTS, list.timeouts)
+  if (set.length > 0) {
+    lines.push(`timeouts: ${set.map((state) => `${state} ${formatDuration(list.timeouts[state])}`).join(', ')}`)
+  }
   if (list.neighboursReadSecondsAgo !== null) {
     lines.push(`MACs: as read ${duration(list.neighboursReadSecondsAgo)} ago, when a verb last changed something`)
   }
@@ -199,7 +216,7 @@ const header = (list: Listing): string[] => {
   return lines
 }
 
-const columnsFor = (options: ListOptions): { names: string[]; of: (row: BackendRow) => string[] } => {
+const columnsFor = (list: Listing, options: ListOptions): { names: string[]; of: (row: BackendRow) => string[] } => {
   if (options.stats === true || options.rate === true) {
     const unit = options.rate === true ? '/s' : ''
     return {
@@ -207,13 +224,15 @@ const columnsFor = (options: ListOptions): { names: string[]; of: (row: BackendR
       of: ({ counts }) => [grouped(counts.flows), grouped(counts.packets), grouped(counts.bytes)],
     }
   }
+  const limited = list.services.some(({ backends }) => backends.some(({ maxConns }) => maxConns !== null))
   const number = (value: number | null) => (value === null ? '-' : grouped(value))
   return {
-    names: ['MAC', 'ACTIVE', 'INACTIVE'],
+    names: ['MAC', 'ACTIVE', 'INACTIVE', ...(limited ? ['MAX-CONNS'] : [])],
     of: (row) => [
       `${row.mac ?? '-'}${row.vlan === null ? '' : ` vlan ${row.vlan}`}`,
       number(row.active),
       number(row.inactive),
+      ...(limited ? [row.maxConns === null ? '-' : formatMaxConns(row.maxConns)] : []),
     ],
   }
 }
@@ -222,7 +241,7 @@ const persistText = ({ persistence }: ServiceRow): string =>
   persistence === null ? '' : ` persist ${formatPersistence({ ...persistence, group: persistence.group ?? undefined })}`
 
 const render = (list: Listing, options: ListOptions): string => {
-  const columns = columnsFor(options)
+  const columns = columnsFor(list, options)
   const rows = [['SERVICE', 'BACKEND', 'WEIGHT', 'STATE', ...columns.names]]
   for (const service of list.services) {
     rows.push([

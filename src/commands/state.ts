@@ -7,6 +7,7 @@ import { familyOf } from '../core/ip.ts'
 import { withLeavingOf } from '../core/leaving.ts'
 import { Refusal } from '../core/refusal.ts'
 import { capacityOf } from '../dataplane/memory.ts'
+import { readTimeouts, writeTimeouts } from '../dataplane/timeouts.ts'
 import { attach } from '../shell/attach.ts'
 import type { Changed } from '../shell/session.ts'
 import { changeAll, type Resolver, random64, withSession } from '../shell/session.ts'
@@ -23,6 +24,7 @@ export const runSave = (options: GlobalOptions & { output?: string }): void => {
         capacity: capacityOf(session.plane),
         newFlows: newFlowsNow(session),
         filter: session.live.globals.filter,
+        timeouts: readTimeouts(session.plane),
         services: session.live.desired,
       },
       json ? 'json' : 'yaml',
@@ -119,8 +121,8 @@ export const runRestore = (file: string, options: GlobalOptions & { force?: bool
   const config = readConfig(file)
   if (options.attach === true) attachMissing(context, config)
   const { newFlows, filter } = config
-  const changed = withSession(native, paths, (session) =>
-    changeAll(session, {
+  const changed = withSession(native, paths, (session) => {
+    const changed = changeAll(session, {
       services: (have, resolver) =>
         withLeavingOf(
           have,
@@ -130,8 +132,10 @@ export const runRestore = (file: string, options: GlobalOptions & { force?: bool
         newFlows: newFlows === undefined ? have.newFlows : newFlowsAt(session, newFlows),
         filter,
       }),
-    }),
-  )
+    })
+    const timeouts = writeTimeouts(session.plane, config.timeouts)
+    return { ...changed, globals: changed.globals || timeouts.length > 0 }
+  })
   answer(
     report(changed),
     isChanged(changed) ? `restored from ${file}: ${changedText(changed)} changed` : 'nothing to change',

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { CONNECTION_STATES } from '../core/connection-states.ts'
 import { formatDuration } from '../core/duration.ts'
-import { changedTimeouts, type Timeouts } from '../core/timeouts.ts'
+import type { Timeouts } from '../core/timeouts.ts'
 import { readTimeouts, writeTimeouts } from '../dataplane/timeouts.ts'
 import { withSession } from '../shell/session.ts'
 import { type GlobalOptions, makeContext } from './context.ts'
@@ -32,10 +32,9 @@ const render = (timeouts: Timeouts): string =>
 export const runTimeouts = (options: TimeoutOptions): void => {
   const { native, paths, answer } = makeContext(options)
   const wanted = wantedOf(options)
-  const { before, after } = withSession(native, paths, ({ plane }) => {
-    const before = readTimeouts(plane)
-    writeTimeouts(plane, wanted)
-    return { before, after: readTimeouts(plane) }
-  })
-  answer({ timeouts: after, changed: changedTimeouts(before, after) }, render(after))
+  const { changed, timeouts } = withSession(native, paths, ({ plane }) => ({
+    changed: writeTimeouts(plane, wanted),
+    timeouts: readTimeouts(plane),
+  }))
+  answer({ changed, timeouts }, render(timeouts))
 }

@@ -3,6 +3,7 @@
 import { readFileSync } from 'node:fs'
 import { load } from 'js-yaml'
 import { formatService, parseBackend, parseService, type ServiceAddress } from '../core/address.ts'
+import { CONNECTION_STATES } from '../core/connection-states.ts'
 import {
   type Backend,
   checkCircles,
@@ -13,10 +14,12 @@ import {
   serviceFaults,
 } from '../core/desired.ts'
 import { parseDuration } from '../core/duration.ts'
+import { parseMaxConns } from '../core/max-conns.ts'
 import { groupFaults, nextPersistence, type Persistence, persisting } from '../core/persistence.ts'
 import type { Filter } from '../core/prefixes.ts'
 import { rangeFaults } from '../core/ranges.ts'
 import { Refusal } from '../core/refusal.ts'
+import { DEFAULT_TIMEOUTS, parseTimeout, type Timeouts } from '../core/timeouts.ts'
 import type { Capacity } from '../dataplane/memory.ts'
 import { askedOf, filterOf } from './filter.ts'
 import { type ConfigFile, configSchema, type ServiceEntry } from './schema.ts'
@@ -28,6 +31,8 @@ export interface Config {
   newFlows?: number
   /** That of all services. */
   filter: Filter | undefined
+  /** Whole seconds; those that the file does not name have their defaults. */
+  timeouts: Timeouts
   /**
    * The services. One without a seed keeps that of the same service in `have`, else gets a drawn one. Backends' paths are
    * yet to be resolved.
@@ -102,11 +107,20 @@ const collect = <T>(faults: string[], where: string, read: () => T): T | undefin
 
 const backendsOf = (entry: ServiceEntry, service: ServiceAddress, where: string, faults: string[]): Backend[] => {
   const backends: Backend[] = []
-  for (const [i, { address: text, weight, admin, vlan }] of entry.backends.entries()) {
+  for (const [i, { address: text, weight, admin, vlan, 'max-conns': limit }] of entry.backends.entries()) {
     // Not by collect(): a file may hold a hundred thousand backends, and a closure and a name for each take their time.
     try {
       const { address, port } = parseBackend(text, service)
-      backends.push({ address, port, weight, admin, ...(vlan === undefined ? {} : { vlan }), path: UNASKED })
+      const maxConns = limit === undefined ? 'none' : parseMaxConns('max-conns', limit)
+      backends.push({
+        address,
+        port,
+        weight,
+        admin,
+        ...(vlan === undefined ? {} : { vlan }),
+        ...(maxConns === 'none' ? {} : { maxConns }),
+        path: UNASKED,
+      })
     } catch (error) {
       faults.push(faultAt(`${where}.backends[${i}]`, error))
     }
@@ -166,11 +180,18 @@ export const readConfig = (file: string): Config => {
   for (const fault of groupFaults(services.values())) faults.push(`services: ${fault.message}; ${fault.mend}`)
   collect(faults, 'services', () => checkCircles(services))
   const filter = filterOf(config.filter, 'filter', faults)
+  const timeouts = { ...DEFAULT_TIMEOUTS }
+  for (const state of CONNECTION_STATES) {
+    const text = config.timeouts[state]
+    if (text === undefined) continue
+    timeouts[state] = collect(faults, 'timeouts', () => parseTimeout(state, text)) ?? timeouts[state]
+  }
   if (faults.length > 0) refuse(file, faults, 'mend these places and restore again')
   const { limits } = config
   return {
     interfaces: config.interfaces,
     filter,
+    timeouts,
     ...(limits['new-flows'] === undefined ? {} : { newFlows: limits['new-flows'] }),
     capacity: {
       ...(limits.services === undefined ? {} : { services: limits.services }),

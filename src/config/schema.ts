@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The one schema of what `xlb save` writes and `xlb restore` reads.
 import { z } from 'zod'
+import { CONNECTION_STATES } from '../core/connection-states.ts'
 import { FORWARDS, HASH_INPUTS, SCHEDULERS, WEIGHT_MAX } from '../core/desired.ts'
 import { DRAIN_PERSISTENCES } from '../core/persistence.ts'
 import { RATE_MAX, SOURCE_BITS_MAX } from '../core/source-rate.ts'
@@ -13,6 +14,7 @@ const backend = z.strictObject({
   vlan: z
     .union([z.literal('none'), z.int().min(VLAN_MIN).max(VLAN_MAX)], `is neither none nor ${VLAN_MIN} to ${VLAN_MAX}`)
     .optional(),
+  'max-conns': z.union([z.string(), z.int()]).transform(String).optional(),
 })
 
 const filter = z.strictObject({
@@ -67,6 +69,7 @@ export const configSchema = z.strictObject({
     })
     .default({}),
   filter: filter.optional(),
+  timeouts: z.partialRecord(z.enum(CONNECTION_STATES), z.union([z.string(), z.int()]).transform(String)).default({}),
   services: z.array(service).default([]),
 })
 

@@ -3,8 +3,11 @@
 import { dump } from 'js-yaml'
 import { formatService } from '../core/address.ts'
 import { type DesiredState, isLeaving, type Service } from '../core/desired.ts'
+import { formatDuration } from '../core/duration.ts'
+import { formatMaxConns } from '../core/max-conns.ts'
 import type { Persistence } from '../core/persistence.ts'
 import type { Filter } from '../core/prefixes.ts'
+import { changedTimeouts, DEFAULT_TIMEOUTS, type Timeouts } from '../core/timeouts.ts'
 import type { Capacity } from '../dataplane/memory.ts'
 import { askedEntry } from './filter.ts'
 
@@ -15,6 +18,7 @@ export interface Saved {
   newFlows: number
   /** That of all services. */
   filter: Filter | undefined
+  timeouts: Timeouts
   services: DesiredState
 }
 
@@ -43,13 +47,21 @@ const entryOf = (service: Service) => ({
   // Those that leave are removed: what is left of them is flows, and no file restores these.
   backends: service.backends
     .filter((backend) => !isLeaving(backend))
-    .map(({ address, weight, admin, vlan }) => ({
+    .map(({ address, weight, admin, vlan, maxConns }) => ({
       address,
       weight,
       ...(admin === 'drain' ? { admin } : {}),
       ...(vlan === undefined ? {} : { vlan }),
+      ...(maxConns === undefined ? {} : { 'max-conns': formatMaxConns(maxConns) }),
     })),
 })
+
+/** Those that are not the defaults. */
+const timeoutsEntry = (timeouts: Timeouts) => {
+  const changed = changedTimeouts(DEFAULT_TIMEOUTS, timeouts)
+  if (changed.length === 0) return {}
+  return { timeouts: Object.fromEntries(changed.map((state) => [state, formatDuration(timeouts[state])])) }
+}
 
 /** The text of the file, with a newline at its end. */
 export const writeConfig = (saved: Saved, format: 'yaml' | 'json'): string => {
@@ -57,6 +69,7 @@ export const writeConfig = (saved: Saved, format: 'yaml' | 'json'): string => {
     interfaces: saved.interfaces.map(({ name, mode }) => ({ name, mode })),
     limits: { ...saved.capacity, 'new-flows': saved.newFlows },
     ...(saved.filter === undefined ? {} : askedEntry({ filter: saved.filter })),
+    ...timeoutsEntry(saved.timeouts),
     // By name: the order in the maps is one of hashing.
     services: [...saved.services.values()].map(entryOf).sort((a, b) => (a.service < b.service ? -1 : 1)),
   }

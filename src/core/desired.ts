@@ -4,6 +4,7 @@
 import { type BackendAddress, formatService, type ServiceAddress, vipOf } from './address.ts'
 import { familyOf } from './ip.ts'
 import { isPrime } from './maglev.ts'
+import { type MaxConns, maxConnsFaults } from './max-conns.ts'
 import {
   nextPersistence,
   type Persistence,
@@ -50,6 +51,8 @@ export interface Backend extends BackendAddress {
   admin: Admin
   /** As configured; absent: by the route. What packets get is in `path`. */
   vlan?: Vlan
+  /** How many connections it takes; absent: any number. */
+  maxConns?: MaxConns
   path: Path
 }
 
@@ -240,6 +243,7 @@ export function* serviceFaults(service: Service): Generator<Refusal> {
   yield* ringSizeFaults(service)
   yield* rateFaults(service, service.sourceRate)
   yield* backendFaults(service)
+  yield* maxConnsFaults(service, isTracked(service))
 }
 
 /** @throws Refusal, the first of serviceFaults */
@@ -353,17 +357,19 @@ export const setBackend = (
   state: DesiredState,
   serviceAddress: ServiceAddress,
   address: BackendAddress,
-  change: { weight?: number; vlan?: Vlan | 'auto'; path: Path },
+  change: { weight?: number; vlan?: Vlan | 'auto'; maxConns?: MaxConns | 'none'; path: Path },
 ): DesiredState => {
   const service = existing(state, serviceAddress)
   checkCircle(state, service, address.address)
   const before = service.backends.find((backend) => backend.address === address.address)
   const known = before === undefined || isLeaving(before) ? undefined : before
   const vlan = change.vlan ?? known?.vlan ?? 'auto'
+  const maxConns = change.maxConns ?? known?.maxConns ?? 'none'
   const next: Backend = {
     ...address,
     weight: change.weight ?? known?.weight ?? 1,
     admin: 'up',
+    ...(maxConns === 'none' ? {} : { maxConns }),
     ...(vlan === 'auto' ? { path: change.path } : { vlan, path: inVlan(change.path, vlan) }),
   }
   const backends =

@@ -57,17 +57,20 @@ const epochOf = (age: number, shift: number): number => Math.floor(age / 2 ** sh
 interface Moment {
   /** All marks are past their timeout. */
   past: boolean
+  /** The timeout was raised since they were made, and their epochs do not reach as far: none is, until all are. */
+  raised: boolean
   epoch: number
 }
 
 const momentOf = (change: Pick<RingChange, 'now' | 'written' | 'timeout' | 'markShift'>): Moment => ({
   past: change.now - change.written > change.timeout,
+  raised: change.timeout > MARK_EPOCHS * 2 ** change.markShift,
   epoch: epochOf(change.now, change.markShift),
 })
 
 /** Is the mark at a slot of the ring before still within its timeout? */
-const isFresh = ({ past, epoch }: Moment, beforeSlot: number): boolean =>
-  !past && ((epoch - (beforeSlot >> BEFORE_EPOCH_SHIFT)) & BEFORE_EPOCH_MASK) <= MARK_EPOCHS
+const isFresh = ({ past, raised, epoch }: Moment, beforeSlot: number): boolean =>
+  !past && (raised || ((epoch - (beforeSlot >> BEFORE_EPOCH_SHIFT)) & BEFORE_EPOCH_MASK) <= MARK_EPOCHS)
 
 /** First and last slot of a ring of `of` slots whose share of the hash space overlaps slot `slot` of a ring of `size`. */
 const firstOverlap = (slot: number, size: number, of: number): number => Math.floor((slot * of) / size)
@@ -139,7 +142,8 @@ const beforeOfUnmarked = (change: RingChange, epoch: number): Uint16Array => {
 const beforeOfSameSize = (change: RingChange, before: Uint16Array, epoch: number): Uint16Array => {
   const moment = momentOf(change)
   const { ring } = change.current
-  const epochsStay = change.fresh.length === ring.length
+  // With another timeout epochs may have another length.
+  const epochsStay = change.fresh.length === ring.length && markShift(change.timeout) === change.markShift
   const next = new Uint16Array(ring.length)
   for (let i = 0; i < ring.length; i++) {
     const now = ring[i] as number

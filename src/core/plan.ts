@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The difference between what is there and what is wanted.
 import { type Backend, type DesiredState, type Globals, type Service, samePath } from './desired.ts'
+import { sameMaxConns } from './max-conns.ts'
 import { samePersistence } from './persistence.ts'
 import { sameFilter } from './prefixes.ts'
 import { sameRate } from './source-rate.ts'
@@ -17,6 +18,7 @@ const sameBackend = (a: Backend, b: Backend): boolean =>
   a.weight === b.weight &&
   a.admin === b.admin &&
   a.vlan === b.vlan &&
+  sameMaxConns(a.maxConns, b.maxConns) &&
   samePath(a.path, b.path)
 
 const sameBackends = (a: readonly Backend[], b: readonly Backend[]): boolean => {

@@ -19,6 +19,7 @@ import { expandSeed, hashAddress6, hashMix } from '../core/hash.ts'
 import { AF, address6, addressOctets, familyOf, parseIpv4, writeAddress } from '../core/ip.ts'
 import { defaultRingSize, maglevRing } from '../core/maglev.ts'
 import { changeRing, hasFreshMarks, type MarkedRing, markShift, type NextRing } from '../core/marks.ts'
+import { reopensAt, sameMaxConns } from '../core/max-conns.ts'
 import { isPrefix, splitPrefix } from '../core/prefix.ts'
 import { Refusal } from '../core/refusal.ts'
 import { smoothSchedule } from '../core/schedule.ts'
@@ -29,6 +30,7 @@ import {
   Backend as BackendRecord,
   BackendWord,
   Choice,
+  ConnectionLimit,
   DrainPersistence,
   FlowState,
   RingLimit,
@@ -125,6 +127,8 @@ export interface Built {
   /** Indices that were not in use before: likewise. */
   newIndices: Set<number>
   newCounters: number[]
+  /** Of backends that have another limit than before: whether they are full is to be seen anew. */
+  relimited: number[]
 }
 
 interface Placed {
@@ -153,6 +157,7 @@ const placeBackends = (want: Service, have: LiveService | undefined, context: Bu
   const placed = want.backends.map((backend): Placed => {
     const known = before.get(backend.address)
     if (known !== undefined) {
+      if (!sameMaxConns(known.want.maxConns, backend.maxConns)) built.relimited.push(known.counter)
       const same = known.want.weight === backend.weight && known.want.admin === backend.admin
       return {
         index: known.index,
@@ -203,6 +208,8 @@ const writeDetail = (view: DataView, at: number, want: Backend, admin: number, s
   view.setUint32(at + offset.weight, want.weight, true)
   view.setUint16(at + offset.vlan, want.vlan === 'none' ? VlanChoice.VLAN_NONE : (want.vlan ?? 0), true)
   view.setBigUint64(at + offset.sinceMs, BigInt(sinceMs), true)
+  view.setUint32(at + offset.upper, want.maxConns?.upper ?? 0, true)
+  view.setUint32(at + offset.lower, want.maxConns?.lower ?? 0, true)
 }
 
 const writeBackends = (
@@ -216,7 +223,13 @@ const writeBackends = (
   const details = viewOf(memory, 'backend_details')
   new Uint8Array(memory.buffer('backends'), base * BackendRecord.size, count * BackendRecord.size).fill(0)
   new Uint8Array(memory.buffer('backend_details'), base * BackendDetail.size, count * BackendDetail.size).fill(0)
+  const limits = viewOf(memory, 'connection_limits')
   for (const { index, counter, want, sinceMs } of placed) {
+    const { maxConns } = want
+    ConnectionLimit.write(limits, (base + index) * ConnectionLimit.size, {
+      upper: maxConns?.upper ?? 0,
+      reopens: maxConns === undefined ? 0 : reopensAt(maxConns),
+    })
     BackendRecord.write(records, (base + index) * BackendRecord.size, {
       word: wordOf(want),
       counter,
@@ -383,6 +396,7 @@ const buildRing = (
     (want.backends.some(({ path }) => path.kind === 'local') ? ServiceFlag.SERVICE_LOCAL : 0) |
     (want.protocol === 'udp' ? ServiceFlag.SERVICE_UDP : 0) |
     (want.ops ? ServiceFlag.SERVICE_OPS : 0) |
+    (want.backends.some(({ maxConns }) => maxConns !== undefined) ? ServiceFlag.SERVICE_LIMITED : 0) |
     (want.filter !== undefined || want.sourceRate !== undefined ? ServiceFlag.SERVICE_POLICY : 0) |
     persistenceFlags(want)
   const same =
@@ -456,7 +470,7 @@ export const buildService = (want: Service, have: LiveService | undefined, conte
   const { memory, space } = context
   const id = have?.service.id ?? take(space.ids, 1, 'service ids', '--services')
   const record = take(space.records, 1, 'services', '--services')
-  const built: Built = { record, id, newId: have === undefined, newIndices: new Set(), newCounters: [] }
+  const built: Built = { record, id, newId: have === undefined, newIndices: new Set(), newCounters: [], relimited: [] }
   const placed = placeBackends(want, have, context, built)
   const count = Math.max(0, ...placed.map(({ index }) => index + 1))
   const base = count === 0 ? 0 : take(space.backends, count, 'backends', '--backends')

@@ -57,6 +57,10 @@ const candidateAt = (memory: PlaneMemory, service: ServiceRecord, index: number)
   return { index, weight, ...load, full: limited && isFull(memory, record, counter, load) }
 }
 
+/** Does a backend take no new flow because it has as many connections as it may? */
+export const isFullNow = (memory: PlaneMemory, service: ServiceRecord, index: number): boolean =>
+  candidateAt(memory, service, index).full
+
 /** weigh: load and weight; the less of load / weight is taken. */
 const costOf = (choice: number, { active, inactive, weight }: Candidate): { load: bigint; weight: bigint } => ({
   load: BigInt(Math.max(0, choice >= Choice.CHOICE_SED ? active + 1 : 256 * active + inactive)),

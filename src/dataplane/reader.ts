@@ -134,11 +134,18 @@ const readBackends = (views: { backends: DataView; details: DataView }, service:
         weight: details.getUint32(detailAt + BackendDetail.offset.weight, true),
         admin: ADMINS.get(admin) ?? 'up',
         ...vlanOf(details.getUint16(detailAt + BackendDetail.offset.vlan, true)),
+        ...maxConnsOf(details, detailAt),
         path: pathOf(word, views.backends.getUint16(at + BackendRecord.offset.vlan, true)),
       },
     })
   }
   return backends
+}
+
+/** Nothing of it where there is no limit. */
+const maxConnsOf = (details: DataView, at: number): Pick<Backend, 'maxConns'> => {
+  const upper = details.getUint32(at + BackendDetail.offset.upper, true)
+  return upper === 0 ? {} : { maxConns: { upper, lower: details.getUint32(at + BackendDetail.offset.lower, true) } }
 }
 
 const vipText = ({ vip, family, prefixBits }: ServiceDetail): string => {

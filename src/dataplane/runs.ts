@@ -56,6 +56,12 @@ export const clearConnections = (memory: PlaneMemory, counters: readonly number[
   for (const counter of counters) octets.fill(0, counter * Connections.size, (counter + 1) * Connections.size)
 }
 
+/** Backends whose limit changed are full by the new one alone. */
+export const forgetFull = (memory: PlaneMemory, counters: readonly number[]): void => {
+  const view = viewOf(memory, 'connections')
+  for (const counter of counters) view.setUint32(counter * Connections.size + Connections.offset.full, 0, true)
+}
+
 /**
  * Before a change: makes every id lead where the live state has it, and those of removed services nowhere. Until then the records of
  * what was removed are as they were, so that it does no harm that their entries count.

@@ -34,13 +34,15 @@ export const readTimeouts = (memory: Pick<PlaneMemory, 'buffer'>): Timeouts => {
 
 /**
  * Sets those that are named. Entries that are there go by them too: one may expire at once, or live longer than it would have.
- * Marks of rings stay as long as the timeout was when they were made, unless they are made anew.
+ * @returns those that were not so before
  */
-export const writeTimeouts = (memory: Pick<PlaneMemory, 'buffer'>, timeouts: Partial<Timeouts>): void => {
+export const writeTimeouts = (memory: Pick<PlaneMemory, 'buffer'>, timeouts: Partial<Timeouts>): ConnectionState[] => {
   const clock = Settings.read(viewOf(memory, 'settings'), 0)
   const ages = new Uint16Array(memory.buffer('settings'), Settings.offset.timeout, FlowValue.FLOW_STATE_MASK + 1)
-  for (const state of CONNECTION_STATES) {
+  return CONNECTION_STATES.filter((state) => {
     const seconds = timeouts[state]
-    if (seconds !== undefined) Atomics.store(ages, STATE_NAMES.indexOf(state), agesOf(seconds, clock))
-  }
+    if (seconds === undefined) return false
+    const wanted = agesOf(seconds, clock)
+    return Atomics.exchange(ages, STATE_NAMES.indexOf(state), wanted) !== wanted
+  })
 }

@@ -36,7 +36,7 @@ import {
   slotsAt,
   viewOf,
 } from './reader.ts'
-import { clearConnections, isSwept, mendRuns, readService, storeSwept, sweptOf, writeRuns } from './runs.ts'
+import { clearConnections, forgetFull, isSwept, mendRuns, readService, storeSwept, sweptOf, writeRuns } from './runs.ts'
 
 export interface ApplyOptions {
   /** Unix time now, milliseconds. */
@@ -256,6 +256,10 @@ const followCounts = (
   // No less than before: should this command be killed, that is still so. The next one sees to what is too much.
   storeSwept(memory, Math.max(sweptOf(live), [...staying, ...fresh].filter(isSwept).length))
   writeRuns(memory, fresh)
+  forgetFull(
+    memory,
+    built.flatMap(({ relimited }) => relimited),
+  )
 }
 
 /**

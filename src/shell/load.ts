@@ -2,6 +2,7 @@
 // Loading: fresh maps for a capacity, and a copy of the program over them, with its constants.
 import { fileURLToPath } from 'node:url'
 import { Refusal } from '../core/refusal.ts'
+import { DEFAULT_TIMEOUTS } from '../core/timeouts.ts'
 import { BPF_F_MMAPABLE, BPF_MAP_TYPE_ARRAY } from '../dataplane/contract.ts'
 import {
   BackendFlag,
@@ -9,7 +10,6 @@ import {
   Constant,
   Contract,
   FilterLimit,
-  FlowState,
   Interface,
   RingLimit,
   Root,
@@ -29,6 +29,7 @@ import {
   TYPED_MAP_NAMES,
 } from '../dataplane/memory.ts'
 import type { BpfMap, BpfObject, Native } from '../dataplane/native.ts'
+import { timeoutAges } from '../dataplane/timeouts.ts'
 import { formatRoot } from '../dataplane/writer.ts'
 import { random64 } from './session.ts'
 
@@ -36,17 +37,6 @@ const buildFile = (name: string): string => fileURLToPath(new URL(`../../build/b
 export const PROGRAM_FILE = buildFile('xlb.bpf.o')
 const SWEEP_FILE = buildFile('sweep.bpf.o')
 export const CAPTURE_FILE = buildFile('capture.bpf.o')
-
-/** Seconds, by the state of a flow; IPVS's defaults (net/netfilter/ipvs/ip_vs_proto_tcp.c, tcp_timeouts). */
-const TIMEOUT_SECONDS: Partial<Record<keyof typeof FlowState, number>> = {
-  FLOW_HALF_OPEN: 60,
-  FLOW_ADOPTED: 60,
-  FLOW_ESTABLISHED: 900,
-  FLOW_CLOSING: 120,
-  FLOW_CLOSED: 10,
-  FLOW_UDP_ONCE: 300,
-  FLOW_UDP: 300,
-}
 
 /** A SYN is repeated 1, 3 and 7 s after the first (RFC 6298): the ring decides for as long after a flood. */
 const FLOOD_HOLD_SECONDS = 8
@@ -232,12 +222,8 @@ export const startSweep = (object: BpfObject): void => {
 export const makeSettings = (native: Native, capacity: Capacity): Settings => {
   const jiffiesPerSecond = native.system.jiffiesPerSecond()
   const { shift, ages } = clockOf(jiffiesPerSecond)
-  const timeout = new Array<number>(16).fill(0)
-  for (const [state, seconds] of Object.entries(TIMEOUT_SECONDS)) {
-    timeout[FlowState[state as keyof typeof FlowState]] = ages(seconds)
-  }
   return {
-    timeout,
+    timeout: timeoutAges(DEFAULT_TIMEOUTS, { ageShift: shift, jiffiesPerSecond }),
     floodHold: ages(FLOOD_HOLD_SECONDS),
     ageShift: shift,
     jiffiesPerSecond,

@@ -33,6 +33,20 @@ const badWeight = (value: string, ...says: string[]): Wrong => ({
   says: [value, 'weight', ...says],
 })
 
+const badMaxConns = (value: string): Wrong => ({
+  what: `--max-conns ${value}`,
+  argv: ['backend', 'set', WEB, RS1, '--max-conns', value],
+  code: 2,
+  says: ['--max-conns', value, 'UPPER:LOWER'],
+})
+
+const badTimeout = (value: string, ...says: string[]): Wrong => ({
+  what: `timeouts --udp ${value}`,
+  argv: ['timeouts', '--udp', value],
+  code: 2,
+  says: ['--udp', value, ...says],
+})
+
 const wrongUse = (what: string, argv: readonly string[], ...says: (string | RegExp)[]): Wrong => ({
   what,
   argv,
@@ -171,6 +185,13 @@ export const BAD_WORDS: readonly Wrong[] = [
   badBackend('10.89.0.22:', /port/),
   badBackend('rs2', 'is neither an IPv4 nor an IPv6 address'),
   badBackend('127.0.0.1', 'loopback'),
+  badMaxConns('0'),
+  badMaxConns('many'),
+  badMaxConns('10:11'),
+  badMaxConns('10:0'),
+  badTimeout('0'),
+  badTimeout('30m', '29m'),
+  badTimeout('soon'),
   badOption('--scheduler', 'fastest', '--scheduler', 'choose one of: rr, wrr, mh, sh, dh'),
   badOption(
     '--scheduler',

@@ -9,6 +9,11 @@ const labTest = hasRoot() ? test.serial : test.serial.skip
 
 const PORT = 7
 
+const restoreKeepingTimeouts = async (lab: Lab, service: string, address: string): Promise<void> => {
+  await xlb(lab, ['service', 'add', service, '--scheduler', 'rr'])
+  await xlb(lab, ['backend', 'set', service, address])
+}
+
 interface Shown {
   id: number
   name?: string
@@ -58,5 +63,41 @@ labTest(
     await xlb(lab, ['detach', '--all'])
     await until('no timer is left', () => Promise.resolve(holdersOf(id).length === 0))
     t.pass()
+  },
+)
+
+/** The Unix time in milliseconds at which a backend has nothing more to do. */
+const endOf = async (lab: Lab, address: string): Promise<number> => {
+  await until('its last connection has expired', async () => {
+    const row = (await list(lab)).services[0]?.backends.find((backend) => backend.address === address)
+    return row?.state === 'up'
+  })
+  return Date.now()
+}
+
+labTest(
+  'a full backend is taken again within a second of the end of its connections, while nothing of xlb runs',
+  async (t) => {
+    const lab = await Lab.up(t, { servers: 1 })
+    const service = `tcp://${lab.vip}:${PORT}`
+    const { address } = lab.host('rs1')
+    await lab.lines(1, PORT)
+    await attach(lab)
+    await xlb(lab, ['timeouts', '--closing', '3s', '--closed', '3s'])
+    await restoreKeepingTimeouts(lab, service, address)
+    await xlb(lab, ['backend', 'set', service, address, '--max-conns', '3:1'])
+    const client = await lab.holdLines(PORT, 3, 0)
+    const row = (await list(lab)).services[0]?.backends[0]
+    t.deepEqual([row?.state, row?.active], ['full', 3])
+    t.not((await lab.curl('--max-time', '1', `telnet://${lab.vip}:${PORT}`)).code, 0, 'a fourth is not let in')
+    t.true(((await list(lab)).reasons.drop_backends_full ?? 0) > 0)
+    await client.stop()
+    const closed = Date.now()
+    const ended = await endOf(lab, address)
+    // 3 s are at most 3 units of age, which the last packet may have begun; then one of the sweep, and the list itself takes its time.
+    t.true(ended - closed < 3072 + 1024 + 1000 + 1500, `${ended - closed} ms`)
+    const again = await lab.holdLines(PORT, 3, 0)
+    t.is((await list(lab)).services[0]?.backends[0]?.active, 3)
+    await again.stop()
   },
 )

@@ -16,6 +16,7 @@ import {
 import { parseFilterFile, withFilter, withGlobalFilter } from '../../src/core/filter.ts'
 import { type Family, familyOf } from '../../src/core/ip.ts'
 import { type FlowFate, removeBackend } from '../../src/core/leaving.ts'
+import type { MaxConns } from '../../src/core/max-conns.ts'
 import { plan } from '../../src/core/plan.ts'
 import { type Counts, readCounts, readReasons } from '../../src/dataplane/counters.ts'
 import { KernelPlane, ownSource } from '../../src/dataplane/kernel.ts'
@@ -57,6 +58,7 @@ export interface BackendSpec {
   weight?: number
   path?: Path
   drained?: boolean
+  maxConns?: MaxConns | 'none'
 }
 
 export interface Sent {
@@ -301,7 +303,11 @@ export const withBackend = (state: DesiredState, service: string, backend: numbe
     return drainBackend(before, address, at)
   }
   const path = spec.path ?? linkPath(backend)
-  return setBackend(state, address, at, { path, ...(spec.weight === undefined ? {} : { weight: spec.weight }) })
+  return setBackend(state, address, at, {
+    path,
+    ...(spec.weight === undefined ? {} : { weight: spec.weight }),
+    ...(spec.maxConns === undefined ? {} : { maxConns: spec.maxConns }),
+  })
 }
 
 /** By the destination MAC of a frame that was sent out. */

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+import test from 'ava'
+import fc from 'fast-check'
+import { CONNECTION_STATES } from '../../src/core/connection-states.ts'
+import { Refusal } from '../../src/core/refusal.ts'
+import { DEFAULT_TIMEOUTS, parseTimeout, TIMEOUT_MAX_SECONDS } from '../../src/core/timeouts.ts'
+import { agesOf, readTimeouts, writeTimeouts } from '../../src/dataplane/timeouts.ts'
+import { makePlane } from '../dataplane/plane.ts'
+
+test('a timeout is 1 s to 29 min, as people write spans of time', (t) => {
+  t.is(parseTimeout('--udp', '90'), 90)
+  t.is(parseTimeout('--udp', '29m'), TIMEOUT_MAX_SECONDS)
+  for (const text of ['0', '0s', '1741', '30m', '1h', 'soon', '']) {
+    t.true(t.throws(() => parseTimeout('--udp', text), { instanceOf: Refusal })?.message.startsWith('--udp'))
+  }
+})
+
+test('the longest timeout is within half the ages that an entry can tell, whatever the HZ', (t) => {
+  for (const jiffiesPerSecond of [24, 32, 48, 64, 100, 128, 200, 250, 256, 300, 500, 512, 1000, 1024, 1200]) {
+    const ageShift = Math.round(Math.log2(jiffiesPerSecond))
+    t.true(agesOf(TIMEOUT_MAX_SECONDS, { ageShift, jiffiesPerSecond }) < 2048, `${jiffiesPerSecond}`)
+  }
+})
+
+test('what is set is read back to within a unit of age, and what is read back sets the same', (t) => {
+  const { memory } = makePlane()
+  const state = fc.constantFrom(...CONNECTION_STATES)
+  fc.assert(
+    fc.property(fc.dictionary(state, fc.integer({ min: 1, max: TIMEOUT_MAX_SECONDS })), (wanted) => {
+      writeTimeouts(memory, wanted)
+      const now = readTimeouts(memory)
+      for (const [name, seconds] of Object.entries(wanted)) {
+        const difference = now[name as keyof typeof now] - seconds
+        if (difference < 0 || difference > 1) throw new Error(`${name}: ${seconds}, read ${seconds + difference}`)
+      }
+      if (writeTimeouts(memory, now).length > 0) throw new Error('reading and setting is a change')
+    }),
+  )
+  writeTimeouts(memory, DEFAULT_TIMEOUTS)
+  t.deepEqual(readTimeouts(memory), DEFAULT_TIMEOUTS)
+})
