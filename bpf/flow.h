@@ -95,7 +95,7 @@ static __always_inline void flow_locate6(struct flow_place *place, struct addres
 
 static __always_inline void flow_locate(struct flow_place *place, const struct packet *packet, __u16 service_id)
 {
-	if (packet->is_ipv6)
+	if (packet->is_ipv6 | packet->is_prefix)
 		flow_locate6(place, packet->source6, packet->source_port_be, packet->port_be, service_id);
 	else
 		flow_locate4(place, packet_source(packet), packet->port_be, service_id);

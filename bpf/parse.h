@@ -83,12 +83,16 @@ static __always_inline __u64 vip_key(const struct packet *packet)
 	return packet->vip_be | (__u64)packet->is_ipv6 << KEY_IPV6_SHIFT | (__u64)packet->is_prefix << KEY_PREFIX_SHIFT;
 }
 
-/* From here on a packet is for a prefix. Both its addresses then are what source6 is of IPv6: whom it comes from, and
- * whom it wants. */
+/* Both addresses of a packet for a prefix, as struct flow6 has them. */
+static __always_inline struct address6 prefix_flow(__be32 source_be, __be32 destination_be)
+{
+	return (struct address6){.high = (__u64)destination_be << PREFIX_FLOW_SHIFT | PREFIX_FLOW, .low = source_be};
+}
+
+/* From here on a packet is for a prefix. */
 static __always_inline void enter_prefix(struct packet *packet, __be32 prefix_be)
 {
-	packet->source6.high = packet->vip_be;
-	packet->source6.low = packet->source_be;
+	packet->source6 = prefix_flow(packet->source_be, packet->vip_be);
 	packet->vip_be = prefix_be;
 	packet->is_prefix = true;
 }

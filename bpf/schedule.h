@@ -57,7 +57,7 @@ static __always_inline __u32 ring_slot6(const struct service *service, struct ad
 static __always_inline __u64 packet_hash(const struct packet *packet, __u64 hash_mask, __u64 ring_seed)
 {
 	if (hash_mask & HASHED_DESTINATION)
-		return hash_mix(packet->source6.high, ring_seed);
+		return hash_mix(packet->source6.high >> PREFIX_FLOW_SHIFT, ring_seed);
 	return packet->is_ipv6 ? hash_source6(packet->source6, packet->source_port_be, hash_mask, ring_seed)
 			       : hash_mix(packet_source(packet) & hash_mask, ring_seed);
 }
@@ -80,7 +80,8 @@ static __always_inline __u32 backend_before(const struct service *service, const
 					    __u32 now_backend, __u64 now, enum cut cut)
 {
 	__u64 mask = (1ULL << (service->flags & SERVICE_BEFORE_HASH_PORT ? HASHED_SOURCE_PORT : HASHED_SOURCE)) - 1;
-	__u64 hash = packet_hash(packet, mask, service->before_seed);
+	__u64 hash = packet_hash(packet, service->flags & SERVICE_BEFORE_HASH_DESTINATION ? HASHED_DESTINATION : mask,
+				 service->before_seed);
 	__u32 slot = line_slot(service->before_line, hash_slot(hash, service->before_size));
 	__u32 before = slot & SLOT_BACKEND_MASK;
 	__u32 flags = backend_flags(service, before);

@@ -293,8 +293,17 @@ static __noinline int balance_prefix(struct xdp_md *ctx)
 		target = &further;
 	}
 	service = AT(services, target->service);
-	if (service->flags & (SERVICE_TRACKED | SERVICE_LONG_WAY))
+	if (service->flags & SERVICE_LONG_WAY)
 		return TAKE_LONG_WAY;
+	if (service->flags & SERVICE_TRACKED) {
+		if (service->flags & SERVICE_OPS ||
+		    (!(service->flags & SERVICE_UDP) && LOAD(frame->tcp_flags) & (TCP_SYN | TCP_FIN | TCP_RST)))
+			return TAKE_LONG_WAY;
+		slot = settled_backend6(service, prefix_flow(LOAD(frame->source_be), LOAD(frame->destination_be)),
+					LOAD(frame->source_port_be), LOAD(frame->port_be));
+		return send_back(interface, service, data, end - data, cpu_number, slot, false) ? XDP_TX
+												: TAKE_LONG_WAY;
+	}
 	mask = target->hash_mask;
 	hashed = mask & HASHED_DESTINATION ? LOAD(frame->destination_be) : plain_source(frame) & mask;
 	slot = ring_slot(service, hashed, ~0ULL, target->ring_seed);

@@ -238,6 +238,7 @@ enum service_flag {
 	SERVICE_LIMITED = 256,    /* some of its backends take no more than so many connections (--max-conns) */
 	SERVICE_PERSISTENT = 512, /* a client's new flows go where its note in clients says */
 	SERVICE_BY_RING = 1024,   /* tracked for its persistence alone: the ring decides for new flows (mh, sh) */
+	SERVICE_BEFORE_HASH_DESTINATION = 2048, /* the hash of the ring before was that of the destination */
 	/* What balance() alone sees to: these packets leave the short way. */
 	SERVICE_LONG_WAY = SERVICE_LOCAL | SERVICE_POLICY | SERVICE_FILTERED,
 };
@@ -513,7 +514,13 @@ struct flow_bucket {
 	struct flow flow[FLOWS_PER_BUCKET];
 };
 
-/* IPv6's, in a table of their own. The source is part of the key. */
+/*
+ * IPv6's, in a table of their own. The source is part of the key. Flows of a prefix's services are here too, as two
+ * clients' flows to two addresses of it have to be told apart: `source` then is both addresses, and begins with an
+ * octet that is no source's (PREFIX_FLOW): destination in bits 32-63 of the first word, source in 0-31 of the second.
+ */
+enum prefix_flow { PREFIX_FLOW = 0xff, PREFIX_FLOW_SHIFT = 32 };
+
 struct flow6 {
 	struct address6 source;
 	struct flow flow;

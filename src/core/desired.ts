@@ -226,13 +226,6 @@ function* prefixFaults(service: Service): Generator<Refusal> {
       { usage: true },
     )
   }
-  if (isPrefix(service) && isTracked(service) && !service.ops) {
-    yield new Refusal(
-      `${where}: ${service.persistence === undefined ? scheduler : 'persistence'} records flows, and the flow table does not tell the destinations of a prefix apart`,
-      'choose dh, mh or sh, without persistence',
-      { usage: true },
-    )
-  }
 }
 
 /** Whatever is wrong with one service by itself. */

@@ -297,7 +297,13 @@ const markTimeout = (memory: PlaneMemory, service: Service): number => {
   return timeout[service.protocol === 'udp' ? FlowState.FLOW_UDP : FlowState.FLOW_ESTABLISHED] ?? 0
 }
 
-const withPort = (service: Service): boolean => service.hash === 'source-port'
+/** What flags say of the hash by which the ring before is asked. */
+const BEFORE_HASH: Readonly<Record<Service['hash'], number>> = {
+  source: 0,
+  'source-port': ServiceFlag.SERVICE_BEFORE_HASH_PORT,
+  destination: ServiceFlag.SERVICE_BEFORE_HASH_DESTINATION,
+}
+const BEFORE_HASHES = ServiceFlag.SERVICE_BEFORE_HASH_PORT | ServiceFlag.SERVICE_BEFORE_HASH_DESTINATION
 
 /** The ring that packets see now, as copies. */
 const currentRing = (memory: PlaneMemory, { service }: LiveService): MarkedRing => {
@@ -309,8 +315,7 @@ const currentRing = (memory: PlaneMemory, { service }: LiveService): MarkedRing 
 /** Its seed or hash changed, and the ring before is of the time before that. */
 const hasForeignBefore = ({ service, want }: LiveService): boolean =>
   (service.flags & ServiceFlag.SERVICE_MARKED) !== 0 &&
-  (service.beforeSeed !== expandSeed(want.seed) ||
-    ((service.flags & ServiceFlag.SERVICE_BEFORE_HASH_PORT) !== 0) !== withPort(want))
+  (service.beforeSeed !== expandSeed(want.seed) || (service.flags & BEFORE_HASHES) !== BEFORE_HASH[want.hash])
 
 const nextRing = (
   want: Service,
@@ -408,15 +413,13 @@ const buildRing = (
     have.want.ops === want.ops &&
     have.backends.every(({ index }) => placed.some((backend) => backend.index === index))
   if (same) {
-    const kept = ServiceFlag.SERVICE_MARKED | ServiceFlag.SERVICE_BEFORE_HASH_PORT
+    const kept = ServiceFlag.SERVICE_MARKED | BEFORE_HASHES
     return { ...ringFieldsOf(have.service), flags: flags | (have.service.flags & kept) }
   }
   const fresh = freshRing(want, input)
-  // Marks keep flows where they were. Of one-packet scheduling there are none; of a prefix the flow table could not tell them apart.
+  // Marks keep flows where they were; of one-packet scheduling there are none.
   const next =
-    have === undefined || want.ops || isPrefix(want)
-      ? { ring: fresh, beforeStays: false }
-      : nextRing(want, have, fresh, placed, context)
+    have === undefined || want.ops ? { ring: fresh, beforeStays: false } : nextRing(want, have, fresh, placed, context)
   return {
     ringLine: writeSlots(context, next.ring),
     ringSize: next.ring.length,
@@ -436,8 +439,7 @@ const writeBefore = (have: LiveService | undefined, { before, beforeStays }: Nex
 
 const beforeFlags = (have: LiveService | undefined, { before, beforeStays }: NextRing): number => {
   if (have === undefined || before === undefined) return 0
-  const port = ServiceFlag.SERVICE_BEFORE_HASH_PORT
-  return ServiceFlag.SERVICE_MARKED | (beforeStays ? have.service.flags & port : withPort(have.want) ? port : 0)
+  return ServiceFlag.SERVICE_MARKED | (beforeStays ? have.service.flags & BEFORE_HASHES : BEFORE_HASH[have.want.hash])
 }
 
 /** What packets need of it that is not in its record. */

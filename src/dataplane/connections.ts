@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // The flow table's unexpired entries, as connections of live services. Packets go on meanwhile: each entry is told as it was when
 // it was read.
-import { type Ports, type Protocol, swap16 } from '../core/address.ts'
+import { type Ports, type Protocol, swap16, swap32 } from '../core/address.ts'
 import { type ConnectionState, STATE_NAMES } from '../core/connection-states.ts'
 import { formatEndpoint, type SourceRange } from '../core/endpoint.ts'
 import { type HalfSeed, halvesOf, hashFlow6Low, hashMixLow } from '../core/hash.ts'
-import { beforePort } from '../core/ip.ts'
+import { beforePort, formatIpv4 } from '../core/ip.ts'
 import { readEntry } from './flow-entry.ts'
-import { backendOf, FLOW_TABLES, type FlowTable, idleOf, sourceOf, stateOf, WORD } from './flow-tables.ts'
+import { backendOf, FLOW_TABLES, type FlowTable, idleOf, prefixFlowOf, sourceOf, stateOf, WORD } from './flow-tables.ts'
 import { FlowValue, Settings } from './layout.gen.ts'
 import type { PlaneMemory } from './memory.ts'
 import { type LiveService, viewOf } from './reader.ts'
@@ -121,7 +121,7 @@ export class Connections {
       secondsLeft: secondsOfAges(this.#agesLeft(words, flow), this.#settings),
       state,
       source: formatEndpoint({ address: sourceOf(table, words, flow), port: swap16(portAndId & 0xffff) }),
-      virtual: `${owner.vip}:${port}`,
+      virtual: `${destinationOf(table, words, flow) ?? owner.vip}:${port}`,
       destination: `${backend}:${port}`,
     }
   }
@@ -185,20 +185,29 @@ export class Connections {
   }
 }
 
+/** The destination's address, where an entry has it: of a prefix's service. */
+const destinationOf = (table: FlowTable, words: Uint32Array, flow: number): string | undefined => {
+  const ofPrefix = prefixFlowOf(table, words, flow)
+  return ofPrefix && formatIpv4(swap32(ofPrefix.destination))
+}
+
 /** The destination port; a value has it in network order. */
 const portOf = (low: number): number => swap16(low & 0xffff)
 
 /** What can be told of an entry by itself, without its service. */
-const matcher = (
-  { source, state }: Wanted,
-  { family, flowAt }: FlowTable,
-): ((words: Uint32Array, flow: number) => boolean) => {
-  if (source !== undefined && source.family !== family) return () => false
+const matcher = ({ source, state }: Wanted, table: FlowTable): ((words: Uint32Array, flow: number) => boolean) => {
+  const { family, flowAt } = table
+  if (source?.family === 'ipv6' && family === 'ipv4') return () => false
   const wantedState = state === undefined ? undefined : STATE_NAMES.indexOf(state)
   const address = source?.words ?? []
   const masks = source?.masks ?? []
   const port = source?.port === undefined ? undefined : swap16(source.port)
   const hasSource = (words: Uint32Array, flow: number): boolean => {
+    const ofPrefix = prefixFlowOf(table, words, flow)
+    if (ofPrefix !== undefined && source?.family === 'ipv4') {
+      return (ofPrefix.source & (masks[0] ?? 0)) >>> 0 === address[0]
+    }
+    if (source?.family !== family || ofPrefix !== undefined) return false
     for (let i = 0; i < masks.length; i++) {
       if (((words[flow - flowAt + i] ?? 0) & (masks[i] ?? 0)) >>> 0 !== address[i]) return false
     }

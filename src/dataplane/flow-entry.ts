@@ -4,13 +4,13 @@
 import { type HashedSource, hashAddress6, hashMix } from '../core/hash.ts'
 import type { Address6 } from '../core/ip.ts'
 import { FLOW_TABLES, type FlowTable } from './flow-tables.ts'
-import { FlowBucket, FlowKey, FlowState, FlowValue, type Settings } from './layout.gen.ts'
+import { FlowBucket, FlowKey, FlowState, FlowValue, PrefixFlow, type Settings } from './layout.gen.ts'
 import type { PlaneMemory } from './memory.ts'
 
 /** Where a flow may stand, and what makes an entry its own. */
 export interface FlowPlace {
   table: FlowTable
-  /** Of IPv6 alone. */
+  /** Of IPv6, and of a prefix's services. */
   source6: Address6 | undefined
   key: bigint
   /** Check bits and destination port, as they stand in a value. */
@@ -55,6 +55,12 @@ export const readEntry = (table: BigUint64Array, at: number, entry: BigUint64Arr
   return true
 }
 
+/** prefix_flow of bpf/parse.h. */
+const prefixFlow = ({ word, destination = 0n }: HashedSource): Address6 => ({
+  high: (destination << BigInt(PrefixFlow.PREFIX_FLOW_SHIFT)) | BigInt(PrefixFlow.PREFIX_FLOW),
+  low: word & 0xffffffffn,
+})
+
 /**
  * flow_locate.
  *
@@ -63,19 +69,21 @@ export const readEntry = (table: BigUint64Array, at: number, entry: BigUint64Arr
 export const locateFlow = (
   memory: Pick<PlaneMemory, 'size'>,
   settings: Pick<Settings, 'flowSeed'>,
-  { source, portBe, service }: { source: HashedSource; portBe: number; service: number },
+  { source, portBe, service, ofPrefix }: { source: HashedSource; portBe: number; service: number; ofPrefix: boolean },
 ): FlowPlace => {
-  const table = source.address6 === undefined ? FLOW_TABLES.ipv4 : FLOW_TABLES.ipv6
-  const key = source.word | (BigInt(service) << BigInt(FlowKey.FLOW_SERVICE_SHIFT))
+  const source6 = ofPrefix ? prefixFlow(source) : source.address6
+  const table = source6 === undefined ? FLOW_TABLES.ipv4 : FLOW_TABLES.ipv6
+  const own = source6 === undefined ? source.word : source.word & ~0xffffffffn
+  const key = own | (BigInt(service) << BigInt(FlowKey.FLOW_SERVICE_SHIFT))
   const seed = BigInt.asUintN(64, settings.flowSeed + (BigInt(portBe) << 1n))
-  const word = source.address6 === undefined ? key : hashAddress6(source.address6, seed) + key
+  const word = source6 === undefined ? key : hashAddress6(source6, seed) + key
   const hash = hashMix(BigInt.asUintN(64, word), seed)
   const mask = memory.size(table.name) / FlowBucket.size - 1
   const first = Number(hash >> 32n)
   const second = first ^ (Math.imul(Number(hash & 0xffffffffn), SECOND_MULTIPLIER) >>> SECOND_SHIFT)
   return {
     table,
-    source6: source.address6,
+    source6,
     key,
     match: BigInt.asUintN(64, hash << CHECK_SHIFT) | BigInt(portBe),
     buckets: [first & mask, second & mask],

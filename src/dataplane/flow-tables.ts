@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// The two flow tables, IPv4's and IPv6's (struct flow_bucket and struct flow6_bucket of bpf/xlb.h), as arrays of 32-bit words. An
+// The two flow tables, IPv4's and IPv6's (which has flows of prefixes too) (struct flow_bucket and struct flow6_bucket of bpf/xlb.h), as arrays of 32-bit words. An
 // entry ends with its struct flow in both; IPv6's has the source before it. So one loop serves both, by where that starts.
 
 import { swap32 } from '../core/address.ts'
 import { AF, type Family, formatIpv4, readAddress } from '../core/ip.ts'
-import { Flow, Flow6, FlowLimit, FlowState, FlowValue, Settings } from './layout.gen.ts'
+import { Flow, Flow6, FlowLimit, FlowState, FlowValue, PrefixFlow, Settings } from './layout.gen.ts'
 import type { PlaneMemory } from './memory.ts'
 import { viewOf } from './reader.ts'
 
@@ -48,9 +48,29 @@ export const idleOf = (valueHigh: number, now: number): number => {
   return idle > FlowValue.FLOW_AGE_MASK - SCAN_AGES_MAX ? 0 : idle
 }
 
+/** Both addresses of a flow of a prefix's service, each as a little-endian machine loads it. */
+export interface PrefixFlowAddresses {
+  source: number
+  destination: number
+}
+
+/** Undefined: an entry whose struct flow starts at word `flow` is no flow of a prefix's service. */
+export const prefixFlowOf = (
+  { family, flowAt }: FlowTable,
+  words: Uint32Array,
+  flow: number,
+): PrefixFlowAddresses | undefined => {
+  const at = flow - flowAt
+  if (family === 'ipv4' || words[at] !== PrefixFlow.PREFIX_FLOW) return undefined
+  return { destination: words[at + 1] ?? 0, source: words[at + 2] ?? 0 }
+}
+
 /** The source's address, in an entry whose struct flow starts at word `flow`. */
-export const sourceOf = ({ family, flowAt }: FlowTable, words: Uint32Array, flow: number): string => {
+export const sourceOf = (table: FlowTable, words: Uint32Array, flow: number): string => {
+  const { family, flowAt } = table
   if (family === 'ipv4') return formatIpv4(swap32(words[flow] ?? 0))
+  const ofPrefix = prefixFlowOf(table, words, flow)
+  if (ofPrefix !== undefined) return formatIpv4(swap32(ofPrefix.source))
   return readAddress(new DataView(words.buffer, words.byteOffset), (flow - flowAt) * 4, AF.ipv6)
 }
 

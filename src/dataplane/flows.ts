@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Whole scans of the flow tables, through 32-bit words: 2 million entries take a few milliseconds.
+
+import type { HashInput } from '../core/desired.ts'
 import { type HalfSeed, halvesOf, hashMixHigh, hashSource6High, slotOfHigh } from '../core/hash.ts'
 import type { Family } from '../core/ip.ts'
-import { backendOf, eachLiveFlow, FLOW_TABLES, type FlowTable, stateOf, WORD } from './flow-tables.ts'
+import { backendOf, eachLiveFlow, FLOW_TABLES, type FlowTable, prefixFlowOf, stateOf, WORD } from './flow-tables.ts'
 import { FlowState, RingSlot } from './layout.gen.ts'
 import type { PlaneMemory } from './memory.ts'
 
@@ -51,7 +53,7 @@ export interface HashedService {
   id: number
   ring: Uint16Array
   seed: bigint
-  withPort: boolean
+  hash: HashInput
 }
 
 interface AskedService extends HashedService {
@@ -59,10 +61,17 @@ interface AskedService extends HashedService {
   slots: Set<number>
 }
 
-/** The upper half of the hash by which a flow's source asks the ring. */
-const ringHashHigh = (words: Uint32Array, flow: number, { family }: FlowTable, service: AskedService): number => {
-  const port = service.withPort ? (words[flow + WORD.portAndId] ?? 0) & 0xffff : 0
-  if (family === 'ipv4') return hashMixHigh(words[flow] ?? 0, port, service.half.low, service.half.high)
+/** The upper half of the hash by which a flow asks the ring. */
+const ringHashHigh = (words: Uint32Array, flow: number, table: FlowTable, service: AskedService): number => {
+  const port = service.hash === 'source-port' ? (words[flow + WORD.portAndId] ?? 0) & 0xffff : 0
+  const { low, high } = service.half
+  if (table.family === 'ipv4') return hashMixHigh(words[flow] ?? 0, port, low, high)
+  const ofPrefix = prefixFlowOf(table, words, flow)
+  if (ofPrefix !== undefined) {
+    return service.hash === 'destination'
+      ? hashMixHigh(ofPrefix.destination, 0, low, high)
+      : hashMixHigh(ofPrefix.source, port, low, high)
+  }
   return hashSource6High(words, flow - FLOW_TABLES.ipv6.flowAt, port, service.half)
 }
 

@@ -336,6 +336,7 @@ export const ServiceFlag = {
   SERVICE_LIMITED: 256,
   SERVICE_PERSISTENT: 512,
   SERVICE_BY_RING: 1024,
+  SERVICE_BEFORE_HASH_DESTINATION: 2048,
   SERVICE_LONG_WAY: 194,
 } as const
 
@@ -872,6 +873,12 @@ export const FlowBucket = {
   write: (view: DataView, at: number, value: FlowBucket): void => {
     value.flow.forEach((element, i) => { Flow.write(view, at + 0 + i * 16, element) })
   },
+} as const
+
+/** enum prefix_flow */
+export const PrefixFlow = {
+  PREFIX_FLOW: 255,
+  PREFIX_FLOW_SHIFT: 32,
 } as const
 
 /** struct flow6, 32 octets. */

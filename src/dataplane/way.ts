@@ -14,6 +14,7 @@ import {
   HashedBits,
   RingSlot,
   ServiceFlag,
+  ServiceKey,
   ServicePolicy,
   Service as ServiceRecord,
   Settings,
@@ -21,7 +22,7 @@ import {
 } from './layout.gen.ts'
 import { type Taker, takerOf } from './least.ts'
 import type { PlaneMemory } from './memory.ts'
-import { slotsAt, viewOf } from './reader.ts'
+import { HASHED_DESTINATION, slotsAt, viewOf } from './reader.ts'
 
 /** A whole, unfragmented packet for the MAC of the interface that it comes in by. */
 export interface TracedPacket {
@@ -157,7 +158,8 @@ export class Way {
   get before(): BeforeLook {
     const { beforeLine, beforeSize, beforeSeed, marksEnd, markShift } = this.service
     const bits = this.is('SERVICE_BEFORE_HASH_PORT') ? HashedBits.HASHED_SOURCE_PORT : HashedBits.HASHED_SOURCE
-    const slot = hashSlot(hashSource(this.source, (1n << BigInt(bits)) - 1n, beforeSeed), beforeSize)
+    const mask = this.is('SERVICE_BEFORE_HASH_DESTINATION') ? HASHED_DESTINATION : (1n << BigInt(bits)) - 1n
+    const slot = hashSlot(hashSource(this.source, mask, beforeSeed), beforeSize)
     const entry = this.#slotAt(beforeLine, beforeSize, slot)
     const backend = backendOf(entry)
     const epoch = Math.floor(this.at.now / 2 ** (markShift & 31))
@@ -247,6 +249,7 @@ export class Way {
     return locateFlow(this.memory, this.settings, {
       source: this.source,
       portBe: swap16(this.packet.port),
+      ofPrefix: (this.target.key & (1n << BigInt(ServiceKey.KEY_PREFIX_SHIFT))) !== 0n,
       service: id,
     })
   }

@@ -63,7 +63,7 @@ const findDeviating = (memory: PlaneMemory, changed: readonly LiveService[], age
       id: service.id,
       ring: slotsAt(memory, service.ringLine, service.ringSize),
       seed: expandSeed(want.seed),
-      withPort: want.hash === 'source-port',
+      hash: want.hash,
     })),
     age,
   )

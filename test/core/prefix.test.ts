@@ -2,7 +2,7 @@
 import test from 'ava'
 import fc from 'fast-check'
 import { formatService, parseBackend, parseService } from '../../src/core/address.ts'
-import { addService, checkCircles, type Scheduler, setBackend, setService } from '../../src/core/desired.ts'
+import { addService, checkCircles, setBackend, setService } from '../../src/core/desired.ts'
 import { formatIpv4, parseIpv4 } from '../../src/core/ip.ts'
 import { formatVip, holds, prefixesOf, prefixLengths, vipWord } from '../../src/core/prefix.ts'
 import { Refusal } from '../../src/core/refusal.ts'
@@ -101,13 +101,6 @@ test('dh hashes the destination, and nothing else does', (t) => {
   const hashed = setService(add(PREFIX, { scheduler: 'dh' }), PREFIX, { scheduler: 'sh' })
   t.is(hashed.get('tcp://192.0.2.0/24:80')?.hash, 'source')
 })
-
-for (const scheduler of ['rr', 'wrr'] as const satisfies Scheduler[]) {
-  test(`${scheduler} is refused on a prefix, unless it records nothing`, (t) => {
-    t.throws(() => add(PREFIX, { scheduler }), { message: /does not tell the destinations of a prefix apart/ })
-    t.notThrows(() => add(parseService('udp://192.0.2.0/24:53'), { scheduler, ops: true }))
-  })
-}
 
 test('a backend in the prefix of a service is refused, whichever comes first', (t) => {
   const other = parseService('tcp://198.51.100.1:80')

@@ -41,11 +41,9 @@ export const isLawful = ({
   ops,
 }: Pick<Service, 'vip' | 'scheduler' | 'hash' | 'ops'>): boolean => {
   if ((scheduler === 'dh') !== (hash === 'destination')) return false
-  const byLoad = ['lc', 'wlc', 'sed', 'nq'].includes(scheduler)
-  // They go by recorded flows, and with ops there are none.
-  if (byLoad && ops) return false
-  if (!vip.includes('/')) return scheduler !== 'dh'
-  return ops || (scheduler !== 'rr' && scheduler !== 'wrr' && !byLoad)
+  // Those that go by load go by recorded flows, and with ops there are none.
+  if (ops && ['lc', 'wlc', 'sed', 'nq'].includes(scheduler)) return false
+  return scheduler !== 'dh' || vip.includes('/')
 }
 
 /** Whether two services are ranges of one VIP and protocol with a port in common, written down once more. */

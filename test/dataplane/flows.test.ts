@@ -105,7 +105,7 @@ const hashed = fc.record({
   ring: fc.array(fc.integer({ min: 0, max: 7 }), { minLength: 1, maxLength: 13 }),
   marked: fc.boolean(),
   seed: fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }),
-  withPort: fc.boolean(),
+  hash: fc.constantFrom('source' as const, 'source-port' as const),
 })
 
 test.serial(
@@ -125,14 +125,14 @@ test.serial(
             const like = rings[i]
             if (like === undefined) return []
             const ring = Uint16Array.from(like.ring, (backend) => (like.marked ? backend | 0x8000 : backend))
-            return [{ id, ring, seed: like.seed, withPort: like.withPort }]
+            return [{ id, ring, seed: like.seed, hash: like.hash }]
           })
           const expected = new Map(
-            services.map(({ id, ring, seed, withPort }) => {
+            services.map(({ id, ring, seed, hash }) => {
               const slots = new Set<number>()
               for (const entry of entries) {
                 if (entry === undefined || entry.service !== id || !isLive(entry, now, timeout)) continue
-                const word = BigInt(entry.source) | (withPort ? BigInt(entry.sourcePort) << 32n : 0n)
+                const word = BigInt(entry.source) | (hash === 'source-port' ? BigInt(entry.sourcePort) << 32n : 0n)
                 const slot = hashSlot(hashMix(word, seed), ring.length)
                 if (((ring[slot] ?? 0) & 0xfff) !== entry.backend) slots.add(slot)
               }

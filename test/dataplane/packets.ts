@@ -87,7 +87,9 @@ export const markOf = (
   if ((ringSlot(memory, reached, client) & RingSlot.SLOT_MARKED) === 0) return undefined
   const { service } = reached
   const withPort = (service.flags & ServiceFlag.SERVICE_BEFORE_HASH_PORT) !== 0
-  const hash = ringHash(client, withPort ? 0xffff_ffff_ffffn : 0xffff_ffffn, service.beforeSeed)
+  const byDestination = (service.flags & ServiceFlag.SERVICE_BEFORE_HASH_DESTINATION) !== 0
+  const mask = byDestination ? 1n << 63n : withPort ? 0xffff_ffff_ffffn : 0xffff_ffffn
+  const hash = ringHash(client, mask, service.beforeSeed)
   const slot = lineSlot(memory, service.beforeLine, hashSlot(hash, service.beforeSize))
   const epochs = (Math.floor(age / 2 ** service.markShift) - (slot >> BeforeSlot.BEFORE_EPOCH_SHIFT)) & 0xf
   return {

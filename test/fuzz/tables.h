@@ -69,6 +69,8 @@ static const struct fixture fixtures[] = {
     {VIP_H, 443, IPPROTO_TCP, SERVICE_TRACKED | SERVICE_POLICY | SERVICE_FILTERED, 0, HASHED_SOURCE_PORT, 6, 0},
     {VIP_H, 53, IPPROTO_UDP, SERVICE_UDP | SERVICE_TRACKED | SERVICE_POLICY, 0, HASHED_SOURCE_PORT, 6, 0},
     {VIP_H, 54, IPPROTO_UDP, SERVICE_UDP | SERVICE_FILTERED, 0, HASHED_SOURCE, 6, 0},
+    {PREFIX_G, 80, IPPROTO_TCP, SERVICE_TRACKED, 0, 0, 6, 0},
+    {PREFIX_G, 81, IPPROTO_TCP, SERVICE_MARKED | SERVICE_BEFORE_HASH_PORT, 0, 0, 6, 0},
 };
 
 /* Each denies what lies between two addresses, or, where `turned`, what does not. */

@@ -165,6 +165,7 @@ const fill = (lab: Lab, name: string, count: number): void => {
       const source =
         BigInt(swap32((parseIpv4('100.64.0.0') ?? 0) + (i >> 4))) | (BigInt(swap16(1024 + (i & 15))) << 32n)
       const { key, match, buckets } = locateFlow(plane, settings, {
+        ofPrefix: false,
         source: { address6: undefined, word: source },
         portBe,
         service: found.service.id,

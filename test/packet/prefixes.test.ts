@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Services of prefixes: the longest prefix decides, a VIP before all prefixes; and the schedulers that choose by destination.
 import test from 'ava'
+import { parseSource } from '../../src/core/endpoint.ts'
+import { Connections } from '../../src/dataplane/connections.ts'
 import { explain } from '../../src/dataplane/explain.ts'
 import {
   datagram,
@@ -182,12 +184,86 @@ test.serial('dh goes by the ring that the hash of the destination names', (t) =>
 test.serial('dh: a backend that goes leaves the destinations of all others where they were', (t) => {
   const balancer = open(t)
   balancer.add(DH, { scheduler: 'dh', seed: 7n }, 4)
-  const before = Array.from({ length: 256 }, (_, i) => balancer.to(tcp({ vip: host(i) })))
+  const before = Array.from({ length: 256 }, (_, i) => balancer.to(tcp({ vip: host(i), flags: TCP.ACK })))
   balancer.drain(DH, 2)
-  const after = before.map((_, i) => balancer.to(tcp({ vip: host(i), flags: TCP.ACK })))
-  const moved = before.filter((to, i) => to !== 2 && to !== after[i]).length
+  const flows = before.map((_, i) => balancer.to(tcp({ vip: host(i), flags: TCP.ACK })))
+  t.deepEqual(flows, before, 'established flows stay')
+  const opened = before.map((_, i) => balancer.to(tcp({ vip: host(i), sourcePort: 5 })))
+  t.false(opened.includes(2))
+  const moved = before.filter((to, i) => to !== 2 && to !== opened[i]).length
   t.true(moved < 10, `${moved} moved`)
-  t.false(after.includes(2), 'its own go to the others at once')
+  const later = before.map((_, i) => balancer.to(tcp({ vip: host(i), sourcePort: 5, flags: TCP.ACK })))
+  t.deepEqual(later, opened, 'and new ones stay where they were opened')
+})
+
+test.serial('flows of one client port to two addresses of a prefix are two flows', (t) => {
+  for (const protocol of ['tcp', 'udp'] as const) {
+    const balancer = open(t)
+    const service = `${protocol}://${WIDE}:80`
+    const frame = protocol === 'tcp' ? tcp : (fields: FrameFields) => udp({ port: 80, ...fields })
+    balancer.add(service, { scheduler: 'rr' }, 3)
+    const hosts = Array.from({ length: 9 }, (_, i) => host(i * 20))
+    const opened = hosts.map((vip) => balancer.to(frame({ vip })))
+    t.deepEqual(opened, [1, 2, 3, 1, 2, 3, 1, 2, 3])
+    for (let i = 0; i < 3; i++)
+      t.deepEqual(
+        hosts.map((vip) => balancer.to(frame({ vip, flags: TCP.ACK }))),
+        opened,
+      )
+    t.is(balancer.moved().FLOW_INSERTED, undefined)
+    const listed = [...new Connections(balancer.plane, [balancer.live(service)])]
+    t.deepEqual(
+      listed.map(({ source, virtual, destination }) => `${source} ${virtual} ${destination}`).sort(),
+      hosts.map((vip, i) => `203.0.113.5:40000 ${vip}:80 198.51.100.${opened[i]}:80`).sort(),
+    )
+    const from = (text: string) => [
+      ...new Connections(balancer.plane, [balancer.live(service)], { source: parseSource(text) }),
+    ]
+    t.is(from('203.0.113.0/24').length, 9)
+    t.is(from('203.0.113.5:40000').length, 9)
+    t.is(from('203.0.113.6').length, 0)
+    t.is(from('::/0').length, 0)
+  }
+})
+
+test.serial('the end of a flow to one address of a prefix is not the end of another', (t) => {
+  const balancer = open(t)
+  balancer.add(DH, { scheduler: 'rr' }, 3)
+  t.is(balancer.to(tcp({ vip: host(1) })), 1)
+  t.is(balancer.to(tcp({ vip: host(2) })), 2)
+  t.is(balancer.to(tcp({ vip: host(1), flags: TCP.RST })), 1)
+  t.is(balancer.to(tcp({ vip: host(1) })), 3, 'a new one has its own turn')
+  t.is(balancer.to(tcp({ vip: host(2), flags: TCP.ACK })), 2)
+})
+
+test.serial('an ICMP error follows the flow to the address that it is about', (t) => {
+  const balancer = open(t)
+  balancer.add(DH, { scheduler: 'rr' }, 3)
+  const fields = (vip: string) => ({ vip, source: '203.0.113.5', sourcePort: 40000 })
+  const hosts = [host(1), host(2), host(3)]
+  for (const vip of hosts) balancer.to(tcp(fields(vip)))
+  t.deepEqual(
+    hosts.map((vip) => balancer.to(errorAbout(vip))),
+    [1, 2, 3],
+  )
+})
+
+test.serial('from dh to mh and back flows stay, and marks of both hashes are told apart', (t) => {
+  const balancer = open(t)
+  balancer.add(DH, { scheduler: 'dh', seed: 7n }, 6)
+  const flags = TCP.ACK
+  const before = Array.from({ length: 64 }, (_, i) => balancer.to(tcp({ vip: host(i), flags })))
+  balancer.set(DH, { scheduler: 'mh' })
+  t.deepEqual(
+    before.map((_, i) => balancer.to(tcp({ vip: host(i), flags }))),
+    before,
+  )
+  const opened = before.map((_, i) => balancer.to(tcp({ vip: host(i), sourcePort: 7 })))
+  t.is(new Set(opened).size, 1, 'of one source and port')
+  t.deepEqual(
+    before.map((_, i) => balancer.to(tcp({ vip: host(i), sourcePort: 7, flags }))),
+    opened,
+  )
 })
 
 test.serial('a prefix that comes or goes takes effect with one change, and its addresses with it', (t) => {
@@ -255,7 +331,7 @@ test.serial('a backend on this host, behind another interface, or without one: a
   t.deepEqual(balancer.send(fromPeer).reasons, { PASS_FROM_PEER: 1 })
   balancer.setBackend(DH, 1, { path: linkPath(1, 1) })
   balancer.removeBackend(DH, 2)
-  t.deepEqual(balancer.send(tcp({ vip: host(1) })).reasons, { TX_REDIRECTED: 1 })
+  t.is(balancer.send(tcp({ vip: host(1) })).reasons.TX_REDIRECTED, 1)
   balancer.removeBackend(DH, 1)
   t.deepEqual(balancer.send(tcp({ vip: host(1) })).reasons, { DROP_NO_BACKEND: 1 })
 })

@@ -88,7 +88,7 @@ class ReferenceService {
 
   change(want: Service): void {
     const before = this.want
-    if (want.ops || isPrefix(want)) {
+    if (want.ops) {
       // No flow of it is anywhere, so that nothing is remembered of the ring before.
       this.#versions.splice(0, Infinity, { ring: ringOf(want), markAll: false, rehashed: false, removed: new Set() })
       this.#places.clear()
@@ -191,7 +191,7 @@ class ReferenceService {
   /** Whom an ICMP error about a flow is for: nothing changes by it. */
   #ofError(packet: Packet, place: Place): number | undefined {
     if (this.want.ops || (!isTracked(this.want) && !place.marked)) return place.now
-    const flow = this.#flows.get(`${packet.source}:${packet.sourcePort} ${packet.port}`)
+    const flow = this.#flows.get(`${packet.source}:${packet.sourcePort} ${packet.destination}:${packet.port}`)
     return flow !== undefined && this.#holds(flow, packet)
       ? flow.life.number
       : (this.#noted(packet) ?? this.#oldest(place))
@@ -213,7 +213,7 @@ class ReferenceService {
     const place = this.#place(packet)
     if (this.want.ops) return { number: isTracked(this.want) ? this.#nextTurn() : place.now, inserted: false }
     if (!isTracked(this.want) && !place.marked) return { number: place.now, inserted: false }
-    const key = `${packet.source}:${packet.sourcePort} ${packet.port}`
+    const key = `${packet.source}:${packet.sourcePort} ${packet.destination}:${packet.port}`
     const flow = this.#flows.get(key)
     if (flow !== undefined && this.#holds(flow, packet)) {
       if (!this.#isCut(flow.life.number)) flow.ended ||= packet.fin || packet.rst

@@ -124,8 +124,7 @@ export const randomFrame = (random: Random): Buffer => {
 }
 
 const SCHEDULERS: readonly Scheduler[] = ['rr', 'wrr', 'mh', 'sh']
-/** Of prefixes. */
-const STATELESS: readonly Scheduler[] = ['mh', 'sh', 'dh', 'dh']
+const OF_PREFIXES: readonly Scheduler[] = [...SCHEDULERS, 'dh', 'dh']
 
 /** Services of one group have the same terms. */
 const PERSISTENCES: readonly PersistenceOptions[] = [
@@ -143,7 +142,7 @@ const addOne = (random: Random, state: DesiredState): DesiredState => {
   if (state.has(name)) return state
   const ops = name.startsWith('udp') && random.once(3)
   const options = {
-    scheduler: random.pick(ofPrefix && !ops ? STATELESS : SCHEDULERS),
+    scheduler: random.pick(ofPrefix ? OF_PREFIXES : SCHEDULERS),
     ringSize: random.pick([31, 127, 251]),
     seed: BigInt(random.word()) * 0x100000001n,
     ops,
@@ -199,7 +198,11 @@ const changedService = (random: Random, state: DesiredState, name: string): Desi
   if (service === undefined) return state
   const isFree = service.protocol === 'tcp' || service.persistence !== undefined
   const choice = isPrefix(service)
-    ? STATELESS
+    ? service.protocol === 'tcp'
+      ? OF_PREFIXES
+      : isTracked(service)
+        ? SCHEDULERS.slice(0, 2)
+        : OF_PREFIXES.slice(2)
     : isFree
       ? SCHEDULERS
       : isTracked(service)
