@@ -44,7 +44,7 @@ export class Tracked {
   }
 
   /** Resolves when stdout or stderr matches. Throws where the process ends, or `timeoutMs` passes, before. */
-  async waitFor(pattern: RegExp, timeoutMs = 10_000): Promise<void> {
+  async waitFor(pattern: RegExp, timeoutMs = 30_000): Promise<void> {
     const seen = () => pattern.test(this.stdout) || pattern.test(this.stderr)
     const deadline = Date.now() + timeoutMs
     while (!seen()) {
