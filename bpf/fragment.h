@@ -7,22 +7,28 @@
 #ifndef XLB_FRAGMENT_H
 #define XLB_FRAGMENT_H
 
+#include "directory.h"
 #include "flow.h"
 
 /*
- * A datagram's name: a bijection of source, identification and protocol, another one for each VIP, under a secret seed.
- * Of a prefix the destination is mixed in.
- * Functions that take it are not inlined: the verifier proves each once, instead of on every way that leads there.
+ * A datagram's name: of IPv4 a bijection of source, identification and protocol, another one for each VIP, under a
+ * secret seed. Of a prefix the destination is mixed in. Functions that take it are not inlined: the verifier proves
+ * each once, instead of on every way that leads there.
  */
 static __always_inline __u64 fragment_key(const struct packet *packet)
 {
-	__u64 seed = CONSTANT64(FLOW_SEED) + ((__u64)packet->vip_be << 1), word;
+	__u64 seed = CONSTANT64(FLOW_SEED), word;
 
-	/* Of IPv6 the name is source, VIP and identification alone (RFC 8200 section 4.5): 160 bits mixed into 64. */
-	if (packet->is_ipv6)
+	/*
+	 * Of IPv6 the name is source, VIP and identification alone (RFC 8200 section 4.5): 288 bits mixed into 64. Not
+	 * the VIP's handle, which is another's after some changes of the directory.
+	 */
+	if (packet->is_ipv6) {
 		word = hash_address6(packet->source6.high, packet->source6.low, seed) + packet->identification_be;
-	else
-		word = packet->source_be | (__u64)packet->identification_be << 32 | (__u64)packet->protocol << 48;
+		return hash_mix(hash_mix(word, seed) + fold_address6(packet->vip6), seed);
+	}
+	seed += (__u64)packet->vip_be << 1;
+	word = packet->source_be | (__u64)packet->identification_be << 32 | (__u64)packet->protocol << 48;
 	if (packet->is_prefix)
 		word = hash_address6(packet->source6.high, word, seed);
 	return hash_mix(word, seed);

@@ -218,18 +218,14 @@ static __always_inline __u8 find_fault6(struct xdp_md *ctx, struct chain *chain,
 	/* Padding is no header. */
 	if (fault == FAULT_TRUNCATED || chain->at > packet_end)
 		return FAULT_TRUNCATED;
-	if (fault == FAULT_EXTENSIONS)
-		return fault;
-	/* A later fragment tells but the first header of what was cut in pieces, which may be an extension. */
-	if (fault == FAULT_FRAGMENT && is_extension(chain->next_header))
+	/* What a later fragment says of the header that comes first does not count (RFC 8200 section 4.5). */
+	if (fault != FAULT_NONE)
 		return fault;
 	if (chain->next_header == IPPROTO_ICMPV6 && chain->part == PART_ALL &&
 	    parse_icmp6_error(ctx, chain->at, packet_end, packet))
 		return FAULT_NONE;
 	if (!is_balanced_protocol(chain->next_header))
 		return FAULT_NOT_BALANCED;
-	if (fault == FAULT_FRAGMENT)
-		return fault;
 	cursor.at = data + (chain->at & AT_MASK);
 	cursor.end = end;
 	return chain->at + transport_bytes(packet->protocol) <= packet_end && take_transport(&cursor, packet)

@@ -53,9 +53,12 @@ static __always_inline int look_further(struct target_bucket *bucket, const stru
 	if (packet->fault == FAULT_EXTENSIONS)
 		return drop(cpu, DROP_EXTENSIONS);
 	if (packet->fault == FAULT_FRAGMENT) {
-		/* Its service is known where there is but one, and its backend where that takes no port in. */
+		/* Its service is known where there is but one, and its backend where that takes no port in. Of IPv6 it
+		 * may be of a ping, if it says so. */
 		if (!goes_by_address(bucket, vip, packet->protocol))
-			return drop(cpu, DROP_FRAGMENT);
+			return is_balanced_protocol(packet->protocol) || is_extension(packet->protocol)
+				   ? drop(cpu, DROP_FRAGMENT)
+				   : pass(cpu, PASS_NOT_BALANCED);
 		*further = *vip;
 		return XDP_TX;
 	}

@@ -184,7 +184,7 @@ export const naively = (state: Naive, verb: Verb): boolean => {
     existing.admin = 'drain'
     return true
   }
-  if (verb.flows === 'cut' && service.protocol === 'udp' && ['mh', 'sh'].includes(service.scheduler)) return false
+  if (verb.flows === 'cut' && service.protocol === 'udp' && ['mh', 'sh', 'dh'].includes(service.scheduler)) return false
   if (verb.flows === 'move' || service.ops || (verb.flows === 'keep' && existing.path === 'unresolved')) {
     return service.backends.delete(verb.backend)
   }

@@ -66,10 +66,12 @@ const differingCounts = (balancer: Balancer, reference: Reference): string[] =>
 
 for (const round of [1, 2]) {
   test.serial(`round ${round}: program and reference agree on every frame`, async (t) => {
-    t.timeout(120_000)
+    t.timeout(900_000)
     const seed = seedOf(round)
     const random = makeRandom(seed)
-    const balancer = new Balancer({ capacity: { flows: 2 ** 17, services: 64, backends: 1024, clients: 2 ** 14 } })
+    const balancer = new Balancer({
+      capacity: { flows: 2 ** 17, flows6: 2 ** 19, services: 64, backends: 1024, clients: 2 ** 14 },
+    })
     t.teardown(() => balancer.close())
     const reference = new Reference()
     const seen = new Map<string, number>()

@@ -9,6 +9,7 @@ import {
   type Frame6Fields,
   fragmentHeader,
   icmp6,
+  inSegment,
   OWN_MAC,
   PROTOCOL,
   packet6,
@@ -82,14 +83,14 @@ for (const [what, fields] of [
           balancer.moved()
           const sent = balancer.send(Buffer.from(frame))
           t.deepEqual(sent.reasons, { TX_FORWARDED: 1 })
-          t.deepEqual(sent.frame, rewritten(frame, backendMac(backend ?? 0), OWN_MAC))
+          t.deepEqual(sent.frame, rewritten(inSegment(frame, undefined), backendMac(backend ?? 0), OWN_MAC))
         }
       }
     })
   }
 }
 
-for (const protocol of [PROTOCOL.TCP, PROTOCOL.UDP, DESTINATION, ROUTING]) {
+for (const protocol of [PROTOCOL.TCP, PROTOCOL.UDP, DESTINATION, ROUTING, PROTOCOL.ICMPV6, 50, 59, 255]) {
   test.serial(`a later fragment goes by what its first one said, though it says ${protocol} itself`, (t) => {
     open()
     const backends = [1, 2, 3].map((identification) =>
@@ -133,6 +134,19 @@ test.serial('datagrams of two sources with one identification are two', (t) => {
     sources.map((source) => balancer.to(later({ source }))),
     backends,
   )
+})
+
+test.serial('a datagram under way keeps its backend through new directories, with other handles', (t) => {
+  open()
+  const all = [1, 2, 3, 4]
+  const backends = all.map((identification) => balancer.to(first({ identification, sourcePort: identification })))
+  const follow = () => all.map((identification) => balancer.to(later({ identification })))
+  balancer.set(SERVICES[1] ?? '', { seed: 99n })
+  t.deepEqual(follow(), backends)
+  for (const line of ['deny 198.51.100.0/24', 'deny 198.51.101.0/24', 'allow 198.51.100.0/24']) {
+    balancer.filter(undefined, line)
+    t.deepEqual(follow(), backends)
+  }
 })
 
 test.serial('fragments of several datagrams may come mixed', (t) => {

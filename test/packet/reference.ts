@@ -9,6 +9,17 @@ import { OWN_MAC } from './frames.ts'
 import type { ReasonName } from './plane.ts'
 import { isDenied } from './random-filter.ts'
 import { ReferenceClients } from './reference-clients.ts'
+import {
+  type Datagram,
+  destinationOf,
+  findIp,
+  isExtension,
+  isIcmp,
+  protocolOf,
+  quotedBy,
+  readIp,
+  word,
+} from './reference-headers.ts'
 import { lookUp, numberOf, type Ring, ringOf } from './ring.ts'
 
 export interface Expected {
@@ -242,21 +253,17 @@ class ReferenceService {
   }
 }
 
-const word = (frame: Buffer, at: number): number => frame.readUInt16BE(at)
-const protocolOf = (number: number | undefined): 'tcp' | 'udp' | undefined =>
-  number === 6 ? 'tcp' : number === 17 ? 'udp' : undefined
-const address = (frame: Buffer, at: number): string => [...frame.subarray(at, at + 4)].join('.')
-const isTag = (type: number): boolean => type === 0x8100 || type === 0x88a8
 const just = (reason: ReasonName): Expected => ({ reason, inserted: false })
 
 /** Where the first fragment of a datagram went. */
 interface Note {
+  protocol: 'tcp' | 'udp'
   port: number
   life: Life
 }
 
 const kindOf = ({ vip, port, lastPort, ops, persistence }: Service): string =>
-  `${isPrefix({ vip }) ? 'prefix, ' : ''}${port === lastPort ? 'one port' : port === 0 ? 'every port' : 'range'}${ops ? ', ops' : ''}${persistence ? ', persistent' : ''}`
+  `${isPrefix({ vip }) ? 'prefix, ' : vip.includes(':') ? 'ipv6, ' : ''}${port === lastPort ? 'one port' : port === 0 ? 'every port' : 'range'}${ops ? ', ops' : ''}${persistence ? ', persistent' : ''}`
 
 /** The whole numbers of 8 bits that an address is. */
 const octetsOf = (text: string): number[] => text.split('.').map(Number)
@@ -301,23 +308,19 @@ export class Reference {
   /** @returns undefined where it has no opinion: a later fragment by itself, for a ring that was changed */
   expect(frame: Buffer): Expected | undefined {
     if (frame.subarray(0, 6).toString('hex') !== OWN_MAC.replaceAll(':', '')) return just('PASS_OTHER_MAC')
-    let at = 14
-    for (let tags = 0; tags < 2 && isTag(word(frame, at - 2)); tags++) {
-      if (frame.length < at + 4) return just('PASS_NOT_IP')
-      at += 4
-    }
-    // No VIP is an IPv6 address.
-    if (word(frame, at - 2) === 0x86dd && frame.length >= at + 40) return just('PASS_NOT_VIP')
-    if (word(frame, at - 2) !== 0x0800 || frame.length < at + 20) return just('PASS_NOT_IP')
-    const vip = this.#vipOf(address(frame, at + 16))
+    const found = findIp(frame)
+    if (found === undefined) return just('PASS_NOT_IP')
+    const vip = this.#vipOf(destinationOf(found.ip, found.family))
     if (vip === undefined) return just('PASS_NOT_VIP')
-    return this.#balance(frame, frame.subarray(at), vip)
+    const datagram = readIp(found)
+    return typeof datagram === 'string' ? just(datagram) : this.#balance(frame, datagram, vip)
   }
 
   /** The VIP, or the longest prefix, that an address belongs to. */
   #vipOf(destination: string): string | undefined {
     const vips = [...this.services.values()].map(({ want }) => want.vip)
     if (vips.includes(destination)) return destination
+    if (destination.includes(':')) return undefined
     const bitsOf = (vip: string) => Number(vip.split('/')[1])
     return vips
       .filter((vip) => vip.includes('/') && sameBits(vip.split('/')[0] ?? '', destination, bitsOf(vip)))
@@ -334,30 +337,24 @@ export class Reference {
     )
   }
 
-  #balance(frame: Buffer, ip: Buffer, vip: string): Expected | undefined {
-    const first = ip[0] ?? 0
-    const header = (first & 15) * 4
-    const total = word(ip, 2)
-    if (first >> 4 !== 4 || header < 20 || total < header || total > ip.length) return just('DROP_MALFORMED')
-    const transport = ip.subarray(header, total)
-    const destination = address(ip, 16)
-    if (ip[9] === 1 && (word(ip, 6) & 0x3fff) === 0) return this.#error(frame, transport, { vip, destination })
-    const protocol = protocolOf(ip[9])
+  #balance(frame: Buffer, datagram: Datagram, vip: string): Expected | undefined {
+    const { source, destination, next, part, name, body } = datagram
+    if (part === 'later') return this.#later(frame, datagram, vip)
+    if (isIcmp(datagram)) return this.#error(frame, datagram, vip)
+    const protocol = protocolOf(next)
     if (protocol === undefined) return just('PASS_NOT_BALANCED')
-    const datagram = `${address(ip, 12)} ${address(ip, 16)} ${protocol} ${word(ip, 4)}`
-    if ((word(ip, 6) & 0x1fff) !== 0) return this.#later(frame, ip, { protocol, vip, datagram })
-    if (transport.length < (protocol === 'tcp' ? 20 : 8)) return just('DROP_TRUNCATED')
-    const port = word(transport, 2)
+    if (body.length < (protocol === 'tcp' ? 20 : 8)) return just('DROP_TRUNCATED')
+    const port = word(body, 2)
     const service = this.#find(protocol, vip, port)
     if (service === undefined) return just('PASS_NO_SERVICE')
     const kind = kindOf(service.want)
     this.kinds.set(kind, (this.kinds.get(kind) ?? 0) + 1)
-    const flags = protocol === 'tcp' ? (transport[13] ?? 0) : 0
+    const flags = protocol === 'tcp' ? (body[13] ?? 0) : 0
     const delivered = this.#deliver(
       service,
       {
-        source: address(ip, 12),
-        sourcePort: word(transport, 0),
+        source,
+        sourcePort: word(body, 0),
         destination,
         port,
         syn: (flags & 0x12) === 0x02,
@@ -368,39 +365,32 @@ export class Reference {
       frame,
     )
     const life = service.lives.get(delivered.backend ?? -1)
-    if ((word(ip, 6) & 0x2000) !== 0 && life !== undefined) this.#notes.set(datagram, { port, life })
+    if (part === 'first' && life !== undefined) this.#notes.set(name, { protocol, port, life })
     return delivered
   }
 
-  /** RFC 792: type, code, checksum, four octets more, then the IP header and eight octets of what the error is about. */
-  #error(frame: Buffer, message: Buffer, { vip, destination }: { vip: string; destination: string }): Expected {
-    const quoted = message.subarray(8)
-    const header = ((quoted[0] ?? 0) & 15) * 4
-    const ports = quoted.subarray(header)
-    const protocol = protocolOf(quoted[9])
-    const isError = [3, 11, 12].includes(message[0] ?? 0) && (quoted[0] ?? 0) >> 4 === 4 && header >= 20
-    if (!isError || ports.length < 8 || protocol === undefined) return just('PASS_NOT_BALANCED')
-    if ((word(quoted, 6) & 0x1fff) !== 0 || address(quoted, 12) !== destination) return just('PASS_NOT_BALANCED')
-    const port = word(ports, 0)
-    const service = this.#find(protocol, vip, port)
+  #error(frame: Buffer, datagram: Datagram, vip: string): Expected {
+    const { destination } = datagram
+    const quoted = quotedBy(datagram)
+    if (quoted === undefined || quoted.source !== destination) return just('PASS_NOT_BALANCED')
+    const service = this.#find(quoted.protocol, vip, quoted.sourcePort)
     if (service === undefined) return just('PASS_NO_SERVICE')
-    const flow = { source: address(quoted, 16), sourcePort: word(ports, 2), destination, port }
+    const flow = { source: quoted.destination, sourcePort: quoted.port, destination, port: quoted.sourcePort }
     const flags = { syn: false, fin: false, rst: false }
     return this.#deliver(service, { ...flow, ...flags, error: true, bytes: frame.length }, frame)
   }
 
-  #later(
-    frame: Buffer,
-    ip: Buffer,
-    { protocol, vip, datagram }: { protocol: string; vip: string; datagram: string },
-  ): Expected | undefined {
-    const note = this.#notes.get(datagram)
+  #later(frame: Buffer, datagram: Datagram, vip: string): Expected | undefined {
+    const { source, destination, next, name } = datagram
+    const note = this.#notes.get(name)
     if (note !== undefined) {
-      const service = this.#find(protocol, vip, note.port)
+      const service = this.#find(note.protocol, vip, note.port)
       if (service === undefined) return just('PASS_NO_SERVICE')
       if (this.#isFromPeer(service, frame)) return just('PASS_FROM_PEER')
-      return this.#refused(service, address(ip, 12)) ?? this.#hand(service, note.life, frame.length, false)
+      return this.#refused(service, source) ?? this.#hand(service, note.life, frame.length, false)
     }
+    const protocol = protocolOf(next)
+    if (protocol === undefined) return just(isExtension(datagram) ? 'DROP_FRAGMENT' : 'PASS_NOT_BALANCED')
     const services = [...this.services.values()].filter(({ want }) => want.vip === vip)
     const [only] = services
     if (services.length !== 1 || only === undefined || only.want.protocol !== protocol) return just('DROP_FRAGMENT')
@@ -409,8 +399,8 @@ export class Reference {
     if (isTracked(only.want) || hash === 'source-port' || (port !== lastPort && port !== 0))
       return just('DROP_FRAGMENT')
     if (!only.goesByAddress) return undefined
-    const source = { source: address(ip, 12), sourcePort: 0, destination: address(ip, 16), port: 0 }
-    return this.#deliver(only, { ...source, syn: false, fin: false, rst: false, bytes: frame.length }, frame)
+    const packet = { source, sourcePort: 0, destination, port: 0, syn: false, fin: false, rst: false }
+    return this.#deliver(only, { ...packet, bytes: frame.length }, frame)
   }
 
   /** Where this host is a backend too, what comes from another one was sent here by that one, as a director. */
