@@ -65,11 +65,8 @@ labTest('nftables on the director does not see what xlb forwards, as the docs sa
     return `add chain inet lab ${hook} ${place}`
   })
   const { code, stderr } = await lab.run('director', ['nft', `add table inet lab; ${rules.join('; ')}`])
-  if (code !== 0) return t.log(`no nftables here: ${stderr}`)
+  t.is(code, 0, stderr)
   t.true(await isServed(lab, OTHER))
-  const { code: ping } = await lab.run('client', ['ping', '-c1', '-W1', '-I', OTHER, lab.vip])
-  t.not(ping, 0, 'what xlb passes to the stack, it sees')
-  t.pass()
 })
 
 const octets = (i: number): string => `${100 + (i >> 16)}.${(i >> 8) & 255}.${i & 255}`

@@ -256,7 +256,8 @@ test('on any traffic, what is told is what came, and what a balancer has to do w
     if (expected === undefined) continue
     balancer.run(frame)
     const [told] = balancer.captured()
-    const backend = expected.backend === undefined ? undefined : backendAddress(expected.backend)
+    const family = told?.service?.includes('[') === true ? 'ipv6' : 'ipv4'
+    const backend = expected.backend === undefined ? undefined : backendAddress(expected.backend, family)
     const agrees =
       told !== undefined &&
       told.reason?.toUpperCase() === expected.reason &&
