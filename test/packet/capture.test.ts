@@ -237,7 +237,11 @@ test('on any traffic, what is told is what came, and what a balancer has to do w
   t.timeout(120_000)
   const seed = Number(process.env.XLB_SEED ?? Date.now() % 2 ** 31)
   const random = makeRandom(seed)
-  const balancer = open(t, {}, { capacity: { flows: 2 ** 15, flows6: 2 ** 17, clients: 2 ** 14, services: 64, backends: 1024 } })
+  const balancer = open(
+    t,
+    {},
+    { capacity: { flows: 2 ** 15, flows6: 2 ** 17, clients: 2 ** 14, services: 64, backends: 1024 } },
+  )
   const reference = new Reference()
   for (let i = 0; i < 4_000; i++) {
     if (i % 300 === 0) {
