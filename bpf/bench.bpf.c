@@ -8,8 +8,8 @@
 #include <bpf/bpf_helpers.h>
 #include "parse.h"
 
-/* The smallest Ethernet frame, without FCS; and an IPv6 header with a TCP header in one. */
-enum frame_limit { FRAME_BYTES = 60, FRAME6_BYTES = 74 };
+/* The smallest Ethernet frame, without FCS; one of an IPv6 and a TCP header; and an ICMP error that quotes 8 octets. */
+enum frame_limit { FRAME_BYTES = 60, FRAME6_BYTES = 74, ERROR_BYTES = 70 };
 
 /* What all frames of a run share; src/bench/frames.ts sets these before the program is loaded. */
 const volatile __u8 frame[80] = {};
@@ -122,6 +122,34 @@ static __always_inline bool write_frame6(struct xdp_md *ctx)
 	return true;
 }
 
+/* As write_frame, an ICMP error about the flow: a router quotes what the service has sent to the client. */
+static __always_inline bool write_error(struct xdp_md *ctx)
+{
+	void *at = (void *)(long)ctx->data;
+	__u32 flow, vip_be;
+
+	if (at + ERROR_BYTES > (void *)(long)ctx->data_end)
+		return false;
+	flow = next_flow++ * flow_step & flow_mask;
+	vip_be = bpf_htonl(first_vip + (services > 1 ? (__u64)(flow * 0x9e3779b1U) * services >> 32 : 0));
+
+	COPY(__u64, at, 0);
+	COPY(__u64, at, 8);
+	COPY(__u16, at, 16);
+	COPY(__u64, at, 18);
+	COPY(__u32, at, 26); /* the router's address */
+	WORD(__u32, at, 30) = vip_be;
+	COPY(__u64, at, 34); /* ICMP: type, code, checksum, MTU of the next hop */
+	COPY(__u32, at, 42); /* quoted: version to total length */
+	COPY(__u64, at, 46);
+	WORD(__u32, at, 54) = vip_be;
+	WORD(__u32, at, 58) = bpf_htonl(0x0a000000 | (flow & 0xffffff));
+	COPY(__u16, at, 62);
+	WORD(__u16, at, 64) = bpf_htons(0x8000 | flow >> 24 << 7 | (flow & 0x7f));
+	COPY(__u32, at, 66);
+	return true;
+}
+
 /* ---- around the program under test ---- */
 
 SEC("xdp")
@@ -138,6 +166,15 @@ SEC("xdp")
 int bench_wrapper6(struct xdp_md *ctx)
 {
 	if (!write_frame6(ctx))
+		return XDP_ABORTED;
+	bpf_tail_call_static(ctx, &under_test, 0);
+	return XDP_ABORTED;
+}
+
+SEC("xdp")
+int bench_wrapper_error(struct xdp_md *ctx)
+{
+	if (!write_error(ctx))
 		return XDP_ABORTED;
 	bpf_tail_call_static(ctx, &under_test, 0);
 	return XDP_ABORTED;

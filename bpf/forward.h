@@ -82,6 +82,15 @@ static __always_inline bool comes_from_backend(const struct service *service, co
 }
 
 /*
+ * Would a frame go back to whom it came from? A real server holds the VIP, and sends nothing to it: only another
+ * director does, of which this one is a backend, and it would send the frame here again. `word` is a backend's.
+ */
+static __always_inline bool is_sender(__u64 word, const struct ethhdr *eth)
+{
+	return word >> BACKEND_MAC_SHIFT == source_mac(eth) >> BACKEND_MAC_SHIFT;
+}
+
+/*
  * Out by the interface that leads to the backend. What the kernel then cannot send of a redirect is not the program's
  * to see.
  */
@@ -119,9 +128,12 @@ static __always_inline int forward(struct xdp_md *ctx, const struct interface *i
 	if (chosen >= service->backend_count)
 		return drop(cpu, chosen == SLOT_FULL ? DROP_BACKENDS_FULL : DROP_NO_BACKEND);
 	backend = AT(backends, service->backend_base + chosen);
+	NOTE_BACKEND(packet->cpu_number, backend);
 	word = LOAD(backend->word); /* once: MAC, interface and flags of one moment */
 	if (!(word & BACKEND_ALIVE))
 		return drop(cpu, word & BACKEND_CUT ? DROP_BACKEND_CUT : DROP_BACKEND_DOWN);
+	if (!(word & BACKEND_LOCAL) && is_sender(word, eth))
+		return drop(cpu, DROP_TO_SENDER);
 	verdict =
 	    word & BACKEND_LOCAL ? pass(cpu, PASS_LOCAL) : send_out(ctx, interface, eth, packet, backend, word, cpu);
 	if (verdict != XDP_DROP)
@@ -129,7 +141,10 @@ static __always_inline int forward(struct xdp_md *ctx, const struct interface *i
 	return verdict;
 }
 
-/* As forward, for a backend that is reached where the packet came in. False: it is not, and nothing is done. */
+/*
+ * As forward, for a backend that is reached where the packet came in. False: it is not, or is who has sent the packet,
+ * and nothing is done.
+ */
 static __always_inline bool send_back(const struct interface *interface, const struct service *service,
 				      struct ethhdr *eth, __u64 frame_bytes, __u64 cpu_number, __u32 chosen,
 				      bool is_new)
@@ -143,7 +158,7 @@ static __always_inline bool send_back(const struct interface *interface, const s
 	backend = AT(backends, service->backend_base + chosen);
 	word = LOAD(backend->word);
 	APPLY_CONSTANT(word, ^=, OWN_PATH); /* the MAC is not touched */
-	if (word & BACKEND_PATH_MASK)
+	if (word & BACKEND_PATH_MASK || word == source_mac(eth))
 		return false;
 	count_backend(backend, cpu_number, frame_bytes, is_new);
 	store_macs(eth, word, interface->mac_high);

@@ -25,6 +25,22 @@ static inline __attribute__((always_inline)) __u64 hash_address6(__u64 high, __u
 	return hash_mix(low, seed) + high;
 }
 
+/*
+ * As hash_mix, of an IPv6 address and a third word. An address takes no longer than a single word once the seed is
+ * known, because the two products do not wait for each other. The product of two words that have each a secret added is
+ * the hash of UMAC (RFC 4418 section 5.2.2, NH): without the seed nobody can tell which addresses share a hash, nor, as
+ * the third word is multiplied by the seed, which of them do so with another port. For one seed and one upper half it
+ * is a bijection of the lower.
+ */
+static inline __attribute__((always_inline)) __u64 hash_source6(__u64 high, __u64 low, __u64 more, __u64 seed)
+{
+	__u64 word = (low + seed) * ((high + seed) | 1) + more * seed;
+
+	word ^= word >> 32;
+	word *= 0xffffffff9e3779b1ULL;
+	return word;
+}
+
 /* Spreads the upper half of a hash evenly over `size` places, without a division. */
 static inline __attribute__((always_inline)) __u32 hash_slot(__u64 hash, __u32 size)
 {

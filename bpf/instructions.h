@@ -16,6 +16,9 @@
 /* It takes the shift from the lowest six bits (RFC 9669 section 4.1), which C leaves undefined. */
 #define SHIFT_RIGHT(word, shift) asm("%0 >>= %1" : "+r"(word) : "r"(shift))
 
+/* A table's address, as clang cannot share it with other places: a register less for those. */
+#define LOAD_ADDRESS(pointer, table) asm volatile("%0 = " #table " ll" : "=r"(pointer))
+
 /* attach makes the tables, and no instruction tells their size. */
 #define TABLE_ELEMENTS(name) 1
 
@@ -27,6 +30,7 @@
 #define LOAD_CONSTANT64(word, name)        (word = HOST_##name)
 #define APPLY_CONSTANT(word, equals, name) (word equals HOST_##name)
 #define SHIFT_RIGHT(word, shift)           (word >>= (shift)&63)
+#define LOAD_ADDRESS(pointer, table)       (pointer = &table[0])
 #define TABLE_ELEMENTS(name)               (HOST_MASK_##name + 1)
 
 #endif

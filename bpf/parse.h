@@ -48,8 +48,8 @@ enum part {
  * given it. Every octet has a name, because the verifier wants all of them written.
  */
 struct packet {
-	__u64 cpu_number;
-	__u64 frame_bytes; /* in all its buffers */
+	__u32 cpu_number;
+	__u32 frame_bytes; /* in all its buffers */
 	__u64 ring_seed;   /* these two: struct target's, of what it is for */
 	__u64 hash_mask;
 	struct address6 source6; /* of IPv6; of a prefix's packets, see enter_prefix */

@@ -11,9 +11,8 @@
 
 struct plain_frame6 {
 	__u8 macs[2 * ETH_ALEN];
-	__be16 protocol_be; /* EtherType */
-	__u8 version;       /* upper half */
-	__u8 class_and_flow[3];
+	__u32 kind; /* EtherType, version, and part of class and flow label */
+	__u8 flow_label[2];
 	__be16 payload_bytes_be;
 	__u8 next_header;
 	__u8 hop_limit;
@@ -28,14 +27,21 @@ struct plain_frame6 {
 
 _Static_assert(sizeof(struct plain_frame6) == ETH_HLEN + sizeof(struct ipv6hdr) + sizeof(struct tcphdr), "plain frame");
 
+enum plain6 { PLAIN6_KIND_MASK = 0x00f0ffff, PLAIN6_KIND = 0x0060dd86 };
+
 static __always_inline bool parse_plain6(const void *data, const void *end)
 {
 	const struct plain_frame6 *frame = data;
-	__u32 payload_bytes;
+	__u32 next_header, payload_bytes;
 
-	if ((void *)(frame + 1) > end || LOAD(frame->protocol_be) != bpf_htons(ETH_P_IPV6) ||
-	    frame->version >> 4 != 6 || (frame->next_header != IPPROTO_TCP && frame->next_header != IPPROTO_UDP))
+	if ((void *)(frame + 1) > end || (LOAD(frame->kind) & PLAIN6_KIND_MASK) != PLAIN6_KIND)
 		return false;
+	next_header = frame->next_header;
+	if (unlikely(next_header != IPPROTO_TCP)) {
+		OPAQUE(next_header); /* TCP is asked for first */
+		if (next_header != IPPROTO_UDP)
+			return false;
+	}
 	/* Of TCP's length even where it is UDP: what is shorter is read header by header. */
 	payload_bytes = bpf_ntohs(LOAD(frame->payload_bytes_be));
 	return payload_bytes >= sizeof(struct tcphdr) &&
@@ -45,11 +51,6 @@ static __always_inline bool parse_plain6(const void *data, const void *end)
 static __always_inline struct address6 plain_source6(const struct plain_frame6 *frame)
 {
 	return (struct address6){LOAD(frame->source.high), LOAD(frame->source.low)};
-}
-
-static __always_inline struct address6 plain_vip6(const struct plain_frame6 *frame)
-{
-	return (struct address6){LOAD(frame->destination.high), LOAD(frame->destination.low)};
 }
 
 /* As service_key. `handle_be` is that of the frame's destination. */

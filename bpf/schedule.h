@@ -27,15 +27,6 @@
 #include "persist.h"
 #include "record.h"
 
-/* Of a source, what its service hashes: the address, and the port where the mask has it. */
-static __always_inline __u64 hash_source6(struct address6 source, __be16 source_port_be, __u64 hash_mask,
-					  __u64 ring_seed)
-{
-	__u64 port = (__u64)source_port_be << HASHED_SOURCE & hash_mask;
-
-	return hash_mix(hash_address6(source.high, source.low, ring_seed) + port, ring_seed);
-}
-
 /* The slot of the ring that a source falls on, with its mark. */
 static __always_inline __u32 ring_slot(const struct service *service, __u64 source, __u64 hash_mask, __u64 ring_seed)
 {
@@ -48,7 +39,8 @@ static __always_inline __u32 ring_slot(const struct service *service, __u64 sour
 static __always_inline __u32 ring_slot6(const struct service *service, struct address6 source, __be16 source_port_be,
 					__u64 hash_mask, __u64 ring_seed)
 {
-	__u64 hash = hash_source6(source, source_port_be, hash_mask, ring_seed);
+	__u64 port = (__u64)source_port_be << HASHED_SOURCE & hash_mask;
+	__u64 hash = hash_source6(source.high, source.low, port, ring_seed);
 
 	return line_slot(service->ring_line, hash_slot(hash, service->ring_size));
 }
@@ -58,8 +50,10 @@ static __always_inline __u64 packet_hash(const struct packet *packet, __u64 hash
 {
 	if (hash_mask & HASHED_DESTINATION)
 		return hash_mix(packet->source6.high >> PREFIX_FLOW_SHIFT, ring_seed);
-	return packet->is_ipv6 ? hash_source6(packet->source6, packet->source_port_be, hash_mask, ring_seed)
-			       : hash_mix(packet_source(packet) & hash_mask, ring_seed);
+	if (packet->is_ipv6)
+		return hash_source6(packet->source6.high, packet->source6.low,
+				    (__u64)packet->source_port_be << HASHED_SOURCE & hash_mask, ring_seed);
+	return hash_mix(packet_source(packet) & hash_mask, ring_seed);
 }
 
 static __always_inline __u32 packet_slot(const struct service *service, const struct packet *packet)
@@ -121,6 +115,20 @@ static __always_inline __u32 backend_by_ring(const struct service *service, cons
 
 enum budget { BUDGET_LEFT, BUDGET_FLOODED, BUDGET_SPENT };
 
+/* Has this CPU recorded as many flows in this unit of age as it may? */
+static __always_inline bool is_spent(const struct cpu *cpu, __u64 now)
+{
+	return cpu->budget_age == (__u32)now && cpu->budget_used >= directory_now()->new_flows;
+}
+
+/* A flow is beyond the bound. */
+static __always_inline void note_flood(struct cpu *cpu, __u64 now)
+{
+	cpu->flood_age = now;
+	cpu->flooded = 1;
+	count(cpu, FLOW_REFUSED_BUDGET);
+}
+
 /* What this CPU may still record in this unit of age; counts what it may not. */
 static __always_inline enum budget budget_left(struct cpu *cpu, __u64 now)
 {
@@ -130,10 +138,8 @@ static __always_inline enum budget budget_left(struct cpu *cpu, __u64 now)
 		cpu->budget_age = now;
 		cpu->budget_used = 0;
 	}
-	if (unlikely(cpu->budget_used >= directory_now()->new_flows)) {
-		cpu->flood_age = now;
-		cpu->flooded = 1;
-		count(cpu, FLOW_REFUSED_BUDGET);
+	if (unlikely(is_spent(cpu, now))) {
+		note_flood(cpu, now);
 		return BUDGET_SPENT;
 	}
 	if (unlikely(cpu->flooded)) {

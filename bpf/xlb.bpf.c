@@ -91,7 +91,7 @@ __noinline int balance(struct xdp_md *ctx)
 
 	live = LOAD(root_now()->live);
 	if (packet.is_ipv6)
-		packet.vip_be = find_vip6(live, packet.vip6);
+		packet.vip_be = find_vip6(live, &packet.vip6);
 	bucket = find_vip_bucket(live, packet.vip_be);
 	if (live & LIVE_PREFIXES && !packet.is_ipv6 && !find_vip(bucket, packet.vip_be)) {
 		prefix = find_prefix(live, packet.vip_be);
@@ -151,6 +151,27 @@ static __noinline int balance_unsettled(struct xdp_md *ctx, const struct service
 	return forward(ctx, own_interface(root_now()), service, data, &packet, chosen);
 }
 
+/*
+ * A SYN beyond the bound on new flows goes by the ring alone. False: it is within, or has to be looked at more closely,
+ * and nothing is done. A flood must not cost more than hashing does.
+ */
+static __always_inline bool send_flood(const struct interface *interface, const struct service *service,
+				       const struct target *target, struct ethhdr *eth, __u64 frame_bytes,
+				       __u64 cpu_number)
+{
+	const struct plain_frame *frame = (const void *)eth;
+	struct cpu *cpu = own_cpu(cpu_number);
+	__u64 now = clock_age();
+
+	if (!is_first(LOAD(frame->tcp_flags)) || service->flags & (SERVICE_UDP | SERVICE_PERSISTENT) ||
+	    !is_spent(cpu, now) ||
+	    !send_back(interface, service, eth, frame_bytes, cpu_number,
+		       ring_slot(service, plain_source(frame), target->hash_mask, target->ring_seed), true))
+		return false;
+	note_flood(cpu, now);
+	return true;
+}
+
 /* A plain frame of a tracked service. Not inlined: the hashed path shall keep its registers. */
 static __noinline int balance_tracked(struct xdp_md *ctx, const struct interface *interface,
 				      const struct service *service, const struct target *target, __u64 cpu_number)
@@ -167,6 +188,8 @@ static __noinline int balance_tracked(struct xdp_md *ctx, const struct interface
 		is_settled = !(LOAD(frame->tcp_flags) & (TCP_SYN | TCP_FIN | TCP_RST));
 	if (is_settled && send_back(interface, service, data, end - data, cpu_number,
 				    settled_backend(service, plain_source(frame), LOAD(frame->port_be)), false))
+		return XDP_TX;
+	if (send_flood(interface, service, target, data, end - data, cpu_number))
 		return XDP_TX;
 	return balance_unsettled(ctx, service, target, cpu_number);
 }
@@ -231,41 +254,46 @@ static __noinline int balance_tracked6(struct xdp_md *ctx, const struct interfac
  * What is no plain IPv4 frame: the short way of plain IPv6 frames, as xlb() is that of IPv4's. A verdict, or
  * TAKE_LONG_WAY.
  */
-static __noinline int balance_ipv6(struct xdp_md *ctx)
+static __always_inline int balance_ipv6(struct xdp_md *ctx)
 {
-	__u64 cpu_number = bpf_get_smp_processor_id(), live = LOAD(root_now()->live), key;
-	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
-	const struct interface *interface = own_interface(root_now());
-	const struct plain_frame6 *frame = data;
+	__u64 live, key, cpu_number;
+	const struct interface *interface;
+	const struct plain_frame6 *frame;
+	const struct root *root;
+	void *data, *end;
 	const struct service *service;
 	const struct target *target;
 	__u32 slot, handle_be;
 	bool is_new;
 
+	/* Nothing is shared with the way of IPv4, for which it would cost registers. */
+	OPAQUE(ctx);
+	LOAD_ADDRESS(root, root);
+	data = (void *)(long)ctx->data;
+	end = (void *)(long)ctx->data_end;
+	frame = data;
+	interface = own_interface(root);
+	live = LOAD(root->live);
 	if (!parse_plain6(data, end) || !is_for_interface(interface, data))
 		return TAKE_LONG_WAY;
-	handle_be = find_vip6(live, plain_vip6(frame));
+	handle_be = find_vip6(live, &frame->destination);
 	if (!handle_be)
-		return pass(own_cpu(cpu_number), PASS_NOT_VIP);
+		return pass(own_cpu(bpf_get_smp_processor_id()), PASS_NOT_VIP);
 	key = plain_key6(frame, handle_be);
 	target = find_target(find_vip_bucket(live, handle_be), key);
 	if (!target)
 		return TAKE_LONG_WAY;
 	service = AT(services, target->service);
 	if (service->flags & (SERVICE_TRACKED | SERVICE_LONG_WAY))
-		return service->flags & SERVICE_LONG_WAY ? TAKE_LONG_WAY
-							 : balance_tracked6(ctx, interface, service, cpu_number);
+		return service->flags & SERVICE_LONG_WAY
+			   ? TAKE_LONG_WAY
+			   : balance_tracked6(ctx, interface, service, bpf_get_smp_processor_id());
 	slot = ring_slot6(service, plain_source6(frame), LOAD(frame->source_port_be), target->hash_mask,
 			  target->ring_seed);
+	cpu_number = bpf_get_smp_processor_id();
 	is_new = is_first(LOAD(frame->tcp_flags)) && !(service->flags & SERVICE_UDP);
-	return send_back(interface, service, data, end - data, cpu_number, slot, is_new) ? XDP_TX : TAKE_LONG_WAY;
-}
-
-static __always_inline int balance_other(struct xdp_md *ctx)
-{
-	int verdict = balance_ipv6(ctx);
-
-	return verdict == TAKE_LONG_WAY ? balance(ctx) : verdict;
+	return send_back(interface, service, data, ctx->data_end - ctx->data, cpu_number, slot, is_new) ? XDP_TX
+													: TAKE_LONG_WAY;
 }
 
 /* A plain IPv4 frame for no VIP, where there are prefixes: a verdict, or TAKE_LONG_WAY. */
@@ -343,8 +371,10 @@ int xlb(struct xdp_md *ctx)
 	int verdict;
 	__u32 slot;
 
-	if (!parse_plain(data, end, &key) || !is_for_interface(interface, data))
-		return balance_other(ctx);
+	if (!parse_plain(data, end, &key) || !is_for_interface(interface, data)) {
+		verdict = balance_ipv6(ctx);
+		return verdict == TAKE_LONG_WAY ? balance(ctx) : verdict;
+	}
 	bucket = find_vip_bucket(LOAD(root->live), key);
 	target = find_target(bucket, key);
 	if (!target) {

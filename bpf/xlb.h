@@ -209,8 +209,8 @@ struct run {
 enum run_limit { RANGES_PER_RUN_MAX = 256 };
 
 /*
- * A packet's source is one word: the address in bits 0-31, the port in 32-47. Of IPv6 (bpf/hash.h: hash_address6) the
- * address is mixed into all 64 bits, and these say whether the port is added to it.
+ * A packet's source is one word: the address in bits 0-31, the port in 32-47. Of IPv6 the
+ * address is always hashed (bpf/hash.h: hash_source6), and these say whether the port is too.
  */
 enum hashed_bits { HASHED_SOURCE = 32, HASHED_SOURCE_PORT = 48 };
 
@@ -661,6 +661,7 @@ enum reason {
 	DROP_DENIED_GLOBAL,
 	DROP_DENIED,
 	DROP_RATE_LIMITED,
+	DROP_TO_SENDER,     /* its backend is who has sent it: another director, of which this one is a backend */
 	DROP_BACKENDS_FULL, /* a new flow, and every backend that would take it is full (--max-conns) */
 	FLOW_INSERTED,
 	FLOW_REFUSED_FULL,   /* both buckets are full of established flows */

@@ -23,7 +23,8 @@ struct RtnetlinkAnswer {
 class RtnetlinkRequest
 {
       public:
-	/** `flags`: NLM_F_DUMP asks for a dump; anything else is acknowledged. `bus`: NETLINK_ROUTE, NETLINK_GENERIC. */
+	/** `flags`: NLM_F_DUMP asks for a dump; anything else is acknowledged. `bus`: NETLINK_ROUTE, NETLINK_GENERIC.
+	 */
 	RtnetlinkRequest(uint16_t type, uint16_t flags, int bus = NETLINK_ROUTE);
 	RtnetlinkRequest(const RtnetlinkRequest &) = delete;
 	RtnetlinkRequest &operator=(const RtnetlinkRequest &) = delete;

@@ -2,7 +2,7 @@
 // What a change costs where much is configured: 4,000 services of 25 backends, restored from a file; then one weight. Whole
 // commands, Node's start included, in a network namespace of its own.
 import { execFileSync, spawnSync } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -17,7 +17,7 @@ export interface CommandResult {
   ms: number
   lowestMs: number
   highestMs: number
-  /** Largest resident set, MiB, of any run. */
+  /** Largest resident set, MiB. */
   residentMiB: number
   runs: number
 }
@@ -62,38 +62,30 @@ const makeNetwork = (name: string): void => {
   }
 }
 
-interface Run {
-  ms: number
-  residentKiB: number
-}
-
-/** One command in the namespace, timed, with its peak memory as GNU time or the shell would tell it. */
-const run = (name: string, words: readonly string[]): Run => {
-  const report = join(tmpdir(), `${name}-usage`)
-  const preload = `data:text/javascript,import{writeFileSync}from'node:fs';process.on('exit',()=>writeFileSync(${JSON.stringify(report)},String(process.resourceUsage().maxRSS)))`
-  const start = process.hrtime.bigint()
+/** One command in the namespace. @param node words for Node itself */
+const xlb = (name: string, words: readonly string[], node: readonly string[] = []): void => {
   const { status, stderr } = spawnSync(
     'nsenter',
-    [`--net=/run/netns/${name}`, process.execPath, '--import', preload, CLI, '--instance', name, ...words],
+    [`--net=/run/netns/${name}`, process.execPath, ...node, CLI, '--instance', name, ...words],
     { encoding: 'utf8' },
   )
-  const ms = Number(process.hrtime.bigint() - start) / 1e6
   if (status !== 0) throw new Error(`xlb ${words.join(' ')}: ${stderr}`)
-  const residentKiB = Number(execFileSync('cat', [report], { encoding: 'utf8' }))
-  rmSync(report)
-  return { ms, residentKiB }
 }
 
-const summary = (command: string, runs: readonly Run[]): CommandResult => {
-  const times = runs.map(({ ms }) => ms)
-  return {
-    command,
-    ms: Math.round(median(times)),
-    lowestMs: Math.round(Math.min(...times)),
-    highestMs: Math.round(Math.max(...times)),
-    residentMiB: Math.round(Math.max(...runs.map(({ residentKiB }) => residentKiB)) / 1024),
-    runs: runs.length,
-  }
+const milliseconds = (name: string, words: readonly string[]): number => {
+  const start = process.hrtime.bigint()
+  xlb(name, words)
+  return Number(process.hrtime.bigint() - start) / 1e6
+}
+
+/** Peak memory, as the process itself tells it at its end: in a run of its own, since what makes it tell takes time. */
+const residentMiB = (name: string, words: readonly string[]): number => {
+  const report = join(tmpdir(), `${name}-usage`)
+  const preload = `data:text/javascript,import{writeFileSync}from'node:fs';process.on('exit',()=>writeFileSync(${JSON.stringify(report)},String(process.resourceUsage().maxRSS)))`
+  xlb(name, words, ['--import', preload])
+  const kibibytes = Number(readFileSync(report, 'utf8'))
+  rmSync(report)
+  return Math.round(kibibytes / 1024)
 }
 
 const measureCommands = (name: string, folder: string, runs: number): CommandResult[] => {
@@ -104,42 +96,37 @@ const measureCommands = (name: string, folder: string, runs: number): CommandRes
       yaml((backend) => 1 + ((backend + i) % 5)),
     )
   })
-  run(name, [
-    'attach',
-    'eth0',
-    '--mode',
-    'generic',
-    '--services',
-    String(CAPACITY.services),
-    '--backends',
-    String(CAPACITY.backends),
-  ])
-  const times = (words: (i: number) => string[]) => Array.from({ length: runs }, (_, i) => run(name, words(i)))
-  const first = run(name, ['restore', files[0] ?? ''])
+  const sizes = ['--services', String(CAPACITY.services), '--backends', String(CAPACITY.backends)]
+  xlb(name, ['attach', 'eth0', '--mode', 'generic', ...sizes])
+  /** @param words of each run, and of one more, whose memory is asked for */
+  const measured = (command: string, words: (i: number) => readonly string[], before?: readonly string[]) => {
+    const prepare = () => (before === undefined ? undefined : xlb(name, before))
+    const times = Array.from({ length: runs }, (_, i) => {
+      prepare()
+      return milliseconds(name, words(i))
+    })
+    prepare()
+    return {
+      command,
+      ms: Math.round(median(times)),
+      lowestMs: Math.round(Math.min(...times)),
+      highestMs: Math.round(Math.max(...times)),
+      residentMiB: residentMiB(name, words(runs)),
+      runs,
+    }
+  }
   const service = `tcp://${formatIpv4(0xc6_12_00_01 + 2000)}:80`
   return [
-    summary('restore, into an empty director', [first]),
+    measured('restore, into an empty director', () => ['restore', files[0] ?? ''], ['clear']),
     // Each run changes every weight of every service.
-    summary(
-      'restore, every service changed',
-      times((i) => ['restore', files[(i + 1) % 2] ?? '']),
-    ),
-    summary(
-      'backend set, one weight',
-      times((i) => ['backend', 'set', service, '10.254.0.20', '--weight', String(10 + i)]),
-    ),
-    summary(
-      'list, one service',
-      times(() => ['list', service]),
-    ),
-    summary(
-      '--version (Node and commander alone)',
-      times(() => ['--version']),
-    ),
+    measured('restore, every service changed', (i) => ['restore', files[(i + 1) % 2] ?? '']),
+    measured('backend set, one weight', (i) => ['backend', 'set', service, '10.254.0.20', '--weight', String(10 + i)]),
+    measured('list, one service', () => ['list', service]),
+    measured('--version (Node and commander alone)', () => ['--version']),
   ]
 }
 
-/** Takes about half a minute. Leaves nothing. */
+/** Takes about a minute and a half. Leaves nothing. */
 export const measureControlPlane = (native: Native, runs = 9): ControlPlaneResult => {
   const name = `xlbbc${process.pid}`
   const folder = mkdtempSync(join(tmpdir(), 'xlb-bench-'))

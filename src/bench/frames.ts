@@ -21,6 +21,8 @@ export interface Traffic {
   flows: number | 'new'
   /** Behind two VLAN tags: a provider's, and one of VLAN 100. Of IPv4 alone. */
   tagged?: boolean
+  /** ICMP errors about the flows (fragmentation needed), as routers send them. Of IPv4 alone. */
+  errors?: boolean
   /** Each flow goes to one of so many services, up to 65,536; see vipOfService. */
   services: number
 }
@@ -41,9 +43,13 @@ export const DEFAULT_MACS: Macs = {
 /** Without FCS. */
 export const FRAME_BYTES = 60
 const FRAME6_BYTES = 74
+const ERROR_BYTES = 70
 
 /** Tags left out. */
-const untaggedBytes = ({ family }: Traffic): number => (family === 'ipv6' ? FRAME6_BYTES : FRAME_BYTES)
+const untaggedBytes = ({ family, errors }: Traffic): number => {
+  if (errors === true) return ERROR_BYTES
+  return family === 'ipv6' ? FRAME6_BYTES : FRAME_BYTES
+}
 
 export const frameBytes = (traffic: Traffic): number =>
   untaggedBytes(traffic) + (traffic.tagged === true ? TAGS.length : 0)
@@ -88,6 +94,20 @@ const writeIpv6 = (ip: Buffer, protocol: number): void => {
   ip.writeUInt32BE(0x20010002, 24)
 }
 
+/** RFC 792: type 3, code 4; and the next hop's MTU of RFC 1191. What it quotes, a service has sent. */
+const writeError = (icmp: Buffer, protocol: number): void => {
+  icmp[0] = 3
+  icmp[1] = 4
+  icmp.writeUInt16BE(1400, 6)
+  const quoted = icmp.subarray(8)
+  writeIpv4(quoted, protocol)
+  quoted.writeUInt16BE(1500, 2)
+  quoted.writeUInt16BE(SERVICE_PORT, IPV4_BYTES)
+}
+
+/** 203.0.113.1 (RFC 5737). */
+const ROUTER = 0xcb007101
+
 /** What all frames of `traffic` share, but for tags. The ends of addresses and the source port are the program's to write. */
 export const templateFrame = (traffic: Traffic, macs: Macs): Buffer => {
   const isIpv6 = traffic.family === 'ipv6'
@@ -96,6 +116,12 @@ export const templateFrame = (traffic: Traffic, macs: Macs): Buffer => {
   macBytes(macs.client).copy(frame, 6)
   frame.writeUInt16BE(isIpv6 ? 0x86dd : 0x0800, 12)
   const ip = frame.subarray(ETHERNET_BYTES)
+  if (traffic.errors === true) {
+    writeIpv4(ip, 1)
+    ip.writeUInt32BE(ROUTER, 12)
+    writeError(ip.subarray(IPV4_BYTES), 6)
+    return frame
+  }
   const writeIp = isIpv6 ? writeIpv6 : writeIpv4
   writeIp(ip, traffic.protocol === 'tcp' ? 6 : 17)
   const transport = ip.subarray(isIpv6 ? IPV6_BYTES : IPV4_BYTES)

@@ -93,6 +93,11 @@ const descriptorOf = (program: BpfProgram): number => {
   throw new Error(`program '${name}' (id ${id}) has no open descriptor in this process; keep its handle open`)
 }
 
+const wrapperOf = ({ family, errors }: Traffic): string => {
+  if (errors === true) return 'bench_wrapper_error'
+  return family === 'ipv6' ? 'bench_wrapper6' : 'bench_wrapper'
+}
+
 /** bench_wrapper for one kind of traffic, around any program. */
 class Wrapper {
   readonly #object: BpfObject
@@ -103,7 +108,7 @@ class Wrapper {
   readonly baseline: BpfProgram
 
   constructor(native: Native, traffic: Traffic, macs: Macs, context?: Uint8Array) {
-    const wrapper = traffic.family === 'ipv6' ? 'bench_wrapper6' : 'bench_wrapper'
+    const wrapper = wrapperOf(traffic)
     this.#object = loadBench(native, [wrapper, 'bench_tx'], traffic, { macs })
     this.#wrapper = this.#object.program(wrapper)
     this.baseline = this.#object.program('bench_tx')

@@ -6,7 +6,7 @@ import { table } from '../commands/text.ts'
 import { loadNative } from '../dataplane/native.ts'
 import { demandRoot } from '../shell/instance.ts'
 import { type ControlPlaneResult, measureControlPlane } from './control-plane.ts'
-import { checkFlowTable, type FlowTableResult } from './flow-table.ts'
+import { checkFlowTables, type FlowTableResult } from './flow-table.ts'
 import { FLOOR_LRU } from './harness.ts'
 import { measureLiveFrames, measurePacketPath } from './packet-path.ts'
 import { cpuReport, vethReport } from './report.ts'
@@ -16,6 +16,8 @@ const { values: options } = parseArgs({
     only: { type: 'string', multiple: true },
     rounds: { type: 'string', default: '9' },
     json: { type: 'string' },
+    match: { type: 'string' },
+    beside: { type: 'string' },
   },
 })
 const PARTS = ['packets', 'veth', 'flows', 'control'] as const
@@ -34,11 +36,14 @@ const progress = (text: string): void => {
   process.stderr.write(`${text}\n`)
 }
 
-const flowReport = (result: FlowTableResult): string =>
-  table([
-    ['flow table', 'COUNT'],
-    ...Object.entries(result).map(([name, value]) => [name, value.toLocaleString('en')]),
+/** A column for each trial. */
+const flowReport = (results: readonly FlowTableResult[]): string => {
+  const names = Object.keys(results[0] ?? {}) as (keyof FlowTableResult)[]
+  return table([
+    ['flow table', ...results.map((_, i) => `trial ${i + 1}`)],
+    ...names.map((name) => [name, ...results.map((result) => result[name].toLocaleString('en'))]),
   ]).join('\n')
+}
 
 const controlReport = (result: ControlPlaneResult): string =>
   [
@@ -60,9 +65,11 @@ demandRoot()
 const native = loadNative()
 const results: Record<string, unknown> = {}
 if (parts.includes('packets')) {
-  progress('packet path: about two minutes')
+  progress('packet path: some ten minutes; --match takes rows out')
   const measured = await measurePacketPath(native, {
     rounds: Number(options.rounds),
+    ...(options.match === undefined ? {} : { match: new RegExp(options.match) }),
+    ...(options.beside === undefined ? {} : { beside: options.beside }),
     onRound: (round, rounds) => progress(`  round ${round} of ${rounds}`),
   })
   results.packetPath = measured
@@ -75,13 +82,13 @@ if (parts.includes('veth')) {
   print(`${vethReport(measured)}\n`)
 }
 if (parts.includes('flows')) {
-  progress('flow table')
-  const measured = checkFlowTable(native)
+  progress('flow table: about a minute')
+  const measured = checkFlowTables(native)
   results.flowTable = measured
   print(`${flowReport(measured)}\n`)
 }
 if (parts.includes('control')) {
-  progress('control plane: about half a minute')
+  progress('control plane: about a minute and a half')
   const measured = measureControlPlane(native)
   results.controlPlane = measured
   print(`${controlReport(measured)}\n`)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What `xlb bench` measures of the packet path, beside the floors in the same run.
 import { AF } from '../core/ip.ts'
+import type { Persistence } from '../core/persistence.ts'
 import { type Filter, PrefixCollector, type Verdict } from '../core/prefixes.ts'
 import type { Native } from '../dataplane/native.ts'
 import { BENCH_PREFIX, TCP_ACK, TCP_SYN, type Traffic } from './frames.ts'
@@ -19,6 +20,9 @@ const tcp = (name: string, flags: number, flows: Traffic['flows'], services = 1)
 const ONE = tcp('1 flow', TCP_ACK, 1)
 const SOME = tcp('64 K flows', TCP_ACK, 2 ** 16)
 const MANY = tcp('1 M flows', TCP_ACK, 2 ** 20)
+const EIGHT_MILLION = tcp('8 M flows', TCP_ACK, 2 ** 23)
+const ERRORS: Traffic = { ...ONE, name: '1 flow, ICMP errors', errors: true }
+const ERRORS_SOME: Traffic = { ...SOME, name: '64 K flows, ICMP errors', errors: true }
 const TAGGED: Traffic = { ...ONE, name: '1 flow, two VLAN tags', tagged: true }
 const NEW = tcp('new flows', TCP_SYN, 'new')
 const OVER_100 = tcp('64 K flows, 100 services', TCP_ACK, 2 ** 16, 100)
@@ -29,7 +33,7 @@ const overIpv6 = (traffic: Traffic): Traffic => ({ ...traffic, family: 'ipv6' })
 
 /** SYNs of the flows that the measured packets continue. */
 const opening = (traffic: Traffic): NonNullable<Case['warm']> =>
-  traffic.flows === 'new' ? [] : [{ traffic: { ...traffic, flags: TCP_SYN }, packets: traffic.flows }]
+  traffic.flows === 'new' ? [] : [{ traffic: { ...traffic, errors: false, flags: TCP_SYN }, packets: traffic.flows }]
 
 const XDP_DROP = 1
 const XDP_PASS = 2
@@ -49,95 +53,143 @@ const manyPrefixes = (fallback: Verdict): Filter => {
   return { fallback, prefixes: collector.list() }
 }
 
+/** @param prefix bits of a client's address by which clients are told from each other */
+const persistingBy = (prefix: number): Persistence => ({
+  seconds: 300,
+  prefix,
+  prefix6: 64,
+  drain: 'keep',
+  group: undefined,
+})
+
 export interface PacketPathOptions extends MeasureOptions {
   /** Frames of the veth measurement are left out. */
   withoutVeth?: boolean
+  /** Rows to be left in, by what their names hold; the floors are in any case. */
+  match?: RegExp
+  /** The program of another build, of the same contract: each row is measured with it too, in the same run. */
+  beside?: string
 }
+
+/** A row of the report, for one column: what is loaded, and what is sent. */
+interface Row {
+  program: string
+  traffic: Traffic
+  plane: Omit<PlaneOptions, 'programFile'>
+  /** The flows that the packets continue are opened first. */
+  opened?: boolean
+  /** Absent: XDP_TX. */
+  verdict?: number
+}
+
+const row = (program: string, plane: Partial<PlaneOptions>, traffics: readonly Traffic[], verdict?: number): Row[] =>
+  traffics.map((traffic) => ({
+    program,
+    traffic,
+    plane: { scheduler: 'mh', services: 1, backends: 4, ...(isIpv6(traffic) ? { family: 'ipv6' } : {}), ...plane },
+    ...(verdict === undefined ? {} : { verdict }),
+  }))
+
+/** As row, of a tracked service whose flows are known. */
+const tracked = (program: string, plane: Partial<PlaneOptions>, traffics: readonly Traffic[]): Row[] =>
+  row(program, { scheduler: 'rr', ...plane }, traffics).map((each) => ({ ...each, opened: true }))
+
+const isIpv6 = ({ family }: Traffic): boolean => family === 'ipv6'
+
+const ALL = [ONE, SOME, MANY, NEW]
+/** Schedulers of which a new flow is measured; of the others a flow needs no entry, or a prefix. */
+const OF_NEW_FLOWS = ['rr', 'wrr', 'lc', 'wlc', 'sed', 'nq'] as const
+
+const withPorts = (ports: NonNullable<PlaneOptions['ports']>, title: string): Row[] => [
+  ...row(`hashed (mh), ${title}`, { ports }, [ONE]),
+  ...tracked(`tracked (rr), ${title}`, { ports }, [ONE]),
+]
+
+const denying = (fallback: Verdict): Row[] =>
+  row(
+    `${fallback === 'deny' ? 'denied' : 'allowed'} source, 100,000 prefixes`,
+    { filter: manyPrefixes(fallback) },
+    [ONE, SOME],
+    fallback === 'deny' ? XDP_DROP : undefined,
+  )
+
+/** In the order of the report. */
+const rows = (): Row[] => [
+  ...row('hashed (mh)', {}, ALL),
+  ...tracked('tracked (rr)', {}, ALL),
+  ...row('tracked (rr), SYN flood beyond the bound', { scheduler: 'rr', newFlows: 1000 }, [NEW]),
+  ...row('hashed (mh)', { services: 100 }, [OVER_100]),
+  ...row('hashed (mh), one of 100 services', { services: 100 }, [ONE]),
+  ...row('hashed (mh)', { services: 4000 }, [OVER_4000]),
+  ...row('hashed (mh), one of 4000 services', { services: 4000 }, [ONE]),
+  ...withPorts('every', 'every port'),
+  ...withPorts('ranges', 'one of 64 ranges'),
+  ...row('IPv6, hashed (mh)', {}, ALL.map(overIpv6)),
+  ...tracked('IPv6, tracked (rr)', {}, ALL.map(overIpv6)),
+  // 16,777,216 entries, half of which are taken.
+  ...tracked('tracked (rr), table of 16 M entries', { flows: 2 ** 24 }, [EIGHT_MILLION]),
+  ...tracked('IPv6, tracked (rr), table of 16 M entries', { flows: 2 ** 24 }, [overIpv6(EIGHT_MILLION)]),
+  ...OF_NEW_FLOWS.flatMap((scheduler) =>
+    [10, 1000].flatMap((backends) => row(`${scheduler}, ${backends} backends`, { scheduler, backends }, [NEW])),
+  ),
+  ...(['mh', 'sh'] as const).flatMap((scheduler) =>
+    [10, 1000].flatMap((backends) => row(`${scheduler}, ${backends} backends`, { scheduler, backends }, [NEW])),
+  ),
+  ...[10, 1000].flatMap((backends) =>
+    row(`of a prefix (dh), ${backends} backends`, { scheduler: 'dh', backends, prefix: BENCH_PREFIX }, [
+      NEW_OVER_4000,
+      ONE,
+    ]),
+  ),
+  // Each client has a note of its own; or each of 256 networks has one, which their new flows find.
+  ...tracked('persistent (rr)', { persistence: persistingBy(32), clients: 2 ** 18 }, [ONE, SOME]),
+  ...row('persistent (rr)', { scheduler: 'rr', persistence: persistingBy(16) }, [NEW]),
+  ...row('hashed (mh), an ICMP error', {}, [ERRORS, ERRORS_SOME]),
+  ...tracked('tracked (rr), an ICMP error', {}, [ERRORS, ERRORS_SOME]),
+  // Rewritten, and neither pushed nor popped: a test run does not put back where a frame begins.
+  ...row('hashed (mh), to another VLAN', { vlan: 200 }, [TAGGED]),
+  ...tracked('tracked (rr), to another VLAN', { vlan: 200 }, [TAGGED]),
+  ...row('hashed (mh), to another interface', { elsewhere: true }, [ONE], XDP_REDIRECT),
+  ...denying('deny'),
+  ...denying('allow'),
+  ...row('not for a VIP', { services: 4000, firstService: ELSEWHERE }, [ONE, MANY], XDP_PASS),
+  ...row('IPv6, not for a VIP', { services: 4000, firstService: ELSEWHERE }, [overIpv6(ONE)], XDP_PASS),
+  ...row('not for a VIP, beside a prefix', { scheduler: 'dh', prefix: '172.16.0.0/12' }, [ONE], XDP_PASS),
+]
+
+/** What two rows of hashed services may share: nothing is written but counters. */
+const shareable = ({ plane, opened }: Row): boolean => opened !== true && plane.scheduler !== 'rr'
 
 /** ns a packet of both paths and of the floors. */
 export const measurePacketPath = async (native: Native, options: PacketPathOptions): Promise<Result[]> => {
-  const planes: BenchPlane[] = []
-  const make = (wanted: Omit<PlaneOptions, 'backends'> & Partial<PlaneOptions>): BenchPlane => {
-    const plane = makePlane(native, { backends: 4, ...wanted })
-    planes.push(plane)
+  const { match, beside } = options
+  const planes = new Map<string, BenchPlane>()
+  let made = 0
+  const planeOf = (wanted: Row, programFile: string | undefined): BenchPlane => {
+    // Each with tables of its own: the flows of one row must not be in the way of another's.
+    const key = shareable(wanted) ? JSON.stringify([wanted.plane, programFile]) : String(made++)
+    const plane = planes.get(key) ?? makePlane(native, { ...wanted.plane, ...(programFile && { programFile }) })
+    planes.set(key, plane)
     return plane
   }
-  const floors = loadFloors(native, [ONE, SOME, MANY, NEW])
+  const caseOf = (wanted: Row, programFile: string | undefined): Case => ({
+    program: programFile === undefined ? wanted.program : `${wanted.program} [beside]`,
+    traffic: wanted.traffic,
+    run: planeOf(wanted, programFile).program,
+    ...(wanted.opened === true ? { warm: opening(wanted.traffic) } : {}),
+    ...(wanted.verdict === undefined ? {} : { verdict: wanted.verdict }),
+  })
+  const floors = loadFloors(native, ALL)
   try {
-    const cases: Case[] = [...floors.cases]
-    const hashed = make({ scheduler: 'mh', services: 1 })
-    for (const traffic of [ONE, SOME, MANY, NEW]) cases.push({ program: 'hashed (mh)', traffic, run: hashed.program })
-    // Each with a table of its own: the flows of one case must not be in the way of another's.
-    for (const traffic of [ONE, SOME, MANY, NEW]) {
-      const tracked = make({ scheduler: 'rr', services: 1 })
-      cases.push({ program: 'tracked (rr)', traffic, run: tracked.program, warm: opening(traffic) })
-    }
-    const bounded = make({ scheduler: 'rr', services: 1, newFlows: 1000 })
-    cases.push({ program: 'tracked (rr), SYN flood beyond the bound', traffic: NEW, run: bounded.program })
-    for (const [traffic, services] of [
-      [OVER_100, 100],
-      [OVER_4000, 4000],
-    ] as const) {
-      const spread = make({ scheduler: 'mh', services })
-      cases.push({ program: 'hashed (mh)', traffic, run: spread.program })
-      cases.push({ program: `hashed (mh), one of ${services} services`, traffic: ONE, run: spread.program })
-    }
-    for (const ports of ['every', 'ranges'] as const) {
-      const title = ports === 'every' ? 'every port' : 'one of 64 ranges'
-      const many = make({ scheduler: 'mh', services: 1, ports })
-      cases.push({ program: `hashed (mh), ${title}`, traffic: ONE, run: many.program })
-      const tracked = make({ scheduler: 'rr', services: 1, ports })
-      cases.push({ program: `tracked (rr), ${title}`, traffic: ONE, run: tracked.program, warm: opening(ONE) })
-    }
-    const hashed6 = make({ scheduler: 'mh', services: 1, family: 'ipv6' })
-    for (const traffic of [ONE, SOME, MANY, NEW].map(overIpv6)) {
-      cases.push({ program: 'IPv6, hashed (mh)', traffic, run: hashed6.program })
-      const tracked = make({ scheduler: 'rr', services: 1, family: 'ipv6' })
-      cases.push({ program: 'IPv6, tracked (rr)', traffic, run: tracked.program, warm: opening(traffic) })
-    }
-    // Rewritten, and neither pushed nor popped: a test run does not put back where a frame begins.
-    const tagged = make({ scheduler: 'mh', services: 1, vlan: 200 })
-    cases.push({ program: 'hashed (mh), to another VLAN', traffic: TAGGED, run: tagged.program })
-    const taggedRr = make({ scheduler: 'rr', services: 1, vlan: 200 })
-    cases.push({
-      program: 'tracked (rr), to another VLAN',
-      traffic: TAGGED,
-      run: taggedRr.program,
-      warm: opening(TAGGED),
-    })
-    const redirected = make({ scheduler: 'mh', services: 1, elsewhere: true })
-    cases.push({
-      program: 'hashed (mh), to another interface',
-      traffic: ONE,
-      run: redirected.program,
-      verdict: XDP_REDIRECT,
-    })
-    for (const backends of [10, 1000]) {
-      const ofPrefix = make({ scheduler: 'dh', services: 1, backends, prefix: BENCH_PREFIX })
-      for (const traffic of [NEW_OVER_4000, ONE]) {
-        cases.push({ program: `of a prefix (dh), ${backends} backends`, traffic, run: ofPrefix.program })
-      }
-    }
-    for (const fallback of ['deny', 'allow'] as const) {
-      const filtered = make({ scheduler: 'mh', services: 1, filter: manyPrefixes(fallback) })
-      const says = fallback === 'deny' ? 'denied' : 'allowed'
-      const verdict = fallback === 'deny' ? { verdict: XDP_DROP } : {}
-      for (const traffic of [ONE, SOME]) {
-        cases.push({ program: `${says} source, 100,000 prefixes`, traffic, run: filtered.program, ...verdict })
-      }
-    }
-    const elsewhere = make({ scheduler: 'mh', services: 4000, firstService: ELSEWHERE })
-    for (const traffic of [ONE, MANY]) {
-      cases.push({ program: 'not for a VIP', traffic, run: elsewhere.program, verdict: XDP_PASS })
-    }
-    const elsewhere6 = make({ scheduler: 'mh', services: 4000, firstService: ELSEWHERE, family: 'ipv6' })
-    cases.push({ program: 'IPv6, not for a VIP', traffic: overIpv6(ONE), run: elsewhere6.program, verdict: XDP_PASS })
-    const beside = make({ scheduler: 'dh', services: 1, prefix: '172.16.0.0/12' })
-    cases.push({ program: 'not for a VIP, beside a prefix', traffic: ONE, run: beside.program, verdict: XDP_PASS })
-    return await measure(native, cases, options)
+    const chosen = rows().filter(({ program }) => match === undefined || match.test(program))
+    const cases = chosen.flatMap((each) => [
+      caseOf(each, undefined),
+      ...(beside === undefined ? [] : [caseOf(each, beside)]),
+    ])
+    return await measure(native, [...floors.cases, ...cases], options)
   } finally {
     floors.close()
-    for (const plane of planes) plane.close()
+    for (const plane of planes.values()) plane.close()
   }
 }
 

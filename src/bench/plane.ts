@@ -49,6 +49,8 @@ export interface PlaneOptions {
   prefix?: string
   /** Of all services. */
   filter?: Filter
+  /** The packet path's object file; absent: this build's. */
+  programFile?: string
 }
 
 export interface BenchPlane {
@@ -117,12 +119,19 @@ export const makePlane = (native: Native, options: PlaneOptions): BenchPlane => 
     backends: options.services * portsOf(options.ports).length * options.backends + 64,
     flows: options.flows ?? 2 ** 21,
     prefixes: options.filter === undefined ? 16 : prefixCount(options.filter.prefixes),
-    flows6: options.flows ?? 2 ** 21,
+    // Flows of a prefix stand there too.
+    flows6: options.family === 'ipv6' || options.prefix !== undefined ? (options.flows ?? 2 ** 21) : 2 ** 10,
     clients: options.clients ?? DEFAULT_CAPACITY.clients,
   }
   const settings = makeSettings(native, capacity)
   const maps = makeMaps(native, capacity)
-  const object = loadProgram(native, maps, 0, settings)
+  const object = loadProgram(
+    native,
+    maps,
+    0,
+    settings,
+    options.programFile === undefined ? {} : { programFile: options.programFile },
+  )
   formatPlane(maps, settings, newFlowsPerAge(options.newFlows ?? NEW_FLOWS_MAX, settings))
   const plane = new KernelPlane(native, ownSource(maps, object))
   writeInterface(plane, 0, { mac: parseMac(DEFAULT_MACS.director), ifindex: 1, generic: 0, name: 'bench' })

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where captured packets go: a pcapng file, or lines on standard output.
-import { closeSync, openSync, writeSync } from 'node:fs'
+import { accessSync, closeSync, constants, existsSync, openSync, writeSync } from 'node:fs'
+import { dirname } from 'node:path'
 import { type Captured, commentOf, lineOf, objectOf } from '../core/captured.ts'
 import { enhancedPacket, interfaceDescription, interfaceStatistics, sectionHeader } from '../core/pcapng.ts'
 import { Refusal } from '../core/refusal.ts'
@@ -89,6 +90,22 @@ export interface SinkOptions {
   application: string
 }
 
+const cannotWrite = (file: string, error: unknown): Refusal =>
+  new Refusal(
+    `${file} cannot be written: ${error instanceof Error ? error.message : error}`,
+    'name a file in a folder that is there and may be written, or - for standard output',
+  )
+
+/** Before anything begins; the file stays as it is. @throws Refusal for a file that cannot be written */
+export const demandWritable = (write: string | undefined): void => {
+  if (write === undefined || write === '-') return
+  try {
+    accessSync(existsSync(write) ? write : dirname(write), constants.W_OK)
+  } catch (error) {
+    throw cannotWrite(write, error)
+  }
+}
+
 /** @throws Refusal for a file that cannot be written */
 export const openSink = ({ write, json, interfaces, snapLength, application }: SinkOptions): CaptureSink => {
   if (write === undefined) return lines(json ? (packet) => JSON.stringify(objectOf(packet)) : lineOf)
@@ -97,9 +114,6 @@ export const openSink = ({ write, json, interfaces, snapLength, application }: S
     // Frames hold what people send: as secret as the seeds that `save` writes.
     return new PcapngSink(openSync(write, 'w', 0o600), interfaces, snapLength, application)
   } catch (error) {
-    throw new Refusal(
-      `${write} cannot be written: ${error instanceof Error ? error.message : error}`,
-      'name a file in a folder that is there and may be written, or - for standard output',
-    )
+    throw cannotWrite(write, error)
   }
 }

@@ -11,7 +11,7 @@ import { CaptureLimit } from '../dataplane/layout.gen.ts'
 import { Capture, type InterfaceSums } from '../shell/capture.ts'
 import type { AttachedInterface } from '../shell/interfaces.ts'
 import { type Session, withSession } from '../shell/session.ts'
-import { type CaptureSink, openSink } from './capture-sink.ts'
+import { type CaptureSink, demandWritable, openSink } from './capture-sink.ts'
 import { type Context, type GlobalOptions, makeContext, oneOf } from './context.ts'
 import { backendWords, demandNamed } from './named.ts'
 import { grouped, plural } from './text.ts'
@@ -239,6 +239,7 @@ const summary = (taken: number, sums: readonly InterfaceSums[]) => ({
 
 export const runCapture = async (options: CaptureArguments): Promise<void> => {
   const words = wordsOf(options)
+  demandWritable(options.write)
   const { native, paths, answer, note, json } = makeContext(options)
   const capture = withSession(native, paths, (session) => {
     demandNamed(session, words.service, words.backend)

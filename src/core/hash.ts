@@ -27,6 +27,12 @@ export function hashAddress6({ high, low }: Address6, seed: bigint): bigint {
   return BigInt.asUintN(64, hashMix(low, seed) + high)
 }
 
+/** hash_source6 of bpf/hash.h: an IPv6 address, and a word more. */
+function hashSource6({ high, low }: Address6, more: bigint, seed: bigint): bigint {
+  const word = BigInt.asUintN(64, (low + seed) * ((high + seed) | 1n) + more * seed)
+  return BigInt.asUintN(64, (word ^ (word >> 32n)) * MULTIPLIER)
+}
+
 /** Whom a packet comes from: its IPv6 address if it has one; and in `word` the IPv4 address in bits 0-31, the port in 32-47. */
 export interface HashedSource {
   address6: Address6 | undefined
@@ -39,7 +45,7 @@ export interface HashedSource {
 export function hashSource({ address6, word, destination }: HashedSource, mask: bigint, seed: bigint): bigint {
   if (mask >> 63n !== 0n) return hashMix(destination ?? 0n, seed)
   if (address6 === undefined) return hashMix(word & mask, seed)
-  return hashMix(BigInt.asUintN(64, hashAddress6(address6, seed) + (word & mask & ~0xffffffffn)), seed)
+  return hashSource6(address6, word & mask & ~0xffffffffn, seed)
 }
 
 /**
@@ -103,6 +109,12 @@ export interface HalfSeed {
 
 export const halvesOf = (word: bigint): HalfSeed => ({ low: Number(word & 0xffffffffn), high: Number(word >> 32n) })
 
+/** A 64-bit sum, of halves. */
+const added = (low: number, high: number, seed: HalfSeed): HalfSeed => {
+  const sum = (low >>> 0) + (seed.low >>> 0)
+  return { low: sum | 0, high: (high + seed.high + (sum >= TWO_TO_32 ? 1 : 0)) | 0 }
+}
+
 /** hash_address6 of bpf/hash.h plus a word, without BigInt. @param at where the address starts in `words`: four of them */
 const addedTo6 = (words: Uint32Array, at: number, seed: HalfSeed, added: HalfSeed): HalfSeed => {
   const [highLow = 0, highHigh = 0, lowLow = 0, lowHigh = 0] = words.subarray(at, at + 4)
@@ -118,8 +130,12 @@ const addedTo6 = (words: Uint32Array, at: number, seed: HalfSeed, added: HalfSee
  * @param port the source port as it stands in a flow's key, 0 where the service does not hash it
  */
 export function hashSource6High(words: Uint32Array, at: number, port: number, seed: HalfSeed): number {
-  const sum = addedTo6(words, at, seed, { low: 0, high: port })
-  return hashMixHigh(sum.low, sum.high, seed.low, seed.high)
+  const [highLow = 0, highHigh = 0, lowLow = 0, lowHigh = 0] = words.subarray(at, at + 4)
+  const one = added(lowLow, lowHigh, seed)
+  const other = added(highLow, highHigh, seed)
+  const upper = multiplyHigh(one.low, one.high, other.low | 1, other.high) + Math.imul(port, seed.low) // a port is in the upper half
+  const lower = Math.imul(one.low, other.low | 1)
+  return multiplyHigh(lower ^ upper, upper | 0, MULTIPLIER_LOW, MULTIPLIER_HIGH)
 }
 
 /** The lower 32 bits of an IPv6 flow's hash (flow_locate6 of bpf/flow.h). @param key of the entry */

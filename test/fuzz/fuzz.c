@@ -178,6 +178,7 @@ static void check_sent(struct frame frame, const struct outcome *outcome, int ba
 	demand(redirected ? reach == REACH_OTHER : reach == REACH_OWN || reach == REACH_TAGGED,
 	       "a frame leaves where its backend is reached");
 	demand(outcome->egress == (redirected ? OTHER_IFINDEX : 0), "a redirect leads to the backend's interface");
+	demand(memcmp(frame.octets + ETH_ALEN, mac, ETH_ALEN), "no frame goes back to its sender");
 	demand(has_macs(outcome->frame, mac, redirected ? other_mac : own_mac), "a frame leaves with its two MACs");
 	size = in_segment(frame, reach == REACH_TAGGED ? VLAN_OF_TAGGED : 0, rest);
 	demand(outcome->size == MACS_BYTES + size && !memcmp(outcome->frame + MACS_BYTES, rest, size),
@@ -239,22 +240,27 @@ static void check_nothing_is_noted(const struct state *before, const struct outc
 	demand(same_words(before->cursors, after->cursors, sizeof(after->cursors)), "only new flows have a turn");
 }
 
-static void check_wanted(const struct wanted *wanted, const struct moved *moved, bool balanced)
+static void check_wanted(struct frame frame, const struct wanted *wanted, const struct moved *moved, bool balanced)
 {
+	const int *noted = wanted->note ? &wanted->note->backend : NULL;
+
 	if (wanted->reason != REASONS) {
 		demand(moved->reason == (int)wanted->reason, "what is not balanced ends by its name");
 	} else if (balanced) {
 		demand(moved->backend / BACKENDS_PER_SERVICE == (int)wanted->service,
 		       "a frame gets its service's backend");
-		demand(!wanted->note || wanted->note->backend == moved->backend, "a later fragment follows the first");
+		demand(!noted || *noted == moved->backend || *noted == ANY_BACKEND,
+		       "a later fragment follows the first");
 	} else if (moved->reason == DROP_RATE_LIMITED) {
 		demand(lists[own_list(&fixtures[wanted->service])].has_rate && wanted->kind != KIND_LATER &&
 			   wanted->kind != KIND_ERROR,
 		       "only what may open a flow has a rate");
+	} else if (moved->reason == DROP_TO_SENDER) {
+		demand(is_from_backend(frame.octets, wanted->service), "only a backend is a frame's sender");
 	} else {
 		demand(moved->reason == DROP_NO_BACKEND || moved->reason == DROP_BACKEND_DOWN,
 		       "what is for a service is balanced, or has no backend");
-		demand(!wanted->note || (wanted->note->backend == NOTHING && moved->reason == DROP_BACKEND_DOWN),
+		demand(!noted || (*noted == NOTHING && moved->reason == DROP_BACKEND_DOWN),
 		       "a later fragment ends as the first");
 	}
 }
@@ -308,7 +314,7 @@ static void check_outcome(struct frame frame, const struct state *before, const 
 	wanted = want(frame.octets, frame.size);
 	if (wanted.may_be_lost && moved.reason == DROP_FRAGMENT)
 		wanted = want_by_source(wanted);
-	check_wanted(&wanted, &moved, balanced);
+	check_wanted(frame, &wanted, &moved, balanced);
 	for_service = wanted.reason == REASONS && moved.reason != DROP_RATE_LIMITED;
 	if (!for_service || !(fixtures[wanted.service].flags & SERVICE_PERSISTENT))
 		demand(moved.client_reason == NOTHING &&
@@ -322,7 +328,7 @@ static void check_outcome(struct frame frame, const struct state *before, const 
 		demand(same_words(before->fragments, outcome->state.fragments, sizeof(before->fragments)),
 		       "only first fragments leave notes");
 	else if (moved.reason != DROP_NO_BACKEND)
-		keep_note(wanted.name, wanted.service, moved.backend);
+		keep_note(wanted.name, wanted.service, moved.reason == DROP_TO_SENDER ? ANY_BACKEND : moved.backend);
 	if (for_service && wanted.kind == KIND_ERROR && fixtures[wanted.service].protocol == IPPROTO_TCP)
 		check_error(frame, before, outcome, wanted.quoted);
 }

@@ -22,7 +22,7 @@ enum host {
 	HOST_MASK_range_targets = 3,
 	HOST_MASK_services = 31,
 	HOST_MASK_service_policies = 31,
-	HOST_MASK_rings = 4095,
+	HOST_MASK_rings = 8191,
 	HOST_MASK_backends = 255,
 	HOST_MASK_flows = 1,
 	HOST_MASK_flows6 = 1,

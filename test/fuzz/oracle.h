@@ -17,9 +17,12 @@ struct note {
 	__u32 identification;
 	__u32 protocol;
 	__u32 service;
-	int backend; /* its record, or -1: one that is down */
+	int backend; /* its record, or -1: one that is down, or ANY_BACKEND */
 	__u64 age;
 };
+
+/* The first fragment was dropped because its backend had sent it: which one that is, nothing tells. */
+enum { ANY_BACKEND = -2 };
 
 /* No more first fragments are in a row. */
 enum notes_limit { NOTES_MAX = 64 };
@@ -221,6 +224,19 @@ static bool is_from_peer(const __u8 *frame, __u32 service)
 
 		backend_mac(service * BACKENDS_PER_SERVICE + i, mac);
 		if (!memcmp(frame + ETH_ALEN, has_mac(reach_of(service, i)) ? mac : no_mac, ETH_ALEN))
+			return true;
+	}
+	return false;
+}
+
+/* Is it of a backend of the service? */
+static bool is_from_backend(const __u8 *frame, __u32 service)
+{
+	for (__u32 i = 0; i < fixtures[service].backends; i++) {
+		__u8 mac[ETH_ALEN];
+
+		backend_mac(service * BACKENDS_PER_SERVICE + i, mac);
+		if (has_mac(reach_of(service, i)) && !memcmp(frame + ETH_ALEN, mac, ETH_ALEN))
 			return true;
 	}
 	return false;

@@ -103,6 +103,11 @@ static __u32 host_egress(__u64 slot)
 
 enum { SERVICES = sizeof(fixtures) / sizeof(fixtures[0]) };
 
+_Static_assert(SERVICES <= HOST_MASK_services + 1 && SERVICES * BACKENDS_PER_SERVICE <= HOST_MASK_backends + 1 &&
+		   SERVICES * BACKENDS_PER_SERVICE <= HOST_COUNTERS_PER_CPU &&
+		   SERVICES * LINES_PER_SERVICE * SLOTS_PER_LINE <= HOST_MASK_rings + 1,
+	       "the tables of host.h hold all services");
+
 enum reach { REACH_OWN, REACH_OTHER, REACH_LOCAL, REACH_DEAD, REACH_TAGGED };
 
 /* How a backend is reached, by its index within its service. */

@@ -19,8 +19,13 @@ const must = async (lab: Lab, host: string, command: string): Promise<string> =>
   return stdout
 }
 
-/** Two directors and a real server, which are all backends, on both. */
-const setUp = async (t: ExecutionContext, mode: Mode, scheduler: string): Promise<Lab> => {
+/** Two directors and a real server. @param named each director's backends: all three, if nothing is said */
+const setUp = async (
+  t: ExecutionContext,
+  mode: Mode,
+  scheduler: string,
+  named: (director: Director) => readonly string[] = () => BACKENDS,
+): Promise<Lab> => {
   const lab = await Lab.up(t, { directors: 2, servers: 1 })
   // As a real server's: the first director alone answers ARP for the VIP.
   const settings = 'echo 1 >arp_ignore; echo 2 >arp_announce'
@@ -31,11 +36,11 @@ const setUp = async (t: ExecutionContext, mode: Mode, scheduler: string): Promis
   }
   await lab.http(1, 80)
   const service = `tcp://${lab.vip}:80`
-  const all = BACKENDS.map((host) => ({ address: lab.host(host).address }))
   for (const director of DIRECTORS) {
     await attach(lab, mode, { director })
     // Each draws a seed of its own, so that they do not even agree on whose a flow is.
-    await restore(lab, [{ service, scheduler, backends: all }], { director })
+    const backends = named(director).map((host) => ({ address: lab.host(host).address }))
+    await restore(lab, [{ service, scheduler, backends }], { director })
   }
   return lab
 }
@@ -110,6 +115,25 @@ for (const mode of MODES) {
       },
     )
   }
+
+  labTest(`${mode}: of two that name each other and not themselves, none hands a packet back`, async (t) => {
+    const lab = await setUp(t, mode, 'rr', (director) => (director === 'director' ? ['director2'] : ['director']))
+    for (const director of DIRECTORS) {
+      await goBy(lab, director)
+      const [before, counted] = [await frames(lab), await both(lab)]
+      const refused = await lab.run('client', ['curl', '-s', '--max-time', '2', `http://${lab.vip}/`])
+      t.is(refused.code, 28, 'curl: nobody answers')
+      const [after, now] = [await frames(lab), await both(lab)]
+      const [arrived, sent] = [after.arrived - before.arrived, after.sent - before.sent]
+      t.true(arrived >= sent && arrived <= 2 * sent + 20, `${sent} frames were sent, ${arrived} arrived`)
+      const there = director === 'director' ? 'director2' : 'director'
+      const handed = now.sent(director, there) - counted.sent(director, there)
+      const dropped = (now.of[there].reasons.drop_to_sender ?? 0) - (counted.of[there].reasons.drop_to_sender ?? 0)
+      t.true(handed >= 2, 'a SYN, and again')
+      t.is(dropped, handed)
+      t.is(now.sent(there, director), counted.sent(there, director))
+    }
+  })
 
   labTest(`${mode}: flooded frames are left alone by whom they are not for, promiscuous or not`, async (t) => {
     const lab = await setUp(t, mode, 'rr')

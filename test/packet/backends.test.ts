@@ -21,7 +21,7 @@ test.beforeEach(breathe)
 const shared = new Balancer()
 test.after.always(() => shared.close())
 
-for (const { family, HOST, source, tcpFrame, udpFrame } of FAMILIES) {
+for (const { family, HOST, optional, source, tcpFrame, udpFrame } of FAMILIES) {
   const SERVICE = `tcp://${HOST}:80`
   const ack = tcpFrame({ flags: TCP.ACK })
 
@@ -144,10 +144,31 @@ for (const { family, HOST, source, tcpFrame, udpFrame } of FAMILIES) {
       },
     )
 
-    test.serial(`${family}: ${scheduler}: where it is none, a backend may be a client`, (t) => {
+    test.serial(`${family}: ${scheduler}: where it is none, nothing goes back to the backend that has sent it`, (t) => {
       const balancer = open()
       balancer.add(SERVICE, { scheduler }, 3)
-      t.is(balancer.send(tcpFrame({ sourceMac: backendMac(2) })).verdict, VERDICT.TX)
+      for (let sourcePort = 1; sourcePort <= 30; sourcePort++) {
+        const chosen = balancer.to(tcpFrame({ sourcePort }))
+        // A plain frame and a rare one: each by its own way.
+        for (const fields of [{}, optional(2)]) {
+          for (const sender of [1, 2, 3]) {
+            const frame = tcpFrame({ ...fields, sourcePort, flags: TCP.ACK, sourceMac: backendMac(sender) })
+            const sent = balancer.send(Buffer.from(frame))
+            if (sender !== chosen) {
+              t.is(sent.verdict, VERDICT.TX)
+              continue
+            }
+            t.is(sent.verdict, VERDICT.DROP)
+            t.deepEqual(sent.reasons, { DROP_TO_SENDER: 1 })
+            t.deepEqual(sent.frame, frame)
+          }
+        }
+      }
+      const counted = [1, 2, 3].map((backend) => balancer.counters(SERVICE, backend).packets)
+      t.is(
+        counted.reduce((sum, each) => sum + each, 0n),
+        30n * (1n + 2n * 2n),
+      )
     })
   }
 

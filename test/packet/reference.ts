@@ -253,6 +253,9 @@ class ReferenceService {
   }
 }
 
+const isSender = (mac: Parameters<typeof formatMac>[0], frame: Buffer): boolean =>
+  formatMac(mac).replaceAll(':', '') === frame.subarray(6, 12).toString('hex')
+
 const just = (reason: ReasonName): Expected => ({ reason, inserted: false })
 
 /** Where the first fragment of a datagram went. */
@@ -387,7 +390,7 @@ export class Reference {
       const service = this.#find(note.protocol, vip, note.port)
       if (service === undefined) return just('PASS_NO_SERVICE')
       if (this.#isFromPeer(service, frame)) return just('PASS_FROM_PEER')
-      return this.#refused(service, source) ?? this.#hand(service, note.life, frame.length, false)
+      return this.#refused(service, source) ?? this.#hand(service, note.life, frame, frame.length, false)
     }
     const protocol = protocolOf(next)
     if (protocol === undefined) return just(isExtension(datagram) ? 'DROP_FRAGMENT' : 'PASS_NOT_BALANCED')
@@ -405,11 +408,10 @@ export class Reference {
 
   /** Where this host is a backend too, what comes from another one was sent here by that one, as a director. */
   #isFromPeer({ want }: ReferenceService, frame: Buffer): boolean {
-    const source = frame.subarray(6, 12).toString('hex')
     const paths = want.backends.map(({ path }) => path)
     return (
       paths.some(({ kind }) => kind === 'local') &&
-      paths.some((path) => path.kind === 'link' && formatMac(path.mac).replaceAll(':', '') === source)
+      paths.some((path) => path.kind === 'link' && isSender(path.mac, frame))
     )
   }
 
@@ -427,10 +429,10 @@ export class Reference {
     const life = service.lives.get(number ?? -1)
     return life === undefined
       ? { reason: 'DROP_NO_BACKEND', inserted }
-      : { ...this.#hand(service, life, packet.bytes, inserted), noted }
+      : { ...this.#hand(service, life, frame, packet.bytes, inserted), noted }
   }
 
-  #hand(service: ReferenceService, life: Life, bytes: number, inserted: boolean): Expected {
+  #hand(service: ReferenceService, life: Life, frame: Buffer, bytes: number, inserted: boolean): Expected {
     const backend = service.want.backends.find((each) => numberOf(each.address) === life.number)
     if (backend === undefined || service.lives.get(life.number) !== life) {
       const records = Math.max(0, ...[...service.lives.values()].map(({ index }) => index + 1))
@@ -439,6 +441,8 @@ export class Reference {
     const { path } = backend
     if (backend.admin === 'cut') return { reason: 'DROP_BACKEND_CUT', inserted, backend: life.number }
     if (path.kind === 'unresolved') return { reason: 'DROP_BACKEND_DOWN', inserted, backend: life.number }
+    if (path.kind === 'link' && isSender(path.mac, frame))
+      return { reason: 'DROP_TO_SENDER', inserted, backend: life.number }
     life.packets++
     life.octets += bytes
     const reason = path.kind === 'local' ? 'PASS_LOCAL' : path.interfaceSlot === 0 ? 'TX_FORWARDED' : 'TX_REDIRECTED'

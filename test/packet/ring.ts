@@ -37,6 +37,14 @@ const mixed6 = (address: string, more: bigint, seed: bigint): bigint => {
   return hashMix(hashMix(octets.readBigUInt64LE(8), seed) + octets.readBigUInt64LE(0) + more, seed)
 }
 
+/** bpf/hash.h, hash_source6. */
+const hashOf6 = (address: string, more: bigint, seed: bigint): bigint => {
+  const octets = Buffer.from(addressOctets(address))
+  const product = (octets.readBigUInt64LE(8) + seed) * ((octets.readBigUInt64LE(0) + seed) | 1n)
+  const word = BigInt.asUintN(64, product + more * seed)
+  return BigInt.asUintN(64, (word ^ (word >> 32n)) * 0xffffffff9e3779b1n)
+}
+
 /** By which a backend has its places in a ring, on every director. */
 const identityOf = (address: string, port: number): bigint =>
   familyOf(address) === 'ipv4'
@@ -75,7 +83,7 @@ export const slotOf = (ring: Ring, tuple: Tuple): number => {
   const hash =
     ring.family === 'ipv4'
       ? hashMix(BigInt(Buffer.from(addressOctets(hashed)).readUInt32LE(0)) | port, ring.seed)
-      : mixed6(hashed, port, ring.seed)
+      : hashOf6(hashed, port, ring.seed)
   return hashSlot(hash, ring.slots.length)
 }
 
