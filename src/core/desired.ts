@@ -236,7 +236,7 @@ export function* serviceFaults(service: Service): Generator<Refusal> {
   yield* ringSizeFaults(service)
   yield* rateFaults(service, service.sourceRate)
   yield* backendFaults(service)
-  yield* maxConnsFaults(service, isTracked(service))
+  yield* maxConnsFaults(service, isHashed(service))
 }
 
 /** @throws Refusal, the first of serviceFaults */

@@ -42,15 +42,19 @@ export const parseMaxConns = (name: string, text: string): MaxConns | 'none' => 
 
 /** Whatever forbids limits on backends of this service. */
 export function* maxConnsFaults(
-  service: ServiceAddress & { ops: boolean; backends: readonly (BackendAddress & { maxConns?: MaxConns })[] },
-  tracked: boolean,
+  service: ServiceAddress & {
+    scheduler: string
+    ops: boolean
+    backends: readonly (BackendAddress & { maxConns?: MaxConns })[]
+  },
+  hashed: boolean,
 ): Generator<Refusal> {
   const limited = service.backends.find(({ maxConns }) => maxConns !== undefined)
-  if (limited === undefined || (tracked && !service.ops)) return
-  const why = tracked ? 'one-packet scheduling records no flow' : 'a hashed service records no flow'
+  if (limited === undefined || !(hashed || service.ops)) return
+  const why = hashed ? `${service.scheduler} goes by its ring alone` : 'one-packet scheduling records no flow'
   yield new Refusal(
-    `backend ${limited.address} of ${formatService(service)}: ${why}, so that its connections cannot be counted, and --max-conns cannot hold`,
-    tracked
+    `backend ${limited.address} of ${formatService(service)}: ${why}, whatever connections there are, so that --max-conns cannot hold`,
+    !hashed
       ? 'leave ops or the limit out'
       : 'choose --scheduler rr, wrr, lc, wlc, sed or nq, or take the limit away: --max-conns none',
   )
