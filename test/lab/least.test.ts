@@ -3,7 +3,7 @@
 import { execFileSync } from 'node:child_process'
 import test from 'ava'
 import { hasRoot, Lab } from './lab.ts'
-import { attach, backends, list, restore, until, xlb } from './xlb.ts'
+import { attach, backends, list, restore, save, until, xlb } from './xlb.ts'
 
 const labTest = hasRoot() ? test.serial : test.serial.skip
 
@@ -96,6 +96,11 @@ labTest(
     const ended = await endOf(lab, address)
     // 3 s are at most 3 units of age, which the last packet may have begun; then one of the sweep, and the list itself takes its time.
     t.true(ended - closed < 3072 + 1024 + 1000 + 1500, `${ended - closed} ms`)
+    const saved = await save(lab)
+    await xlb(lab, ['clear'])
+    await xlb(lab, ['timeouts', '--closing', '2m', '--closed', '10s'])
+    await xlb(lab, ['restore', '-'], { input: saved })
+    t.is(await save(lab), saved, 'limit and timeouts are saved and restored')
     const again = await lab.holdLines(PORT, 3, 0)
     t.is((await list(lab)).services[0]?.backends[0]?.active, 3)
     await again.stop()
