@@ -3,11 +3,13 @@
  * The packet path under a driver that picks a flow at random, writes its frame, and looks where the frame was sent: each flow
  * has two backends that it may go to, and no other flow has either of them. race.ts compiles this against a copy of bpf/ in
  * which xlb() is renamed, and in some copies the reads and writes of the flow table take their time. RACE_FLOWS is the number
- * of flows that a CPU has; with RACE_APART 1 each has its own; with RACE_ESTABLISH 0 none is ever established.
+ * of flows that a CPU has; with RACE_APART 1 each has its own; with RACE_ESTABLISH 0 none is ever established. RACE_IP_HEADER is
+ * the frames' family: iphdr, ipv6hdr.
  */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/ip.h>
+#include <linux/ipv6.h>
 #include <linux/tcp.h>
 #include <bpf/bpf_helpers.h>
 
@@ -30,9 +32,9 @@ __noinline int race_pause(void)
 enum race_limit { RACE_FLOWS_MAX = 64 };
 
 struct race_flow {
-	__be32 source_be;
+	__u8 source_be[16]; /* IPv4 in the first four */
 	__be16 port_be;
-	__u16 reserved;
+	__u16 reserved[3];
 	__u64 mac[2];
 };
 
@@ -66,7 +68,7 @@ int xlb(struct xdp_md *ctx)
 
 struct race_frame {
 	struct ethhdr eth;
-	struct iphdr ip;
+	struct RACE_IP_HEADER ip;
 	struct tcphdr tcp;
 } __attribute__((packed));
 
@@ -96,7 +98,7 @@ static __noinline bool write_flow(struct xdp_md *ctx, __u32 index, __u32 random)
 	if (!flow || (void *)(frame + 1) > (void *)(long)ctx->data_end)
 		return false;
 	race_store_mac(frame->eth.h_dest, own_interface(root_now())->mac_high >> 16);
-	frame->ip.saddr = flow->source_be;
+	__builtin_memcpy(&frame->ip.saddr, flow->source_be, sizeof(frame->ip.saddr));
 	frame->tcp.source = flow->port_be;
 	((__u8 *)&frame->tcp)[13] = random_flags(random);
 	return true;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Two CPUs in the same few buckets of the flow table, through race.bpf.c. What makes a stolen entry visible: no two flows share
+// Two CPUs in the same few buckets of a flow table, through race.bpf.c. What makes a stolen entry visible: no two flows share
 // a backend; and what makes it likely: two buckets, twice as many flows as places, SYNs and RSTs that make entries give way.
 import { execFileSync } from 'node:child_process'
 import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
@@ -7,24 +7,20 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Worker } from 'node:worker_threads'
 import type { ExecutionContext } from 'ava'
-import { formatMac, parseMac, swap16, swap32 } from '../../src/core/address.ts'
-import { hashMix } from '../../src/core/hash.ts'
-import { formatIpv4 } from '../../src/core/ip.ts'
+import { formatMac, parseMac } from '../../src/core/address.ts'
+import { addressOctets, type Family } from '../../src/core/ip.ts'
 import { loadProgram } from '../../src/shell/load.ts'
 import { bpfFileSystem } from '../native/setup.ts'
 import { miscounted } from './counted.ts'
+import { KITS } from './families.ts'
 import { clearTable } from './flowtable.ts'
-import { TCP, tcpFrame, VIP } from './frames.ts'
 import { Balancer, backendMac, FAST_CLOCK } from './plane.ts'
-import { makeRandom } from './random.ts'
+import { chooseFlows, FLOW_SEED, type RaceFlow } from './race-flows.ts'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
-const SERVICE = `tcp://${VIP}:80`
 const BACKENDS = 128
 /** Flows of each CPU, or of both together. */
 const FLOWS = 16
-const FLOW_SEED = 0x0123456789abcdefn
-const CHECK_BITS = 0xfffffn
 
 /** A change to a copy of bpf/: the file, what stands there, what shall. */
 export type Edit = readonly [file: string, from: string, to: string]
@@ -68,7 +64,7 @@ const loosely = (text: string): RegExp =>
 export const compile = (
   name: string,
   edits: readonly Edit[],
-  { alike = false, clients = false }: Pick<RaceOptions, 'alike' | 'clients'>,
+  { alike = false, clients = false, family = 'ipv4' }: Pick<RaceOptions, 'alike' | 'clients' | 'family'>,
 ): string => {
   const folder = join(root, 'build/test/race', name)
   mkdirSync(folder, { recursive: true })
@@ -94,6 +90,7 @@ export const compile = (
     `-DRACE_FLOWS=${FLOWS}`,
     `-DRACE_APART=${alike ? 1 : 0}`,
     `-DRACE_ESTABLISH=${clients ? 0 : 1}`,
+    `-DRACE_IP_HEADER=${family === 'ipv4' ? 'iphdr' : 'ipv6hdr'}`,
     '-I',
     folder,
     '-I',
@@ -106,81 +103,13 @@ export const compile = (
 
 const key32 = (index: number): Buffer => Buffer.from(Uint32Array.of(index).buffer)
 
-const inverse = (odd: bigint): bigint => {
-  let found = odd
-  for (let i = 0; i < 6; i++) found = BigInt.asUintN(64, found * (2n - odd * found))
-  return found
-}
-const MULTIPLIER = inverse(0xffffffff9e3779b1n)
-
-/** The word of which hashMix makes `hash`. */
-const unmix = (hash: bigint, seed: bigint): bigint => {
-  const mixed = BigInt.asUintN(64, hash * MULTIPLIER)
-  return BigInt.asUintN(64, (mixed ^ (mixed >> 32n)) * inverse(seed) - seed)
-}
-
-export interface RaceFlow {
-  source: string
-  sourcePort: number
-  check: bigint
-  backends: [number, number]
-}
-
-/** Random tuples, or such as share their check bits: hashes with those bits, run backwards until the service id fits. */
-function* candidates(id: number, alike: boolean): Generator<{ key: bigint; hash: bigint }> {
-  const random = makeRandom(0x5eed)
-  const seed = FLOW_SEED + (BigInt(swap16(80)) << 1n)
-  for (;;) {
-    const word = (BigInt(random.word()) << 32n) | BigInt(random.word())
-    if (!alike) {
-      const key = (word & 0xffffffffffffn) | (BigInt(id) << 48n)
-      yield { key, hash: hashMix(key, seed) }
-      continue
-    }
-    const hash = (word & ~CHECK_BITS) | 0xabcden
-    const key = unmix(hash, seed)
-    if (key >> 48n === BigInt(id)) yield { key, hash }
-  }
-}
-
-/** Where a flow may go: to the backend of its slot, or to the one before. The program itself says so, while it is alone. */
-const backendsOf = (balancer: Balancer, tuple: { source: string; sourcePort: number }): [number, number] => {
-  const ask = (flags: number): number => {
-    clearTable(balancer)
-    new Uint8Array(balancer.plane.buffer('clients')).fill(0)
-    return balancer.to(tcpFrame({ ...tuple, flags })) ?? 0
-  }
-  return [ask(TCP.SYN), ask(TCP.ACK)]
-}
-
-/** Flows of which none shares a backend with another, before or after the change. */
-const chooseFlows = (balancer: Balancer, count: number, { alike, clients }: RaceOptions): RaceFlow[] => {
-  // Every slot is marked: all flows go through the table from now on. With persistence they do so anyway.
-  if (clients !== true) balancer.set(SERVICE, { seed: 0xfeedn })
-  const flows: RaceFlow[] = []
-  const taken = new Set<number>()
-  for (const { key, hash } of candidates(balancer.live(SERVICE).service.id, alike)) {
-    const source = formatIpv4(swap32(Number(key & 0xffffffffn)))
-    const sourcePort = swap16(Number((key >> 32n) & 0xffffn))
-    const tuple = { source, sourcePort }
-    const backends = backendsOf(balancer, tuple)
-    const check = hash & CHECK_BITS
-    if (backends.some((backend) => taken.has(backend))) continue
-    if (!alike && flows.some((flow) => flow.check === check)) continue
-    for (const backend of backends) taken.add(backend)
-    flows.push({ ...tuple, check, backends })
-    if (flows.length === count) return flows
-  }
-  return flows
-}
-
 const writeFlows = (balancer: Balancer, flows: readonly RaceFlow[]): void => {
   const map = balancer.object.map('race_flows')
   for (const [index, { source, sourcePort, backends }] of flows.entries()) {
-    const value = Buffer.alloc(24)
-    value.set(source.split('.').map(Number), 0)
-    value.writeUInt16BE(sourcePort, 4)
-    backends.forEach((backend, i) => void value.writeBigUInt64LE(parseMac(backendMac(backend)), 8 + 8 * i))
+    const value = Buffer.alloc(40)
+    value.set(addressOctets(source), 0)
+    value.writeUInt16BE(sourcePort, 16)
+    backends.forEach((backend, i) => void value.writeBigUInt64LE(parseMac(backendMac(backend)), 24 + 8 * i))
     map.update(key32(index), value)
   }
   map.close()
@@ -196,12 +125,12 @@ while (Date.now() < end) program.run({ data: workerData.frame, repeat: 20000 })
 program.close()
 `
 
-const runOn = (cpu: number, pin: string, milliseconds: number): Promise<void> =>
+const runOn = (cpu: number, pin: string, frame: Buffer, milliseconds: number): Promise<void> =>
   new Promise((resolve, reject) => {
     const addon = join(root, 'build/native/xlb.node')
     const worker = new Worker(WORKER, {
       eval: true,
-      workerData: { addon, cpu, pin, milliseconds, frame: tcpFrame() },
+      workerData: { addon, cpu, pin, milliseconds, frame },
       execArgv: [],
     })
     worker.on('error', reject)
@@ -242,6 +171,8 @@ const readResult = (
 }
 
 export interface RaceOptions {
+  /** IPv4 unless it is said. */
+  family?: Family
   /** Clients of a persistent service, whose server the ring knows, in two buckets of notes. */
   clients?: boolean
   /** All flows' check bits are equal, and each CPU has its own flows: only looking at the key again tells them apart. */
@@ -253,16 +184,20 @@ export interface RaceOptions {
 
 /** @param path what compile answered */
 export const race = async (t: ExecutionContext, path: string, options: RaceOptions): Promise<RaceResult> => {
-  const { alike, milliseconds, patience = 1, clients = false } = options
+  const { alike, milliseconds, patience = 1, clients = false, family = 'ipv4' } = options
+  const { HOST, tcpFrame, flowCapacity, flowsPerBucket } = KITS[family]
+  const service = `tcp://${HOST}:80`
   const balancer = new Balancer({
-    capacity: { flows: 8, backends: 2048, services: 4 },
+    capacity: { ...flowCapacity(2 * flowsPerBucket), backends: 2048, services: 4 },
     settings: { ageShift: FAST_CLOCK, flowSeed: FLOW_SEED, timeout: new Array<number>(16).fill(1) },
     load: (native, maps, slot, settings) => loadProgram(native, maps, slot, settings, { programFile: path }),
   })
   t.teardown(() => balancer.close())
   const persistence = clients ? ({ hash: 'source', persist: 300 } as const) : {}
-  balancer.add(SERVICE, { scheduler: 'mh', seed: 0xbeefn, ringSize: 65537, ...persistence }, BACKENDS)
-  writeFlows(balancer, chooseFlows(balancer, alike ? 2 * FLOWS : FLOWS, options))
+  balancer.add(service, { scheduler: 'mh', seed: 0xbeefn, ringSize: 65537, ...persistence }, BACKENDS)
+  // Every slot is marked: all flows go through the table from now on. With persistence they do so anyway.
+  if (!clients) balancer.set(service, { seed: 0xfeedn })
+  writeFlows(balancer, chooseFlows(balancer, service, alike ? 2 * FLOWS : FLOWS, alike))
   clearTable(balancer)
   new Uint8Array(balancer.plane.buffer('connections')).fill(0)
   new Uint8Array(balancer.plane.buffer('clients')).fill(0)
@@ -272,7 +207,7 @@ export const race = async (t: ExecutionContext, path: string, options: RaceOptio
   program.close()
   balancer.moved()
   for (let turn = 0; turn < patience && readResult(balancer).wrong === 0; turn++) {
-    await Promise.all([0, 1].map((cpu) => runOn(cpu, pin, milliseconds)))
+    await Promise.all([0, 1].map((cpu) => runOn(cpu, pin, tcpFrame(), milliseconds)))
   }
   const moved = balancer.moved()
   return {
