@@ -46,12 +46,17 @@ export const clearCounts = (memory: Buffers, counters: readonly number[]): void 
   root.setBigUint64(Root.offset.forwardedBefore, root.getBigUint64(Root.offset.forwardedBefore, true) + forwarded, true)
 }
 
-/** Packets that any backend ever got. */
+/** Packets that any backend ever got. Summed by halves: a BigInt for each of many counters would take long. */
 const allForwarded = (memory: Buffers): bigint => {
-  const words = new BigUint64Array(memory.buffer('counters'))
-  let sum = new DataView(memory.buffer('root')).getBigUint64(Root.offset.forwardedBefore, true)
-  for (let at = BackendCounters.offset.packets / 8; at < words.length; at += WORDS) sum += words[at] ?? 0n
-  return sum
+  const halves = new Uint32Array(memory.buffer('counters'))
+  const before = new DataView(memory.buffer('root')).getBigUint64(Root.offset.forwardedBefore, true)
+  let low = 0
+  let high = 0
+  for (let at = BackendCounters.offset.packets / 4; at < halves.length; at += 2 * WORDS) {
+    low += halves[at] ?? 0
+    high += halves[at + 1] ?? 0
+  }
+  return before + BigInt(low) + (BigInt(high) << 32n)
 }
 
 /** Packets by enum reason, over all CPUs. */

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // A balancer whose program is the capturing one, and the reading end of its ring.
+import type { ExecutionContext } from 'ava'
 import type { Captured } from '../../src/core/captured.ts'
 import { CaptureNames, type CaptureWanted, capturedOf, filterBytes, recordsOf } from '../../src/dataplane/capture.ts'
 import { CaptureCounts } from '../../src/dataplane/layout.gen.ts'
 import type { BpfMap, BpfRing } from '../../src/dataplane/native.ts'
 import { readLive } from '../../src/dataplane/reader.ts'
 import { CAPTURE_FILE, loadProgram } from '../../src/shell/load.ts'
-import { Balancer, type BalancerOptions } from './plane.ts'
+import { Balancer, type BalancerOptions, backendAddress, VERDICT } from './plane.ts'
 
 export const RING_BYTES = 1 << 20
 export const SNAP_BYTES = 16_416
@@ -69,4 +70,41 @@ export class CapturingBalancer extends Balancer {
     }
     return sum
   }
+}
+
+const NUMBERS: Readonly<Record<string, number>> = {
+  drop: VERDICT.DROP,
+  pass: VERDICT.PASS,
+  tx: VERDICT.TX,
+  redirect: VERDICT.REDIRECT,
+}
+
+export const openCapture = (
+  t: ExecutionContext,
+  wanted: Partial<CaptureWanted> = {},
+  options: BalancerOptions & { ringBytes?: number } = {},
+): CapturingBalancer => {
+  const balancer = new CapturingBalancer(wanted, options)
+  t.teardown(() => balancer.close())
+  return balancer
+}
+
+/** The one packet that was captured of a frame, which was told as it came. */
+export const captureOf = (t: ExecutionContext, balancer: CapturingBalancer, frame: Buffer): Captured | undefined => {
+  const came = Buffer.from(frame)
+  const sent = balancer.send(frame)
+  const told = balancer.captured()
+  t.true(told.length <= 1)
+  const one = told[0]
+  if (one === undefined) return undefined
+  t.is(NUMBERS[one.verdict], sent.verdict)
+  t.is(Buffer.from(one.frame).toString('hex'), came.toString('hex'))
+  t.is(one.frameLength, came.length)
+  const counted = Object.keys(sent.reasons).map((name) => name.toLowerCase())
+  t.deepEqual([...(one.reason === undefined ? [] : [one.reason]), ...one.flow].sort(), counted.sort())
+  if (sent.backend !== undefined) {
+    const family = one.service?.includes('[') === true ? 'ipv6' : 'ipv4'
+    t.is(one.backend, backendAddress(sent.backend, family))
+  }
+  return one
 }

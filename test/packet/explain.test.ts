@@ -12,8 +12,8 @@ import type { TracedPacket } from '../../src/dataplane/way.ts'
 import { TCP, tcpFrame, udpFrame, VIP } from './frames.ts'
 import { Balancer, backendMac, breathe, FAST_CLOCK, LOCAL, type Reasons, UNRESOLVED, VERDICT } from './plane.ts'
 import { makeRandom, type Random } from './random.ts'
+import { randomChange } from './random-changes.ts'
 import { randomFilter } from './random-filter.ts'
-import { randomChange } from './traffic.ts'
 
 const VIPS = ['192.0.2.10', '192.0.2.11', '198.18.7.9', '0.0.0.0', '192.0.2.12']
 const PORTS = [80, 81, 53]

@@ -232,7 +232,7 @@ export class Balancer {
 
   /** A backend's live counts, as schedulers go by them. */
   connections(service: string, backend: number): { active: number; inactive: number } {
-    const found = this.live(service).backends.find(({ want }) => want.address === backendAddress(backend))
+    const found = this.live(service).backends.find(({ want }) => want.address === addressFor(service, backend))
     if (found === undefined) throw new Error(`${service} has no backend ${backend}`)
     return readConnections(this.plane, found.counter)
   }

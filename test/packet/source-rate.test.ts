@@ -3,7 +3,6 @@
 // past is made so by taking time off the words of source_rates.
 import test, { type ExecutionContext } from 'ava'
 import { formatIpv4 } from '../../src/core/ip.ts'
-import { FilterLimit } from '../../src/dataplane/layout.gen.ts'
 import {
   CLIENT,
   datagram,
@@ -19,25 +18,18 @@ import {
   VIP,
 } from './frames.ts'
 import { Balancer, type BalancerOptions, breathe } from './plane.ts'
+import { pass, RATE_CLOCK } from './rate-clock.ts'
 
 test.beforeEach(breathe)
 
 const SERVICE = `tcp://${VIP}:80`
 const UDP_SERVICE = `udp://${VIP}:53`
-const JIFFIES = 2 ** 31
 
 const open = (t: ExecutionContext, options: BalancerOptions = {}): Balancer => {
   const capacity = { flows: 2 ** 21 }
-  const balancer = new Balancer({ capacity, ...options, settings: { jiffiesPerSecond: JIFFIES, ...options.settings } })
+  const balancer = new Balancer({ capacity, ...options, settings: { ...RATE_CLOCK, ...options.settings } })
   t.teardown(() => balancer.close())
   return balancer
-}
-
-/** Lets time pass. */
-const pass = (balancer: Balancer, seconds: number): void => {
-  const words = new BigUint64Array(balancer.plane.buffer('source_rates'))
-  const time = BigInt(Math.round(seconds * JIFFIES)) << BigInt(FilterLimit.RATE_SHIFT)
-  for (const [i, word] of words.entries()) words[i] = word > time ? word - time : 0n
 }
 
 /** How many of these frames are let through. */
