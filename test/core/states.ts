@@ -54,14 +54,20 @@ export const rangesOverlap = (a: ServiceAddress, b: ServiceAddress): boolean =>
   a.port <= b.lastPort &&
   b.port <= a.lastPort
 
+/** As every object is that xlb makes: what is compared strictly differs by its prototype too. */
+const PLAIN = { noNullPrototype: true }
+
 export const path: fc.Arbitrary<Path> = fc.oneof(
   {
     weight: 6,
-    arbitrary: fc.record({
-      kind: fc.constant('link' as const),
-      mac: fc.bigInt({ min: 1n, max: 2n ** 48n - 1n }),
-      interfaceSlot: fc.integer({ min: 0, max: 63 }),
-    }),
+    arbitrary: fc.record(
+      {
+        kind: fc.constant('link' as const),
+        mac: fc.bigInt({ min: 1n, max: 2n ** 48n - 1n }),
+        interfaceSlot: fc.integer({ min: 0, max: 63 }),
+      },
+      PLAIN,
+    ),
   },
   { weight: 1, arbitrary: fc.constant<Path>({ kind: 'local' }) },
   { weight: 1, arbitrary: fc.constant<Path>({ kind: 'unresolved', why: 'it does not answer' }) },
@@ -77,13 +83,16 @@ export const backendAddress = (host: number): string => `192.0.2.${host}`
 
 const backendsOf = (service: ServiceAddress): fc.Arbitrary<Backend[]> =>
   fc.uniqueArray(
-    fc.record<Backend>({
-      address: fc.integer({ min: 1, max: 8 }).map(backendAddress),
-      port: fc.constant(backendPort(service)),
-      weight,
-      admin: fc.constantFrom('up' as const, 'drain' as const),
-      path,
-    }),
+    fc.record<Backend>(
+      {
+        address: fc.integer({ min: 1, max: 8 }).map(backendAddress),
+        port: fc.constant(backendPort(service)),
+        weight,
+        admin: fc.constantFrom('up' as const, 'drain' as const),
+        path,
+      },
+      PLAIN,
+    ),
     { selector: ({ address }) => address, maxLength: 6 },
   )
 
@@ -96,19 +105,22 @@ export const seed = fc.constantFrom(0n, 1n, 0x0123456789abcdefn, 2n ** 64n - 1n)
 export const serviceAt = (address: ServiceAddress): fc.Arbitrary<Service> => anyServiceAt(address).filter(isLawful)
 
 const plainServiceAt = (address: ServiceAddress): fc.Arbitrary<Service> =>
-  fc.record<Service>({
-    protocol: fc.constant(address.protocol),
-    vip: fc.constant(address.vip),
-    port: fc.constant(address.port),
-    lastPort: fc.constant(address.lastPort),
-    scheduler: fc.constantFrom(...SCHEDULERS),
-    forward: fc.constantFrom(...FORWARDS),
-    hash: fc.constantFrom(...HASH_INPUTS),
-    ringSize,
-    seed,
-    ops: address.protocol === 'udp' ? fc.boolean() : fc.constant(false),
-    backends: backendsOf(address),
-  })
+  fc.record<Service>(
+    {
+      protocol: fc.constant(address.protocol),
+      vip: fc.constant(address.vip),
+      port: fc.constant(address.port),
+      lastPort: fc.constant(address.lastPort),
+      scheduler: fc.constantFrom(...SCHEDULERS),
+      forward: fc.constantFrom(...FORWARDS),
+      hash: fc.constantFrom(...HASH_INPUTS),
+      ringSize,
+      seed,
+      ops: address.protocol === 'udp' ? fc.boolean() : fc.constant(false),
+      backends: backendsOf(address),
+    },
+    PLAIN,
+  )
 
 const anyServiceAt = (address: ServiceAddress): fc.Arbitrary<Service> =>
   fc.tuple(plainServiceAt(address), fc.option(filter), fc.option(sourceRate)).map(([service, list, rate]) => ({

@@ -90,4 +90,4 @@ export const photograph = (memory: PlaneMemory): Map<MappedName, Uint8Array> =>
 export const turn = (): Promise<void> => new Promise((done) => setImmediate(done))
 
 /** So many runs of a property, and no more of shrinking than ava waits for. */
-export const runs = (numRuns: number) => ({ numRuns, interruptAfterTimeLimit: 7000, includeErrorInReport: true })
+export const runs = (numRuns: number) => ({ numRuns, interruptAfterTimeLimit: 20_000, includeErrorInReport: true })

@@ -50,6 +50,20 @@ const service = fc
     return { ...rest, port: first, lastPort: Math.min(65535, first + more) }
   })
 
+/** As many ranges as bare chance seldom makes, with single ports within them and beside, and every port. */
+const MANY: readonly ServiceAddress[] = VIPS.flatMap((vip) =>
+  (['tcp', 'udp'] as const).flatMap((protocol) => [
+    { protocol, vip, port: 0, lastPort: 65535 },
+    ...Array.from({ length: 16 }, (_, i) => ({
+      protocol,
+      vip,
+      port: 4000 * i + 1,
+      lastPort: 4000 * i + 1 + 240 * i + 1,
+    })),
+    ...Array.from({ length: 8 }, (_, i) => ({ protocol, vip, port: 4100 * i + 1, lastPort: 4100 * i + 1 })),
+  ]),
+)
+
 /** Which service each port finds, by its name. */
 const found = (plane: Plane, protocol: 'tcp' | 'udp', vip: string): (string | undefined)[] => {
   const names = new Map(occupants(plane.memory).map(({ name, record }) => [record, name]))
@@ -92,7 +106,7 @@ test.serial('every port finds its own service, else that of its range, else that
         }
       }
     }),
-    { ...runs(6), examples: [[[]]] },
+    { ...runs(7), examples: [[[]], [[...MANY]]] },
   )
   t.true(ranges > 40, `${ranges} ranges`)
 })
