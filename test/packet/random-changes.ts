@@ -4,15 +4,14 @@ import { parseBackend, parseService } from '../../src/core/address.ts'
 import {
   addService,
   type DesiredState,
+  type HashInput,
   isHashed,
   isLeaving,
-  isTracked,
   removeService,
   type Scheduler,
   type Service,
   type ServiceOptions,
   setService,
-  takesTurns,
 } from '../../src/core/desired.ts'
 import { beforePort, familyOf } from '../../src/core/ip.ts'
 import { FLOW_FATES, removeBackend } from '../../src/core/leaving.ts'
@@ -34,6 +33,7 @@ export interface ChangeOptions {
 const BY_TURN: readonly Scheduler[] = ['rr', 'wrr']
 const TRACKED: readonly Scheduler[] = [...BY_TURN, 'lc', 'wlc', 'sed', 'nq']
 const HASHED: readonly Scheduler[] = ['mh', 'sh', 'mh', 'sh']
+const HASHES: readonly HashInput[] = ['source', 'source-port']
 const HASHED_OF_PREFIXES: readonly Scheduler[] = [...HASHED, 'dh', 'dh', 'dh']
 
 /** Services of one group have the same terms. */
@@ -65,12 +65,14 @@ const addOne = (random: Random, state: DesiredState, { rates }: ChangeOptions): 
   const name = `${random.once(3) ? 'udp' : 'tcp'}://${vip}:${random.pick(PORTS)}`
   if (state.has(name)) return state
   const ops = name.startsWith('udp') && random.once(3)
+  const scheduler = random.pick([...(ops ? BY_TURN : TRACKED), ...(ofPrefix ? HASHED_OF_PREFIXES : HASHED)])
   const options = {
-    scheduler: random.pick([...(ops ? BY_TURN : TRACKED), ...(ofPrefix ? HASHED_OF_PREFIXES : HASHED)]),
+    scheduler,
+    ...(scheduler !== 'dh' && random.once(4) ? { hash: random.pick(HASHES) } : {}),
     ringSize: random.pick([31, 127, 251]),
     seed: BigInt(random.word()) * 0x100000001n,
     ops,
-    ...(!ops && !ofPrefix && random.once(3) ? random.pick(PERSISTENCES) : {}),
+    ...(!ops && random.once(3) ? random.pick(PERSISTENCES) : {}),
     ...(rates === true && random.once(6) ? randomRate(random, vip) : {}),
   }
   let next = addService(state, parseService(name), options, 0n)
@@ -97,11 +99,7 @@ const choiceFor = (service: Service): readonly Scheduler[] => {
   const hashed = isPrefix(service) ? HASHED_OF_PREFIXES : HASHED
   const limited = service.backends.some(({ maxConns }) => maxConns !== undefined)
   const tracked = service.ops ? BY_TURN : TRACKED
-  // A UDP service stays on its side of the table, unless persistence keeps it there.
-  if (service.protocol === 'tcp' || (!isPrefix(service) && service.persistence !== undefined)) {
-    return limited ? tracked : [...tracked, ...hashed]
-  }
-  return isTracked(service) ? tracked : hashed
+  return limited ? tracked : [...tracked, ...hashed]
 }
 
 const changedBackend = (random: Random, state: DesiredState, name: string): DesiredState => {
@@ -134,21 +132,20 @@ const changedBackend = (random: Random, state: DesiredState, name: string): Desi
   }
 }
 
-/** A UDP service stays on its side of the table: what a crossing does to UDP flows is marks-schedulers.test.ts's. */
 const changedService = (random: Random, state: DesiredState, name: string, { rates }: ChangeOptions): DesiredState => {
   const service = state.get(name)
   if (service === undefined) return state
   if (rates === true && random.once(6)) {
     return setService(state, service, random.once(3) ? { sourceRate: 0 } : randomRate(random, service.vip))
   }
-  const persists = !isPrefix(service) && (service.protocol === 'tcp' || takesTurns(service)) && !service.ops
-  if (persists && random.once(4)) {
+  if (!service.ops && random.once(4)) {
     const options = random.once(3) ? { persist: false as const } : random.pick(PERSISTENCES)
     return setService(state, service, service.persistence?.group === undefined ? { group: false, ...options } : options)
   }
   if (service.protocol === 'udp' && random.once(3)) return setService(state, service, { ops: !service.ops })
-  const options = random.once(4) ? { seed: BigInt(random.word()) } : { scheduler: random.pick(choiceFor(service)) }
-  return setService(state, service, options)
+  if (random.once(4)) return setService(state, service, { seed: BigInt(random.word()) })
+  if (random.once(8)) return setService(state, service, { hash: random.pick(HASHES) })
+  return setService(state, service, { scheduler: random.pick(choiceFor(service)) })
 }
 
 /** One of each kind, so that no run is without: for either family each scheduler, each sort of ports, and whatever a service may have. */
