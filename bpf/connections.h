@@ -3,9 +3,10 @@
  * What each backend has to do: its entries in the flow table, counted as they come, change and go. Whoever changes an
  * entry counts it; a packet that finds its entry as it was counts nothing.
  *
- * active and inactive are ipvsadm(8)'s: active connections are established ones, and all others inactive. So is every
- * UDP flow, as in IPVS (net/netfilter/ipvs/ip_vs_conn.c, ip_vs_bind_dest: a connection starts as an inactive one, and
- * ip_vs_proto_udp.c knows no other state).
+ * active and inactive are IPVS's: active connections are established ones, and those whose SYN was seen
+ * (net/netfilter/ipvs/ip_vs_proto_tcp.c, tcp_state_active: else a burst of them would all go to one backend, which has
+ * nothing to do until they are established). All others are inactive; so is every UDP flow, as in IPVS (ip_vs_conn.c,
+ * ip_vs_bind_dest: a connection starts as an inactive one, and ip_vs_proto_udp.c knows no other state).
  */
 #ifndef XLB_CONNECTIONS_H
 #define XLB_CONNECTIONS_H
@@ -27,7 +28,7 @@ static __always_inline __u32 flow_backend(__u64 value)
 /* What an entry in this state adds to its backend's counts. */
 static __always_inline __u64 counts_as(__u32 state)
 {
-	return state == FLOW_ESTABLISHED ? 1ULL << COUNTS_ACTIVE_SHIFT : 1;
+	return state == FLOW_ESTABLISHED || state == FLOW_HALF_OPEN ? 1ULL << COUNTS_ACTIVE_SHIFT : 1;
 }
 
 static __always_inline __s64 inactive_of(__u64 counts)

@@ -33,6 +33,9 @@ export const WORD = { source: 0, portAndId: 1, valueLow: 2, valueHigh: 3 } as co
 
 export const stateOf = (valueLow: number): number =>
   (valueLow >>> FlowValue.FLOW_STATE_SHIFT) & FlowValue.FLOW_STATE_MASK
+/** counts_as: whether a flow in this state is an active connection. */
+export const isActive = (state: number): boolean =>
+  state === FlowState.FLOW_ESTABLISHED || state === FlowState.FLOW_HALF_OPEN
 export const backendOf = (valueLow: number): number =>
   (valueLow >>> FlowValue.FLOW_BACKEND_SHIFT) & FlowValue.FLOW_BACKEND_MASK
 

@@ -4,7 +4,16 @@
 import type { HashInput } from '../core/desired.ts'
 import { type HalfSeed, halvesOf, hashMixHigh, hashSource6High, slotOfHigh } from '../core/hash.ts'
 import type { Family } from '../core/ip.ts'
-import { backendOf, eachLiveFlow, FLOW_TABLES, type FlowTable, prefixFlowOf, stateOf, WORD } from './flow-tables.ts'
+import {
+  backendOf,
+  eachLiveFlow,
+  FLOW_TABLES,
+  type FlowTable,
+  isActive,
+  prefixFlowOf,
+  stateOf,
+  WORD,
+} from './flow-tables.ts'
 import { FlowState, RingSlot } from './layout.gen.ts'
 import type { PlaneMemory } from './memory.ts'
 
@@ -95,7 +104,7 @@ export const deviatingSlots = (
   return new Map(services.map(({ id }) => [id, asked[id]?.slots ?? new Set<number>()]))
 }
 
-/** Live entries of one backend, as ipvsadm(8) tells them apart (bpf/connections.h): established flows, and the rest. */
+/** Live entries of one backend, as IPVS tells them apart (bpf/connections.h): TCP flows that open or are established, and the rest. */
 export interface FlowCounts {
   active: number
   inactive: number
@@ -127,7 +136,7 @@ export const countFlows = (memory: PlaneMemory, now: number): FlowTally => {
       count = { active: 0, inactive: 0 }
       counts.set(key, count)
     }
-    if (state === FlowState.FLOW_ESTABLISHED) count.active++
+    if (isActive(state)) count.active++
     else count.inactive++
   })
   const useOf = ({ family, name, words }: FlowTable): TableUse => ({

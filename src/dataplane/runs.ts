@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where the backends of each service id stand: how an entry of the flow table leads to the counts of its backend (backend_runs and
 // connections in bpf/xlb.h). The packet path keeps the counts; here they are cleared for new backends, and mended after a kill.
-import { backendOf, FLOW_TABLES, stateOf, WORD } from './flow-tables.ts'
+import { backendOf, FLOW_TABLES, isActive, stateOf, WORD } from './flow-tables.ts'
 import {
   Backend,
   Choice,
@@ -89,8 +89,7 @@ export const mendRuns = (memory: PlaneMemory, live: LiveState): void => {
 }
 
 /** counts_as. */
-const countOf = (state: number): bigint =>
-  state === FlowState.FLOW_ESTABLISHED ? 1n << BigInt(ConnectionCounts.COUNTS_ACTIVE_SHIFT) : 1n
+const countOf = (state: number): bigint => (isActive(state) ? 1n << BigInt(ConnectionCounts.COUNTS_ACTIVE_SHIFT) : 1n)
 
 /** Counts the entries of these services from the table, expired ones too: they are yet to be freed. */
 export const recount = (memory: PlaneMemory, services: readonly LiveService[]): void => {

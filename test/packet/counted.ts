@@ -12,6 +12,8 @@ export interface Load {
   inactive: number
 }
 
+const ACTIVE: readonly number[] = [FlowState.FLOW_HALF_OPEN, FlowState.FLOW_ESTABLISHED]
+
 /** Every backend of every service whose live counts are not those of its entries, in words. */
 export const miscounted = (balancer: Balancer): string[] => {
   const counted = new Map<string, Load>()
@@ -22,7 +24,7 @@ export const miscounted = (balancer: Balancer): string[] => {
       if (stateOf(low) <= FlowState.FLOW_CLAIMED) continue
       const key = `${(words[flow + WORD.portAndId] ?? 0) >>> 16} ${backendOf(low)}`
       const load = counted.get(key) ?? { active: 0, inactive: 0 }
-      load[stateOf(low) === FlowState.FLOW_ESTABLISHED ? 'active' : 'inactive']++
+      load[ACTIVE.includes(stateOf(low)) ? 'active' : 'inactive']++
       counted.set(key, load)
     }
   }

@@ -65,16 +65,30 @@ test.serial('lc: an idle service fills its backends in order, then the least loa
   send(balancer, 3, TCP.FIN | TCP.ACK)
   t.deepEqual(balancer.connections(SERVICE, 3), { active: 0, inactive: 1 })
   t.is(syn(balancer, 5), 3)
-  t.is(syn(balancer, 6), 3)
+  t.is(syn(balancer, 6), 2)
 })
 
 test.serial('lc: 256 inactive connections weigh what one active does', (t) => {
   const balancer = open(t, 'lc', 2)
   establish(balancer, 1)
-  for (let port = 2; port < 2 + 256; port++) t.is(syn(balancer, port), 2)
+  for (let port = 2; port < 2 + 256; port++) {
+    t.is(syn(balancer, port), 2)
+    send(balancer, port, TCP.FIN | TCP.ACK)
+  }
   t.is(syn(balancer, 1000), 1)
   t.is(syn(balancer, 1001), 2)
 })
+
+for (const scheduler of BY_LOAD) {
+  test.serial(`${scheduler}: a burst of connections that are not established yet is shared out`, (t) => {
+    const balancer = open(t, scheduler, 3)
+    t.deepEqual(
+      [1, 2, 3, 4, 5, 6].map((port) => syn(balancer, port)),
+      [1, 2, 3, 1, 2, 3],
+    )
+    t.deepEqual(balancer.connections(SERVICE, 1), { active: 2, inactive: 0 })
+  })
+}
 
 test.serial('lc takes no notice of weights, wlc shares by them', (t) => {
   const weights = { 1: { weight: 1 }, 2: { weight: 3 } }
@@ -199,7 +213,7 @@ const step = (balancer: Balancer, random: Random, scheduler: (typeof BY_LOAD)[nu
     })
     const wanted = leastOf(scheduler, loads)
     const got = syn(balancer, port)
-    if (wanted !== undefined) flows.set(port, { backend: wanted, active: false })
+    if (wanted !== undefined) flows.set(port, { backend: wanted, active: true })
     return got === wanted ? '' : `flow ${port} went to ${got}, not ${wanted} of ${JSON.stringify(loads)}`
   }
   switch (random.below(4)) {

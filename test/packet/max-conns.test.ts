@@ -55,7 +55,7 @@ test.serial('a full backend is taken again below LOWER, not at it', (t) => {
   for (const port of [1, 2, 3, 4]) t.is(syn(balancer, port), 1)
   t.is(syn(balancer, 5), undefined)
   end(balancer, 1, 2)
-  t.deepEqual(balancer.connections(SERVICE, 1), { active: 0, inactive: 2 })
+  t.deepEqual(balancer.connections(SERVICE, 1), { active: 2, inactive: 0 })
   t.is(syn(balancer, 6), undefined)
   end(balancer, 3)
   t.is(syn(balancer, 7), 1)
