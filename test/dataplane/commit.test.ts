@@ -11,7 +11,7 @@ import { desiredState } from '../core/states.ts'
 import { COMMITTING, type Extent } from './directory.ts'
 import { findOverlap, ownedExtents, reachableExtents } from './extents.ts'
 import { apply, MAPS, makePlane, type Plane, photograph, picture, runs, turn } from './plane.ts'
-import { carryOut, naiveOf, type Verb, verbs } from './verbs.ts'
+import { busyVerbs, carryOut, naiveOf, type Verb, verbs } from './verbs.ts'
 
 test.afterEach.always(turn)
 
@@ -98,7 +98,7 @@ test.serial('until the commit no octet changes that a packet or a reader can rea
         if (!committed) assert.equal(firstChange(plane.memory, before, extents), undefined)
       }),
     ),
-    RUNS,
+    { ...RUNS, examples: [[busyVerbs()]] },
   )
   t.true(commits.isEnough, `commits: only ${commits}`)
 })
@@ -132,7 +132,7 @@ test.serial(
           assert(COMMITTING.some((map) => words[0]?.startsWith(`${map} `)))
         }),
       ),
-      runs(20),
+      { ...runs(20), examples: [[busyVerbs()]] },
     )
     t.true(commits.isEnough, `commits: only ${commits}`)
   },
@@ -216,7 +216,7 @@ test.serial('nothing is written before the programs have ended that may still se
         })
       }),
     ),
-    runs(20),
+    { ...runs(20), examples: [[busyVerbs()]] },
   )
   t.true(commits.isEnough, `commits: only ${commits}`)
 })

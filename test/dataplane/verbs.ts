@@ -75,6 +75,21 @@ const verb: fc.Arbitrary<Verb> = fc.oneof(
 export const verbs = (maxLength: number): fc.Arbitrary<Verb[]> =>
   fc.tuple(desiredState, fc.array(verb, { maxLength })).map(([state, rest]) => [{ verb: 'restore', state }, ...rest])
 
+const HOSTS = [1, 2, 3, 4, 5, 6, 7, 8].map(backendAddress)
+
+/** A plan of which every verb changes something: by chance few do. */
+export const busyVerbs = (): Verb[] => {
+  const [service] = ADDRESSES
+  if (service === undefined) return []
+  const path: Path = { kind: 'link', mac: 7n, interfaceSlot: 0 }
+  return [
+    { verb: 'add', service, options: {} },
+    ...[1, 2].flatMap((weight) => HOSTS.map((backend): Verb => ({ verb: 'backend', service, backend, weight, path }))),
+    ...HOSTS.map((backend): Verb => ({ verb: 'drain', service, backend })),
+    ...HOSTS.map((backend): Verb => ({ verb: 'remove', service, backend, flows: 'move' })),
+  ]
+}
+
 const DRAWN = 99n
 
 /** As the commands do it. @throws Refusal */
