@@ -36,13 +36,13 @@ const HASHED: readonly Scheduler[] = ['mh', 'sh', 'mh', 'sh']
 const HASHES: readonly HashInput[] = ['source', 'source-port']
 const HASHED_OF_PREFIXES: readonly Scheduler[] = [...HASHED, 'dh', 'dh', 'dh']
 
-/** Services of one group have the same terms. */
+/** Services of one group have the same terms. Hours: no note may end while the test runs. */
 const PERSISTENCES: readonly PersistenceOptions[] = [
-  { persist: 300 },
-  { persist: 60, persistMask: 30, persistMask6: 125, drainPersistence: 'cut' },
-  { persist: 300, persistMask: 28, persistMask6: 64, group: 'one' },
-  { persist: 300, persistMask: 28, persistMask6: 64, group: 'one' },
-  { persist: 600, persistMask: 32, drainPersistence: 'cut', group: 'two' },
+  { persist: 3600 },
+  { persist: 7200, persistMask: 30, persistMask6: 125, drainPersistence: 'cut' },
+  { persist: 3600, persistMask: 28, persistMask6: 64, group: 'one' },
+  { persist: 3600, persistMask: 28, persistMask6: 64, group: 'one' },
+  { persist: 14_400, persistMask: 32, drainPersistence: 'cut', group: 'two' },
 ]
 
 /** Powers of two: the reference counts in seconds, and its sums shall be exact. */

@@ -23,9 +23,7 @@ export interface Packet {
 interface Flow {
   life: Life
   ended: boolean
-  /** Its SYN alone was seen. */
-  halfOpen: boolean
-  /** It counts as an active connection: established. */
+  /** It counts as an active connection: opening or established. */
   active: boolean
 }
 
@@ -157,7 +155,7 @@ export class ReferenceService {
     return place.marked && this.#isAlive(place.before) ? place.before : place.now
   }
 
-  /** Flows count for their lives: established ones as active. */
+  /** Flows count for their lives: those that open or are established as active. */
   #record(key: string, flow: Flow): void {
     const before = this.#flows.get(key)
     if (before !== undefined) before.life[before.active ? 'active' : 'inactive']--
@@ -168,8 +166,7 @@ export class ReferenceService {
   /** What a packet of it makes of a flow. */
   #advance(flow: Flow, packet: Packet): void {
     flow.life[flow.active ? 'active' : 'inactive']--
-    if (packet.fin || packet.rst) Object.assign(flow, { ended: true, halfOpen: false, active: false })
-    else if (flow.halfOpen && !packet.syn) Object.assign(flow, { halfOpen: false, active: true })
+    if (packet.fin || packet.rst) Object.assign(flow, { ended: true, active: false })
     flow.life[flow.active ? 'active' : 'inactive']++
   }
 
@@ -225,7 +222,7 @@ export class ReferenceService {
     const life = this.lives.get(number ?? -1)
     if (number === undefined || life === undefined) return { number: undefined, inserted: false }
     const ended = !isNew && (packet.fin || packet.rst)
-    this.#record(key, { life, ended, halfOpen: isNew && !udp, active: false })
+    this.#record(key, { life, ended, active: isNew && !udp })
     this.#choice.got(life)
     const noted = isNew && known === undefined && this.#clients.note(this.name, this.want, packet.source, number)
     return { number, inserted: true, noted }
