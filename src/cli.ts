@@ -307,6 +307,12 @@ verb(program, 'restore', 'make services and backends what the file says, all at 
     (await import('./commands/state.ts')).runRestore(file, optionsOf(command)),
   )
 
+const CONFIG_FILE = '/etc/xlb/xlb.yaml'
+
+verb(program, 'check', 'say what is wrong with a configuration file: all of it, and where; needs no root')
+  .option('-c, --config <file>', `the file; - is standard input (default: ${CONFIG_FILE})`, CONFIG_FILE)
+  .action(async (_: unknown, command: Command) => (await import('./commands/check.ts')).runCheck(optionsOf(command)))
+
 verb(program, 'clear', 'remove all services; the program stays attached').action(async (_: unknown, command: Command) =>
   (await import('./commands/state.ts')).runClear(optionsOf(command)),
 )

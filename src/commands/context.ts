@@ -10,14 +10,18 @@ export interface GlobalOptions {
   json?: boolean
 }
 
-export interface Context {
-  native: Native
-  paths: InstancePaths
+/** How a verb tells its result. */
+export interface Output {
   json: boolean
   /** Prints the result: `value` where --json was given, else `text` (nothing where it is empty). */
   answer: (value: unknown, text: string) => void
   /** A line for a person beside the result, on stderr. */
   note: (text: string) => void
+}
+
+export interface Context extends Output {
+  native: Native
+  paths: InstancePaths
 }
 
 /** JSON has no 64-bit integers: counters that exceed 2^53 are no worry, seeds are text. */
@@ -34,9 +38,7 @@ const nativeOrRefusal = (): Native => {
   }
 }
 
-export const makeContext = (options: GlobalOptions): Context => ({
-  native: nativeOrRefusal(),
-  paths: pathsOf(instanceName(options.instance)),
+export const makeOutput = (options: GlobalOptions): Output => ({
   json: options.json === true,
   answer: (value, text) => {
     if (options.json === true) process.stdout.write(`${JSON.stringify(value, plain, 2)}\n`)
@@ -45,6 +47,12 @@ export const makeContext = (options: GlobalOptions): Context => ({
   note: (text) => {
     process.stderr.write(`${text}\n`)
   },
+})
+
+export const makeContext = (options: GlobalOptions): Context => ({
+  native: nativeOrRefusal(),
+  paths: pathsOf(instanceName(options.instance)),
+  ...makeOutput(options),
 })
 
 /** What the pre-flight found that does not forbid the attach. */
@@ -60,8 +68,9 @@ export const reportError = (error: unknown, json: boolean): number => {
     error instanceof Error && 'verifierLog' in error && typeof error.verifierLog === 'string'
       ? error.verifierLog
       : undefined
+  const faults = error instanceof Error && 'faults' in error ? error.faults : undefined
   if (json) {
-    process.stderr.write(`${JSON.stringify({ error: { what, mend, verifierLog } }, null, 2)}\n`)
+    process.stderr.write(`${JSON.stringify({ error: { what, mend, faults, verifierLog } }, null, 2)}\n`)
   } else {
     process.stderr.write(`xlb: ${what}\n`)
     if (mend !== undefined) process.stderr.write(`     ${mend}\n`)

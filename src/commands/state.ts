@@ -118,7 +118,7 @@ const changedText = ({ services, globals }: Changed): string =>
 export const runRestore = (file: string, options: GlobalOptions & { force?: boolean; attach?: boolean }): void => {
   const context = makeContext(options)
   const { native, paths, answer } = context
-  const config = readConfig(file)
+  const config = readConfig(file, process.env, { aside: '; nothing was changed' })
   if (options.attach === true) attachMissing(context, config)
   const { newFlows, filter } = config
   const changed = withSession(native, paths, (session) => {

@@ -3,31 +3,45 @@
 
 import type { ServiceAddress } from '../core/address.ts'
 import type { Service } from '../core/desired.ts'
-import { type Filter, formatPrefix, PrefixCollector, parsePrefix, prefixAt, prefixCount } from '../core/prefixes.ts'
-import { Refusal } from '../core/refusal.ts'
+import {
+  type Filter,
+  formatPrefix,
+  PrefixCollector,
+  parsePrefix,
+  prefixAt,
+  prefixCount,
+  type Verdict,
+} from '../core/prefixes.ts'
 import { defaultSourceBits } from '../core/source-rate.ts'
+import type { Faults } from './faults.ts'
 import type { FilterEntry, ServiceEntry } from './schema.ts'
+import type { Origin } from './services.ts'
 
-/** @param where the filter's place in the file */
-export const filterOf = (entry: FilterEntry | undefined, where: string, faults: string[]): Filter | undefined => {
+/** @param origin of the filter itself */
+export const filterOf = (
+  entry: FilterEntry | undefined,
+  { document, path }: Origin,
+  faults: Faults,
+): Filter | undefined => {
   if (entry === undefined) return undefined
   const collector = new PrefixCollector()
-  const places: string[] = []
+  const places: [Verdict, number][] = []
   for (const verdict of ['allow', 'deny'] as const) {
     for (const [i, text] of entry[verdict].entries()) {
+      // What was no text is a fault already.
+      if (text === undefined) continue
       try {
         collector.add(parsePrefix(text), verdict)
-        places.push(`${verdict}[${i}]`)
+        places.push([verdict, i])
       } catch (error) {
-        if (!(error instanceof Refusal)) throw error
-        faults.push(`${where}.${verdict}[${i}]: ${error.message}; ${error.mend}`)
+        faults.addRefusal(document, [...path, verdict, i], error)
       }
     }
   }
-  const contradiction = collector.contradiction()
-  if (contradiction !== undefined) {
-    const [first, second] = contradiction.map((each) => places[each])
-    faults.push(`${where}.${second}: says of a prefix the opposite of ${first}; keep one of the two`)
+  const [first, second] = collector.contradiction()?.map((each) => places[each]) ?? []
+  if (first !== undefined && second !== undefined) {
+    const what = `says of a prefix the opposite of ${first[0]}[${first[1]}]`
+    faults.add(document, [...path, ...second], what, 'keep one of the two')
   }
   const filter: Filter = { fallback: entry.default, prefixes: collector.list() }
   return filter.fallback === 'allow' && filter.prefixes.length === 0 ? undefined : filter
@@ -37,10 +51,10 @@ export const filterOf = (entry: FilterEntry | undefined, where: string, faults: 
 export const askedOf = (
   entry: ServiceEntry,
   service: ServiceAddress,
-  where: string,
-  faults: string[],
+  { document, path }: Origin,
+  faults: Faults,
 ): Pick<Service, 'filter' | 'sourceRate'> => {
-  const filter = filterOf(entry.filter, `${where}.filter`, faults)
+  const filter = filterOf(entry.filter, { document, path: [...path, 'filter'] }, faults)
   const rate = entry['source-rate']
   return {
     ...(filter === undefined ? {} : { filter }),

@@ -1,38 +1,36 @@
 // SPDX-License-Identifier: Apache-2.0
-// File -> what it wants. Every fault of the file is reported, not the first alone.
-import { readFileSync } from 'node:fs'
-import { load } from 'js-yaml'
-import { formatService, parseBackend, parseService, type ServiceAddress } from '../core/address.ts'
+// Files -> what they want. Every fault of all of them is reported, not the first alone.
+import { formatService } from '../core/address.ts'
 import { CONNECTION_STATES } from '../core/connection-states.ts'
-import {
-  type Backend,
-  checkCircles,
-  DEFAULT_SCHEDULER,
-  type DesiredState,
-  defaultHash,
-  type Service,
-  serviceFaults,
-} from '../core/desired.ts'
-import { parseDuration } from '../core/duration.ts'
-import { parseMaxConns } from '../core/max-conns.ts'
-import { groupFaults, nextPersistence, type Persistence, persisting } from '../core/persistence.ts'
+import { circleFaults, type DesiredState, type Service, serviceFaults } from '../core/desired.ts'
+import { groupFaults } from '../core/persistence.ts'
 import type { Filter } from '../core/prefixes.ts'
 import { rangeFaults } from '../core/ranges.ts'
-import { Refusal } from '../core/refusal.ts'
+import type { StateFault } from '../core/refusal.ts'
 import { DEFAULT_TIMEOUTS, parseTimeout, type Timeouts } from '../core/timeouts.ts'
 import type { Capacity } from '../dataplane/memory.ts'
-import { askedOf, filterOf } from './filter.ts'
-import { type ConfigFile, configSchema, type ServiceEntry } from './schema.ts'
+import type { Document } from './document.ts'
+import type { Environment } from './environment.ts'
+import { Faults, FaultyConfig, type KeyPath } from './faults.ts'
+import { readFiles } from './files.ts'
+import { filterOf } from './filter.ts'
+import { Issues } from './issues.ts'
+import { Salvage } from './salvage.ts'
+import { type ConfigFile, configSchema, type Defaults, type ServiceEntry } from './schema.ts'
+import { type Origin, type ReadService, serviceOf } from './services.ts'
 
 export interface Config {
-  interfaces: { name: string; mode: 'auto' | 'native' | 'generic' }[]
+  /** The file and all that it includes, in the order of reading. */
+  files: string[]
+  interfaces: ConfigFile['interfaces']
   capacity: Partial<Capacity>
-  /** New tracked flows a CPU may record in a second, where the file says it. */
+  /** New tracked flows a CPU may record in a second, where a file says it. */
   newFlows?: number
   /** That of all services. */
   filter: Filter | undefined
-  /** Whole seconds; those that the file does not name have their defaults. */
+  /** Whole seconds; those that no file names have their defaults. */
   timeouts: Timeouts
+  services: ReadonlyMap<string, Service>
   /**
    * The services. One without a seed keeps that of the same service in `have`, else gets a drawn one. Backends' paths are
    * yet to be resolved.
@@ -40,173 +38,171 @@ export interface Config {
   desired: (have: DesiredState, random: () => bigint) => DesiredState
 }
 
-const FAULTS_SHOWN = 20
-
-const refuse = (file: string, faults: readonly string[], mend: string): never => {
-  const shown = faults.slice(0, FAULTS_SHOWN).map((fault) => `\n       ${fault}`)
-  const more = faults.length > FAULTS_SHOWN ? `\n       and ${faults.length - FAULTS_SHOWN} more` : ''
-  throw new Refusal(
-    `${file}: ${faults.length === 1 ? 'a fault' : `${faults.length} faults`}; nothing was changed${shown.join('')}${more}`,
-    mend,
-  )
+interface Part {
+  document: Document
+  config: ConfigFile
 }
 
-const readText = (file: string): string => {
-  try {
-    return readFileSync(file === '-' ? 0 : file, 'utf8')
-  } catch (error) {
-    throw new Refusal(
-      `${file}: cannot be read: ${error instanceof Error ? error.message : error}`,
-      'name a file that `xlb save` wrote',
-    )
+/** Lists of all files are joined; each other key at the top stands in one of them. */
+const LISTS: readonly string[] = ['include', 'interfaces', 'services']
+
+/** One reading: of a file and of those that it includes. */
+class Reading {
+  readonly faults = new Faults()
+  readonly documents: Document[]
+  readonly #salvage = new Salvage()
+  readonly #parts: Part[]
+  readonly #services = new Map<string, ReadService & { origin: Origin }>()
+  readonly #seeded = new Set<string>()
+
+  constructor(file: string, environment: Environment) {
+    this.documents = readFiles(file, environment, this.faults)
+    this.#parts = this.documents.flatMap((document) => this.#validated(document))
+    this.#checkOnce()
   }
-}
 
-const parse = (file: string, text: string): unknown => {
-  try {
-    // JSON is YAML too, and what writes it is a program: the built-in parser is ten times as fast.
-    return text.trimStart().startsWith('{') ? JSON.parse(text) : load(text)
-  } catch (error) {
-    throw new Refusal(`${file}: ${error instanceof Error ? error.message : error}`, 'mend the YAML at that place')
-  }
-}
-
-const pathText = (path: readonly PropertyKey[]): string =>
-  path
-    .map((part) => (typeof part === 'number' ? `[${part}]` : `.${String(part)}`))
-    .join('')
-    .replace(/^\./, '')
-
-const validate = (file: string, value: unknown): ConfigFile => {
-  const result = configSchema.safeParse(value ?? {})
-  if (result.success) return result.data
-  return refuse(
-    file,
-    result.error.issues.map(({ path, message }) => `${pathText(path) || 'the file'}: ${message}`),
-    'docs/configuration.md lists every key and its values',
-  )
-}
-
-const UNASKED: Backend['path'] = { kind: 'unresolved', why: 'not asked' }
-
-/** A Refusal's words as a fault of a place; whatever else was thrown is thrown on. */
-const faultAt = (where: string, error: unknown): string => {
-  if (!(error instanceof Refusal)) throw error
-  return `${where}: ${error.message}; ${error.mend}`
-}
-
-/** Runs `read` and keeps a Refusal's words as a fault of that place. */
-const collect = <T>(faults: string[], where: string, read: () => T): T | undefined => {
-  try {
-    return read()
-  } catch (error) {
-    faults.push(faultAt(where, error))
-    return undefined
-  }
-}
-
-const backendsOf = (entry: ServiceEntry, service: ServiceAddress, where: string, faults: string[]): Backend[] => {
-  const backends: Backend[] = []
-  for (const [i, { address: text, weight, admin, vlan, 'max-conns': limit }] of entry.backends.entries()) {
-    // Not by collect(): a file may hold a hundred thousand backends, and a closure and a name for each take their time.
-    try {
-      const { address, port } = parseBackend(text, service)
-      const maxConns = limit === undefined ? 'none' : parseMaxConns('max-conns', limit)
-      backends.push({
-        address,
-        port,
-        weight,
-        admin,
-        ...(vlan === undefined ? {} : { vlan }),
-        ...(maxConns === 'none' ? {} : { maxConns }),
-        path: UNASKED,
-      })
-    } catch (error) {
-      faults.push(faultAt(`${where}.backends[${i}]`, error))
+  /** Faults or not: what could be read. */
+  config(): Config {
+    const services = this.#readServices()
+    const interfaces = this.#readInterfaces()
+    const filterPart = this.#only('filter')
+    const filter = filterOf(filterPart?.config.filter, { ...this.#originOf(filterPart), path: ['filter'] }, this.faults)
+    const timeouts = this.#readTimeouts()
+    const { 'new-flows': newFlows, ...capacity } = this.#only('limits')?.config.limits ?? {}
+    return {
+      files: this.documents.map(({ file }) => file),
+      interfaces,
+      filter,
+      timeouts,
+      ...(newFlows === undefined ? {} : { newFlows }),
+      capacity: Object.fromEntries(Object.entries(capacity).filter(([, value]) => value !== undefined)),
+      services,
+      desired: (have, random) =>
+        new Map(
+          [...services].map(([name, service]) => {
+            if (this.#seeded.has(name)) return [name, service]
+            return [name, { ...service, seed: have.get(name)?.seed ?? random() }]
+          }),
+        ),
     }
   }
-  return backends
+
+  #validated(document: Document): Part[] {
+    const { value } = document
+    if (value === undefined || value === null) return []
+    const result = configSchema.safeParse(value)
+    if (result.success) return [{ document, config: result.data }]
+    new Issues(configSchema, document, this.faults).add(result.error.issues)
+    const config = this.#salvage.read(configSchema, value)
+    return config === undefined ? [] : [{ document, config: config as ConfigFile }]
+  }
+
+  /** The part that has this key; any where none has. */
+  #only(key: keyof ConfigFile): Part | undefined {
+    return this.#parts.find(({ document }) => Object.hasOwn(document.value as object, key))
+  }
+
+  #originOf(part: Part | undefined): Omit<Origin, 'path'> {
+    return { document: part?.document ?? (this.documents[0] as Document) }
+  }
+
+  #checkOnce(): void {
+    const first = new Map<string, Document>()
+    for (const { document } of this.#parts) {
+      for (const key of Object.keys(document.value as object)) {
+        if (LISTS.includes(key)) continue
+        const other = first.get(key)
+        if (other === undefined) first.set(key, document)
+        else this.faults.addKey(document, [key], `is in ${other.file} too`, 'keep all of it in one file')
+      }
+    }
+  }
+
+  #readInterfaces(): ConfigFile['interfaces'] {
+    const seen = new Map<string, ConfigFile['interfaces'][number]>()
+    for (const { document, config } of this.#parts) {
+      for (const [i, attachment] of config.interfaces.entries()) {
+        if (attachment === undefined) continue
+        const { name } = attachment
+        if (seen.has(name))
+          this.faults.add(document, ['interfaces', i], `${name} is there twice`, 'keep one of the two')
+        seen.set(name, attachment)
+      }
+    }
+    return [...seen.values()]
+  }
+
+  #readTimeouts(): Timeouts {
+    const timeouts = { ...DEFAULT_TIMEOUTS }
+    const part = this.#only('timeouts')
+    if (part === undefined) return timeouts
+    for (const state of CONNECTION_STATES) {
+      const text = part.config.timeouts[state]
+      if (text === undefined) continue
+      const seconds = this.faults.collect(part.document, ['timeouts', state], () => parseTimeout(state, text))
+      timeouts[state] = seconds ?? timeouts[state]
+    }
+    return timeouts
+  }
+
+  #readServices(): Map<string, Service> {
+    const defaults = this.#only('defaults')?.config.defaults ?? {}
+    for (const { document, config } of this.#parts) {
+      for (const [i, entry] of config.services.entries()) {
+        if (entry !== undefined) this.#readService(entry, defaults, { document, path: ['services', i] })
+      }
+    }
+    const services = new Map([...this.#services].map(([name, { service }]) => [name, service]))
+    for (const fault of rangeFaults(services.keys())) this.#addStateFault(fault)
+    for (const fault of groupFaults(services.values())) this.#addStateFault(fault)
+    for (const fault of circleFaults(services)) this.#addStateFault(fault)
+    return services
+  }
+
+  #readService(entry: ServiceEntry, defaults: Defaults, origin: Origin): void {
+    const read = serviceOf(entry, defaults, origin, this.faults)
+    if (read === undefined) return
+    const name = formatService(read.service)
+    const { document, path } = origin
+    const other = this.#services.get(name)?.origin.document
+    if (other !== undefined) {
+      const where = other === document ? 'twice' : `twice, also in ${other.file}`
+      this.faults.add(document, [...path, 'service'], `${name} is there ${where}`, 'keep one of the two')
+      return
+    }
+    this.#services.set(name, { ...read, origin })
+    if (entry.seed !== undefined) this.#seeded.add(name)
+    // Where a key was left out, what is said of the others may be wrong.
+    if (this.#salvage.isDamaged(entry)) return
+    for (const { keys, refusal } of serviceFaults(read.service)) this.#addStateFault({ service: name, keys, refusal })
+  }
+
+  #addStateFault({ service, keys, refusal }: StateFault): void {
+    const read = this.#services.get(service)
+    if (read === undefined) throw refusal
+    const { document, path } = read.origin
+    this.faults.addRefusal(document, [...path, ...entryKeys(keys, read.places)], refusal)
+  }
 }
 
-/** What the entry says by itself: whether the services of a group agree is asked of all of them. */
-const persistenceOf = (entry: ServiceEntry, service: ServiceAddress): Persistence | undefined => {
-  const { persist, group, 'drain-persistence': drainPersistence } = entry
-  return nextPersistence(new Map(), service, undefined, {
-    ...(persist === undefined ? {} : { persist: parseDuration('persist', String(persist)) }),
-    ...(entry['persist-mask'] === undefined ? {} : { persistMask: entry['persist-mask'] }),
-    ...(entry['persist-mask6'] === undefined ? {} : { persistMask6: entry['persist-mask6'] }),
-    ...(drainPersistence === undefined ? {} : { drainPersistence }),
-    ...(group === undefined ? {} : { group }),
-  })
+/** A backend's place among those that were read -> that in the entry's list. */
+const entryKeys = (keys: KeyPath, places: readonly number[]): KeyPath => {
+  const [key, place, ...rest] = keys
+  return key === 'backends' && typeof place === 'number' ? [key, places[place] ?? place, ...rest] : keys
 }
 
-const serviceOf = (entry: ServiceEntry, where: string, faults: string[]): Service | undefined => {
-  const address = collect(faults, where, () => parseService(entry.service))
-  if (address === undefined) return undefined
-  const backends = backendsOf(entry, address, where, faults)
-  const scheduler = entry.scheduler ?? DEFAULT_SCHEDULER
-  const service: Service = {
-    ...address,
-    scheduler,
-    forward: entry.forward ?? 'dsr',
-    hash: entry.hash ?? defaultHash(scheduler),
-    ringSize: entry['ring-size'] ?? 0,
-    seed: entry.seed === undefined ? 0n : BigInt(entry.seed),
-    ops: entry.ops ?? false,
-    ...askedOf(entry, address, where, faults),
-    ...persisting(collect(faults, where, () => persistenceOf(entry, address))),
-    backends,
-  }
-  for (const fault of serviceFaults(service)) faults.push(`${where}: ${fault.message}; ${fault.mend}`)
-  return service
-}
-
-/** @throws Refusal that lists every fault of the file */
-export const readConfig = (file: string): Config => {
-  const config = validate(file, parse(file, readText(file)))
-  const faults: string[] = []
-  const services = new Map<string, Service>()
-  const seeded = new Set<string>()
-  config.services.forEach((entry, i) => {
-    const where = `services[${i}]`
-    const service = serviceOf(entry, where, faults)
-    if (service === undefined) return
-    const name = formatService(service)
-    if (services.has(name)) faults.push(`${where}: ${name} is there twice; keep one of the two`)
-    services.set(name, service)
-    if (entry.seed !== undefined) seeded.add(name)
-  })
-  for (const fault of rangeFaults(services.keys())) faults.push(`services: ${fault.message}; ${fault.mend}`)
-  for (const fault of groupFaults(services.values())) faults.push(`services: ${fault.message}; ${fault.mend}`)
-  collect(faults, 'services', () => checkCircles(services))
-  const filter = filterOf(config.filter, 'filter', faults)
-  const timeouts = { ...DEFAULT_TIMEOUTS }
-  for (const state of CONNECTION_STATES) {
-    const text = config.timeouts[state]
-    if (text === undefined) continue
-    timeouts[state] = collect(faults, 'timeouts', () => parseTimeout(state, text)) ?? timeouts[state]
-  }
-  if (faults.length > 0) refuse(file, faults, 'mend these places and restore again')
-  const { limits } = config
-  return {
-    interfaces: config.interfaces,
-    filter,
-    timeouts,
-    ...(limits['new-flows'] === undefined ? {} : { newFlows: limits['new-flows'] }),
-    capacity: {
-      ...(limits.services === undefined ? {} : { services: limits.services }),
-      ...(limits.backends === undefined ? {} : { backends: limits.backends }),
-      ...(limits.flows === undefined ? {} : { flows: limits.flows }),
-      ...(limits.flows6 === undefined ? {} : { flows6: limits.flows6 }),
-      ...(limits.prefixes === undefined ? {} : { prefixes: limits.prefixes }),
-      ...(limits.clients === undefined ? {} : { clients: limits.clients }),
-    },
-    desired: (have, random) =>
-      new Map(
-        [...services].map(([name, service]) => {
-          if (seeded.has(name)) return [name, service]
-          return [name, { ...service, seed: have.get(name)?.seed ?? random() }]
-        }),
-      ),
-  }
+/**
+ * @param aside for the words of a refusal: such as that nothing was changed
+ * @param shown of so many faults, the refusal's text tells each
+ * @throws FaultyConfig with every fault of all files; Refusal where the file itself cannot be read
+ */
+export const readConfig = (
+  file: string,
+  environment: Environment,
+  { aside = '', shown }: { aside?: string; shown?: number } = {},
+): Config => {
+  const reading = new Reading(file, environment)
+  const config = reading.config()
+  if (reading.faults.count > 0) throw new FaultyConfig(file, reading.faults.list(reading.documents), aside, shown)
+  return config
 }

@@ -1,78 +1,260 @@
 // SPDX-License-Identifier: Apache-2.0
-// The one schema of what `xlb save` writes and `xlb restore` reads.
+// The one schema of the configuration file: of what `xlb save` writes, and of what a person writes beyond it. The JSON Schema for
+// editors and the tables of docs/configuration.md are made of it (scripts/generate-config.ts).
 import { z } from 'zod'
-import { CONNECTION_STATES } from '../core/connection-states.ts'
-import { FORWARDS, HASH_INPUTS, SCHEDULERS, WEIGHT_MAX } from '../core/desired.ts'
-import { DRAIN_PERSISTENCES } from '../core/persistence.ts'
+import { CAPACITY, NEW_FLOWS, type Range } from '../core/capacity.ts'
+import { CONNECTION_STATES, type ConnectionState } from '../core/connection-states.ts'
+import {
+  BACKENDS_PER_SERVICE_MAX,
+  FORWARDS,
+  HASH_INPUTS,
+  RING_SIZE_MAX,
+  SCHEDULERS,
+  WEIGHT_MAX,
+} from '../core/desired.ts'
+import { formatDuration } from '../core/duration.ts'
+import { DEFAULT_PREFIX, DEFAULT_PREFIX6, DRAIN_PERSISTENCES } from '../core/persistence.ts'
 import { RATE_MAX, SOURCE_BITS_MAX } from '../core/source-rate.ts'
+import { DEFAULT_TIMEOUTS, TIMEOUT_MAX_SECONDS } from '../core/timeouts.ts'
 import { VLAN_MAX, VLAN_MIN } from '../core/vlan.ts'
+import { noted } from './notes.ts'
 
-const backend = z.strictObject({
-  address: z.string(),
-  weight: z.int().min(0).max(WEIGHT_MAX).default(1),
-  admin: z.enum(['up', 'drain']).default('up'),
-  vlan: z
-    .union([z.literal('none'), z.int().min(VLAN_MIN).max(VLAN_MAX)], `is neither none nor ${VLAN_MIN} to ${VLAN_MAX}`)
-    .optional(),
-  'max-conns': z.union([z.string(), z.int()]).transform(String).optional(),
-})
+const code = (words: readonly string[]): string => words.map((word) => `\`${word}\``).join(', ')
+
+/** A span of time as text, or whole seconds. */
+const duration = z.union([z.string(), z.int()]).transform(String)
+
+const backend = noted(
+  z.strictObject({
+    address: noted(z.string(), {
+      values:
+        "an address of the VIP's family, in the layer-2 network of one of the director's interfaces, or this host itself; no VIP; each once a service; `ADDRESS:PORT` if the port is the service's only one",
+    }),
+    weight: noted(z.int().min(0).max(WEIGHT_MAX).default(1), {
+      values: `0 to ${WEIGHT_MAX}; 0: no new flows`,
+      fallback: '1',
+    }),
+    admin: noted(z.enum(['up', 'drain']).default('up'), {
+      values: '`up`, `drain` (no new flows; the weight is kept for later)',
+      fallback: '`up`',
+    }),
+    vlan: noted(z.union([z.literal('none'), z.int().min(VLAN_MIN).max(VLAN_MAX)]).optional(), {
+      values: `${VLAN_MIN} to ${VLAN_MAX}: its frames leave with this tag; \`none\`: untagged. As [\`--vlan\`](cli.md#backend-set-backend-drain-backend-rm)`,
+      fallback: 'by route',
+    }),
+    'max-conns': noted(z.union([z.string(), z.int()]).transform(String).optional(), {
+      values:
+        'UPPER or UPPER:LOWER: full with so many connections. As [`--max-conns`](cli.md#how-many-connections-a-backend-takes)',
+      fallback: 'no limit',
+    }),
+  }),
+  { values: 'keys, such as `{ address: 192.0.2.21, weight: 2 }`' },
+)
 
 const filter = z.strictObject({
-  default: z.enum(['allow', 'deny']).default('allow'),
-  allow: z.array(z.string()).default([]),
-  deny: z.array(z.string()).default([]),
+  default: noted(z.enum(['allow', 'deny']).default('allow'), {
+    values: '`allow`, `deny`: what becomes of a source that no prefix covers',
+    fallback: '`allow`',
+  }),
+  allow: noted(z.array(z.string()).default([]), {
+    values: 'a list of prefixes, such as `203.0.113.0/24`, `2001:db8::/32`',
+    fallback: 'none',
+  }),
+  deny: noted(z.array(z.string()).default([]), {
+    values: 'likewise; of those that cover a source the longest decides',
+    fallback: 'none',
+  }),
 })
 
 const sourceRate = z.strictObject({
-  rate: z.int().min(1).max(RATE_MAX),
-  burst: z.int().min(1).max(RATE_MAX).optional(),
-  prefix: z.int().min(1).max(SOURCE_BITS_MAX).optional(),
+  rate: noted(z.int().min(1).max(RATE_MAX), { values: `1 to ${RATE_MAX} connections a second` }),
+  burst: noted(z.int().min(1).max(RATE_MAX).optional(), {
+    values: `1 to ${RATE_MAX}: how many may come at once, after a time without any`,
+    fallback: '`rate`',
+  }),
+  prefix: noted(z.int().min(1).max(SOURCE_BITS_MAX).optional(), {
+    values: `1 to 32, of IPv6 to ${SOURCE_BITS_MAX}: leading bits of an address that make a source`,
+    fallback: '32, of IPv6 64',
+  }),
 })
 
-const service = z.strictObject({
-  service: z.string(),
-  scheduler: z.enum(SCHEDULERS).optional(),
-  forward: z.enum(FORWARDS).optional(),
-  hash: z.enum(HASH_INPUTS).optional(),
-  ops: z.boolean().optional(),
-  persist: z.union([z.string(), z.int()]).optional(),
-  'persist-mask': z.int().optional(),
-  'persist-mask6': z.int().optional(),
-  'drain-persistence': z.enum(DRAIN_PERSISTENCES).optional(),
-  group: z.string().optional(),
-  'ring-size': z.int().min(0).optional(),
-  filter: filter.optional(),
-  'source-rate': sourceRate.optional(),
-  seed: z
-    .string()
-    .regex(/^0x[0-9a-fA-F]{1,16}$/, 'is not 1 to 16 hexadecimal digits after 0x')
-    .optional(),
-  backends: z.array(backend).default([]),
+/** What a service may say and `defaults` may say for it. */
+const shared = {
+  scheduler: noted(z.enum(SCHEDULERS).optional(), {
+    values: `${code(SCHEDULERS)} (\`dh\` of a prefix alone)`,
+    fallback: '`wrr`',
+  }),
+  forward: noted(z.enum(FORWARDS).optional(), { values: code(FORWARDS), fallback: '`dsr`' }),
+  hash: noted(z.enum(HASH_INPUTS).optional(), {
+    values: `${code(HASH_INPUTS)} (the last of \`dh\` alone): what the ring's hash takes in`,
+    fallback: '`source` for `sh`, `destination` for `dh`, else `source-port`',
+  }),
+  persist: noted(z.union([z.string(), z.int()]).transform(String).optional(), {
+    values:
+      "how long a client's server is kept after its last connection: `300s`, `5m`, `2h`, `1d`, at most 31 days; or `none`",
+    fallback: '`none`: each connection by itself',
+  }),
+  'persist-mask': noted(z.int().min(1).max(DEFAULT_PREFIX).optional(), {
+    values: `1 to ${DEFAULT_PREFIX}: leading bits of an IPv4 address by which clients are told apart`,
+    fallback: `${DEFAULT_PREFIX}`,
+  }),
+  'persist-mask6': noted(z.int().min(1).max(DEFAULT_PREFIX6).optional(), {
+    values: `1 to ${DEFAULT_PREFIX6}: the same of IPv6`,
+    fallback: `${DEFAULT_PREFIX6}`,
+  }),
+  'drain-persistence': noted(z.enum(DRAIN_PERSISTENCES).optional(), {
+    values: `${code(DRAIN_PERSISTENCES)}: does a backend that is drained, or of weight 0, keep its clients?`,
+    fallback: '`keep`',
+  }),
+}
+
+export const SEED_FORM = '^0x[0-9a-fA-F]{1,16}$'
+
+const service = noted(
+  z.strictObject({
+    service: noted(z.string(), {
+      values:
+        '`tcp://VIP:PORTS` or `udp://VIP:PORTS`; VIP is an IPv4 address, an IPv6 one in brackets or an IPv4 prefix (`192.0.2.0/24`); PORTS is `80`, `8000-8099` or `*`; each once',
+    }),
+    ...shared,
+    group: noted(z.string().optional(), {
+      values: 'a name: one persistence with the other services of this name, which all say the same of it',
+      fallback: 'none',
+    }),
+    'ring-size': noted(z.int().min(0).optional(), {
+      values: `a prime from the number of backends to ${RING_SIZE_MAX}; 0: the first listed prime at or above 100 x backends`,
+      fallback: '0',
+    }),
+    seed: noted(z.string().regex(new RegExp(SEED_FORM), 'is not 1 to 16 hexadecimal digits after 0x').optional(), {
+      values: 'text: `0x` and 1 to 16 hexadecimal digits; or a [variable](#variables)',
+      fallback: 'that of the same service if it is there already, else drawn',
+      isSecret: true,
+    }),
+    ops: noted(z.boolean().optional(), {
+      values: '`true`: one-packet scheduling, for UDP; `false`',
+      fallback: '`false`',
+    }),
+    filter: noted(filter.optional(), { values: 'keys of [filter](#filter)', fallback: 'none' }),
+    'source-rate': noted(sourceRate.optional(), {
+      values:
+        '`{ rate, burst, prefix }`: connections that one source may open, [filters.md](filters.md#connections-of-one-source)',
+      fallback: 'no bound',
+    }),
+    backends: noted(z.array(backend).default([]), {
+      values: `a list of [backends](#backends), at most ${BACKENDS_PER_SERVICE_MAX}`,
+      fallback: 'none',
+    }),
+  }),
+  { values: 'keys, such as `{ service: tcp://192.0.2.10:80, backends: [] }`' },
+)
+
+/** A name that Linux takes for an interface (net/core/dev.c, dev_valid_name; IFNAMSIZ is 16). */
+const interfaceName = z.string().regex(/^(?!\.{1,2}$)[^/:\s]{1,15}$/, 'is no name of an interface')
+
+const namedInterface = z.strictObject({
+  name: noted(interfaceName, { values: "an interface's name, of 1 to 15 characters" }),
+  mode: noted(z.enum(['auto', 'native', 'generic']).default('auto'), {
+    values: '`auto`, `native`, `generic`',
+    fallback: '`auto`',
+  }),
 })
 
-const attachment = z.union([
-  z.string().transform((name) => ({ name, mode: 'auto' as const })),
-  z.strictObject({ name: z.string(), mode: z.enum(['auto', 'native', 'generic']).default('auto') }),
-])
+const attachment = noted(
+  z.union([interfaceName.transform((name) => ({ name, mode: 'auto' as const })), namedInterface]),
+  { values: 'a name, or `{ name: eth0, mode: native }`' },
+)
 
-export const configSchema = z.strictObject({
-  interfaces: z.array(attachment).default([]),
-  limits: z
-    .strictObject({
-      services: z.int().optional(),
-      backends: z.int().optional(),
-      flows: z.int().optional(),
-      flows6: z.int().optional(),
-      prefixes: z.int().optional(),
-      clients: z.int().optional(),
-      'new-flows': z.int().optional(),
-    })
-    .default({}),
-  filter: filter.optional(),
-  timeouts: z.partialRecord(z.enum(CONNECTION_STATES), z.union([z.string(), z.int()]).transform(String)).default({}),
-  services: z.array(service).default([]),
+const size = ({ least, most, fallback }: Range, words: string) =>
+  noted(z.int().min(least).max(most).optional(), {
+    values: `${least} to ${most}${words}`,
+    fallback: `${fallback}`,
+  })
+
+const limits = z.strictObject({
+  services: size(CAPACITY.services, ', rounded up to a power of two'),
+  backends: size(CAPACITY.backends, ', over all services, rounded up likewise'),
+  flows: size(CAPACITY.flows, ', rounded up likewise; 16 bytes each'),
+  flows6: size(CAPACITY.flows6, ', the same of IPv6; 32 bytes each'),
+  prefixes: size(CAPACITY.prefixes, ', over all filters, rounded up likewise; 104 bytes each'),
+  clients: size(CAPACITY.clients, ', of persistent services, rounded up likewise; 32 bytes each'),
+  'new-flows': size(NEW_FLOWS, ': tracked flows that one CPU may record in a second; each `restore` sets it'),
 })
+
+const TIMEOUT_WORDS: Record<ConnectionState, string> = {
+  'half-open': 'TCP, after the SYN',
+  adopted: 'TCP, first seen in mid-flow',
+  established: 'TCP, after the handshake',
+  closing: 'TCP, after a FIN',
+  closed: 'TCP, after a reset',
+  'udp-once': 'UDP, seen once',
+  udp: 'UDP, seen again',
+}
+
+const timeout = (state: ConnectionState) =>
+  noted(duration.optional(), {
+    values: `1s to ${formatDuration(TIMEOUT_MAX_SECONDS)}: ${TIMEOUT_WORDS[state]}`,
+    fallback: formatDuration(DEFAULT_TIMEOUTS[state]),
+  })
+
+type TimeoutShape = Record<ConnectionState, ReturnType<typeof timeout>>
+const timeouts = z.strictObject(
+  Object.fromEntries(CONNECTION_STATES.map((state) => [state, timeout(state)])) as TimeoutShape,
+)
+
+const defaults = z.strictObject(shared)
+
+export const configSchema = noted(
+  z.strictObject({
+    include: noted(z.array(z.string()).default([]), {
+      values: 'a list of further files: [include](#include)',
+      fallback: 'none',
+    }),
+    interfaces: noted(z.array(attachment).default([]), {
+      values: 'a list of [interfaces](#interfaces): names, or `{ name, mode }`',
+      fallback: 'none',
+    }),
+    limits: noted(limits.default({}), { values: 'keys of [limits](#limits)', fallback: 'none' }),
+    defaults: noted(defaults.default({}), { values: 'keys of [defaults](#defaults)', fallback: 'none' }),
+    filter: noted(filter.optional(), { values: 'keys of [filter](#filter), for all services', fallback: 'none' }),
+    timeouts: noted(timeouts.default({}), { values: 'keys of [timeouts](#timeouts)', fallback: 'none' }),
+    services: noted(z.array(service).default([]), { values: 'a list of [services](#services)', fallback: 'none' }),
+  }),
+  { values: 'keys, such as `interfaces:` and `services:`' },
+)
+
+/** The reference page's sections, each with a table of its keys. */
+export const sections = {
+  top: configSchema,
+  interfaces: namedInterface,
+  limits,
+  defaults,
+  timeouts,
+  services: service,
+  filter,
+  'source-rate': sourceRate,
+  backends: backend,
+} satisfies Record<string, z.ZodObject>
+
+/**
+ * Keys that the file will have, and what they are for, by path: until then they are refused, as whoever writes one counts on
+ * what it says.
+ */
+export const NOT_YET: Record<string, string> = {
+  checks: 'health checks',
+  'services[].check': 'health checks',
+  'services[].sorry': 'a server for when no backend is left',
+  'defaults.check': 'health checks',
+  'defaults.interval': 'health checks',
+  'defaults.timeout': 'health checks',
+  'defaults.rise': 'health checks',
+  'defaults.fall': 'health checks',
+  notify: 'notification',
+  vrrp: 'VRRP',
+  api: 'the API of a daemon',
+  metrics: 'metrics of a daemon',
+}
 
 export type ConfigFile = z.output<typeof configSchema>
 export type ServiceEntry = ConfigFile['services'][number]
 export type FilterEntry = NonNullable<ConfigFile['filter']>
+export type Defaults = ConfigFile['defaults']

@@ -16,7 +16,7 @@ import {
 import { holds, isPrefix, prefixAround } from './prefix.ts'
 import type { Filter } from './prefixes.ts'
 import { checkRanges } from './ranges.ts'
-import { Refusal } from './refusal.ts'
+import { Refusal, type StateFault } from './refusal.ts'
 import { changedRate, rateFaults, type SourceRate, type SourceRateOptions } from './source-rate.ts'
 import { ChangedState } from './state-map.ts'
 import type { Vlan } from './vlan.ts'
@@ -163,24 +163,31 @@ function* ringSizeFaults(service: Service): Generator<Refusal> {
   }
 }
 
-function* backendFaults(service: Service): Generator<Refusal> {
+function* backendFaults(service: Service): Generator<PartFault> {
   if (service.backends.length > BACKENDS_PER_SERVICE_MAX) {
-    yield new Refusal(
-      `service ${formatService(service)}: ${service.backends.length} backends exceed ${BACKENDS_PER_SERVICE_MAX}`,
-      'spread them over several services',
-    )
+    yield {
+      keys: ['backends'],
+      refusal: new Refusal(
+        `service ${formatService(service)}: ${service.backends.length} backends exceed ${BACKENDS_PER_SERVICE_MAX}`,
+        'spread them over several services',
+      ),
+    }
   }
   const seen = new Set<string>()
-  for (const { address, weight } of service.backends) {
+  for (const [i, { address, weight }] of service.backends.entries()) {
     const where = `backend ${address} of ${formatService(service)}`
     if (!Number.isInteger(weight) || weight < 0 || weight > WEIGHT_MAX) {
-      yield new Refusal(
+      const refusal = new Refusal(
         `${where}: weight ${weight} is not a whole number from 0 to ${WEIGHT_MAX}`,
         'choose 0 to 65535',
         { usage: true },
       )
+      yield { keys: ['backends', i, 'weight'], refusal }
     }
-    if (seen.has(address)) yield new Refusal(`${where}: is there twice`, 'name it once, with the sum of the weights')
+    if (seen.has(address)) {
+      const refusal = new Refusal(`${where}: is there twice`, 'name it once, with the sum of the weights')
+      yield { keys: ['backends', i], refusal }
+    }
     seen.add(address)
   }
 }
@@ -228,20 +235,30 @@ function* prefixFaults(service: Service): Generator<Refusal> {
   }
 }
 
+/** What is wrong with a part of one service. */
+type PartFault = Pick<StateFault, 'keys' | 'refusal'>
+
+function* about(key: string, refusals: Iterable<Refusal>): Generator<PartFault> {
+  for (const refusal of refusals) yield { keys: [key], refusal }
+}
+
 /** Whatever is wrong with one service by itself. */
-export function* serviceFaults(service: Service): Generator<Refusal> {
-  yield* opsFaults(service)
-  yield* prefixFaults(service)
-  yield* persistenceFaults(service)
-  yield* ringSizeFaults(service)
-  yield* rateFaults(service, service.sourceRate)
+export function* serviceFaults(service: Service): Generator<PartFault> {
+  yield* about('ops', opsFaults(service))
+  yield* about('scheduler', prefixFaults(service))
+  yield* about('persist', persistenceFaults(service))
+  yield* about('ring-size', ringSizeFaults(service))
+  yield* about('source-rate', rateFaults(service, service.sourceRate))
   yield* backendFaults(service)
-  yield* maxConnsFaults(service, isHashed(service))
+  for (const refusal of maxConnsFaults(service, isHashed(service))) {
+    const limited = service.backends.findIndex(({ maxConns }) => maxConns !== undefined)
+    yield { keys: ['backends', limited, 'max-conns'], refusal }
+  }
 }
 
 /** @throws Refusal, the first of serviceFaults */
 export const checkService = (service: Service): void => {
-  for (const fault of serviceFaults(service)) throw fault
+  for (const { refusal } of serviceFaults(service)) throw refusal
 }
 
 const circle = (service: ServiceAddress, address: string): Refusal =>
@@ -256,16 +273,23 @@ const within = (service: ServiceAddress, address: string, prefix: string): Refus
     'name a real server outside of it, or make the prefix longer',
   )
 
-/** @throws Refusal where a VIP is a backend too, of whichever service, or a prefix holds one */
-export const checkCircles = (state: DesiredState): void => {
+/** Backends that are VIPs too, of whichever service, or that a prefix holds. */
+export function* circleFaults(state: DesiredState): Generator<StateFault> {
   const vips = new Set([...state.keys()].map(vipOf))
   const prefixes = [...vips].filter((vip) => isPrefix({ vip }))
-  for (const service of state.values()) {
-    for (const { address } of service.backends) {
-      if (vips.has(address)) throw circle(service, address)
-      for (const prefix of prefixes) if (holds(prefix, address)) throw within(service, address, prefix)
+  for (const [name, service] of state) {
+    for (const [i, { address }] of service.backends.entries()) {
+      const prefix = prefixes.find((each) => holds(each, address))
+      if (!vips.has(address) && prefix === undefined) continue
+      const refusal = prefix === undefined ? circle(service, address) : within(service, address, prefix)
+      yield { service: name, keys: ['backends', i], refusal }
     }
   }
+}
+
+/** @throws Refusal, the first of circleFaults */
+export const checkCircles = (state: DesiredState): void => {
+  for (const { refusal } of circleFaults(state)) throw refusal
 }
 
 const withRate = (sourceRate: SourceRate | undefined) => (sourceRate === undefined ? {} : { sourceRate })

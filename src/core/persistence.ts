@@ -3,7 +3,7 @@
 // that is said of it.
 import { formatService, type ServiceAddress } from './address.ts'
 import { type Backend, type DesiredState, isLeaving, type Service } from './desired.ts'
-import { Refusal } from './refusal.ts'
+import { Refusal, type StateFault } from './refusal.ts'
 import { ChangedState } from './state-map.ts'
 
 export const DRAIN_PERSISTENCES = ['keep', 'cut'] as const
@@ -174,7 +174,7 @@ export const withGroup = (state: DesiredState, { persistence, ...service }: Serv
 }
 
 /** Services of one group whose terms differ: a file may say so, verbs cannot. */
-export function* groupFaults(services: Iterable<Service>): Generator<Refusal> {
+export function* groupFaults(services: Iterable<Service>): Generator<StateFault> {
   const groups = new Map<string, Service>()
   for (const service of services) {
     const { persistence } = service
@@ -182,10 +182,12 @@ export function* groupFaults(services: Iterable<Service>): Generator<Refusal> {
     const first = groups.get(persistence.group)
     if (first?.persistence === undefined) groups.set(persistence.group, service)
     else if (!samePersistence(first.persistence, persistence)) {
-      yield new Refusal(
-        `service ${formatService(service)}: its persistence ${formatPersistence(persistence)} is not that of ${formatService(first)}, ${formatPersistence(first.persistence)}`,
+      const name = formatService(service)
+      const refusal = new Refusal(
+        `service ${name}: its persistence ${formatPersistence(persistence)} is not that of ${formatService(first)}, ${formatPersistence(first.persistence)}`,
         'give all services of a group the same, or another group',
       )
+      yield { service: name, keys: ['group'], refusal }
     }
   }
 }

@@ -3,7 +3,7 @@
 
 import { RunLimit } from '../dataplane/layout.gen.ts'
 import { formatPorts, isRange, parseService, type ServiceAddress } from './address.ts'
-import { Refusal } from './refusal.ts'
+import { Refusal, type StateFault } from './refusal.ts'
 
 /** Ranges that one VIP may have for one protocol. */
 export const RANGES_MAX = RunLimit.RANGES_PER_RUN_MAX
@@ -28,21 +28,22 @@ const rangesOf = (names: Iterable<string>): Map<string, Named[]> => {
   return groups
 }
 
-const overlap = (a: Named, b: Named): Refusal => {
+const overlap = (a: Named, b: Named): StateFault => {
   const port = Math.max(a.port, b.port)
   const lastPort = Math.min(a.lastPort, b.lastPort)
   const common = port === lastPort ? `port ${port}` : `ports ${formatPorts({ port, lastPort })}`
-  return new Refusal(
+  const refusal = new Refusal(
     `service ${b.name}: overlaps ${a.name}: both have ${common}`,
     'give each port to one range; a single port or * may stand beside ranges',
   )
+  return { service: b.name, keys: ['service'], refusal }
 }
 
 /**
  * Whatever is wrong with the ranges of these services, given by their names: two that overlap, or too many of a VIP.
  * A port by itself may lie within a range, and goes first; `*` gets what is left.
  */
-export function* rangeFaults(names: Iterable<string>): Generator<Refusal> {
+export function* rangeFaults(names: Iterable<string>): Generator<StateFault> {
   for (const [group, ranges] of rangesOf(names)) {
     let widest: Named | undefined
     for (const range of ranges) {
@@ -50,15 +51,16 @@ export function* rangeFaults(names: Iterable<string>): Generator<Refusal> {
       if (widest === undefined || range.lastPort > widest.lastPort) widest = range
     }
     if (ranges.length > RANGES_MAX) {
-      yield new Refusal(
+      const refusal = new Refusal(
         `services ${group}:...: ${ranges.length} ranges exceed ${RANGES_MAX} for one VIP and protocol`,
         `join ranges that have the same backends, or take them together: ${group}:*`,
       )
+      yield { service: ranges[RANGES_MAX]?.name ?? '', keys: ['service'], refusal }
     }
   }
 }
 
 /** @throws Refusal, the first of rangeFaults */
 export const checkRanges = (names: Iterable<string>): void => {
-  for (const fault of rangeFaults(names)) throw fault
+  for (const { refusal } of rangeFaults(names)) throw refusal
 }

@@ -16,3 +16,12 @@ export class Refusal extends Error {
     this.usage = options.usage ?? false
   }
 }
+
+/** What is wrong with a state, and where. */
+export interface StateFault {
+  /** The service's name. */
+  service: string
+  /** The part of it, by the configuration file's keys and places in lists; empty: the whole. */
+  keys: readonly (string | number)[]
+  refusal: Refusal
+}

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Loading: fresh maps for a capacity, and a copy of the program over them, with its constants.
 import { fileURLToPath } from 'node:url'
+import { CAPACITY, NEW_FLOWS } from '../core/capacity.ts'
 import { Refusal } from '../core/refusal.ts'
 import { DEFAULT_TIMEOUTS } from '../core/timeouts.ts'
 import { BPF_F_MMAPABLE, BPF_MAP_TYPE_ARRAY } from '../dataplane/contract.ts'
@@ -9,7 +10,6 @@ import {
   BackendWord,
   Constant,
   Contract,
-  FilterLimit,
   Interface,
   RingLimit,
   Root,
@@ -45,16 +45,15 @@ const FLOOD_HOLD_SECONDS = 8
 const FRAGMENT_SECONDS = 30
 
 export const DEFAULT_CAPACITY: Required<Capacity> = {
-  services: 1024,
-  backends: 8192,
-  flows: 2 ** 21,
-  flows6: 2 ** 19,
-  prefixes: 2 ** 17,
-  clients: 2 ** 18,
+  services: CAPACITY.services.fallback,
+  backends: CAPACITY.backends.fallback,
+  flows: CAPACITY.flows.fallback,
+  flows6: CAPACITY.flows6.fallback,
+  prefixes: CAPACITY.prefixes.fallback,
+  clients: CAPACITY.clients.fallback,
 }
-export const DEFAULT_NEW_FLOWS = 250_000
-/** A bound that is none; in one unit of age it fits 32 bits. */
-export const NEW_FLOWS_MAX = 2 ** 30
+export const DEFAULT_NEW_FLOWS = NEW_FLOWS.fallback
+export const NEW_FLOWS_MAX = NEW_FLOWS.most
 
 /** The unit of age is the power of two of jiffies that is nearest to a second from above, or just below it. */
 const clockOf = (jiffiesPerSecond: number): { shift: number; ages: (seconds: number) => number } => {
@@ -67,7 +66,8 @@ const REACH = 2 ** 29
 
 /** @throws Refusal for a capacity that no maps can be made for */
 export const checkCapacity = (capacity: Required<Capacity>, cpus: number): Capacity => {
-  const check = (name: string, value: number, low: number, high: number) => {
+  for (const [name, { least: low, most: high, fallback }] of Object.entries(CAPACITY)) {
+    const value = capacity[name as keyof typeof CAPACITY] ?? fallback
     if (!Number.isInteger(value) || value < low || value > high) {
       throw new Refusal(
         `--${name} ${value}: is not a whole number from ${low} to ${high}`,
@@ -78,12 +78,6 @@ export const checkCapacity = (capacity: Required<Capacity>, cpus: number): Capac
       )
     }
   }
-  check('services', capacity.services, 1, 32_768)
-  check('backends', capacity.backends, 1, 262_144)
-  check('flows', capacity.flows, 1024, 2 ** 24)
-  check('flows6', capacity.flows6, 1024, 2 ** 23)
-  check('prefixes', capacity.prefixes, 1, FilterLimit.FILTER_BOUNDS_MAX / 2)
-  check('clients', capacity.clients ?? DEFAULT_CAPACITY.clients, 1024, 2 ** 24)
   for (const [name, elements] of Object.entries(elementsFor(capacity, cpus))) {
     const bytes = elements * MAPPED[name as MappedName]
     if (bytes <= REACH) continue

@@ -269,12 +269,12 @@ const BAD_FILES: readonly Wrong[] = [
     code: 1,
     says: [
       'nothing was changed',
-      /services\[0\]: .*port 70000 exceeds 65535/,
-      /services\[1\]: .*ring size 1000 is not a prime/,
-      /services\[1\]\.backends\[0\]: .*'10\.89\.0\.300' is neither an IPv4 nor an IPv6 address/,
-      /services\[1\].*10\.89\.0\.22.*is there twice/,
-      /services.*10\.89\.0\.102.*is a VIP itself/,
-      /services\[4\]: tcp:\/\/10\.89\.0\.104:80 is there twice/,
+      /^ {7}-:3:14: services\[0\]\.service: .*port 70000 exceeds 65535/m,
+      /services\[1\]\.ring-size: .*ring size 1000 is not a prime/,
+      /services\[1\]\.backends\[0\]\.address: .*'10\.89\.0\.300' is neither an IPv4 nor an IPv6 address/,
+      /-:10:9: services\[1\]\.backends\[2\]: .*10\.89\.0\.22.*is there twice/,
+      /services\[2\]\.backends\[0\]: .*10\.89\.0\.102.*is a VIP itself/,
+      /services\[4\]\.service: tcp:\/\/10\.89\.0\.104:80 is there twice/,
     ],
   },
   {
@@ -284,10 +284,10 @@ const BAD_FILES: readonly Wrong[] = [
     code: 1,
     says: [
       'nothing was changed',
-      /services: .*:1500-1600: overlaps .*:1000-1999: both have ports 1500-1600; give each port to one range/,
-      /services: .*:1999-2999: overlaps .*:1000-1999: both have port 1999;/,
-      /services\[3\]\.backends\[0\]: .*has ports 1500-1600.*leave the port out/,
-      /services\[4\]: .*one-packet scheduling would spread the segments/,
+      /services\[2\]\.service: .*:1500-1600: overlaps .*:1000-1999: both have ports 1500-1600; give each port to one range/,
+      /services\[1\]\.service: .*:1999-2999: overlaps .*:1000-1999: both have port 1999;/,
+      /services\[3\]\.backends\[0\]\.address: .*has ports 1500-1600.*leave the port out/,
+      /services\[4\]\.ops: .*one-packet scheduling would spread the segments/,
     ],
   },
   {
@@ -307,9 +307,15 @@ const BAD_FILES: readonly Wrong[] = [
     ],
   },
   { what: 'malformed YAML', argv: ['restore', '-'], input: 'services: [ {', code: 1, says: ['-: ', /mend/] },
-  { what: 'malformed JSON', argv: ['restore', '-'], input: '{ "services": ', code: 1, says: ['-: ', /JSON/, /mend/] },
-  { what: 'a file that is a list', argv: ['restore', '-'], input: '- a\n- b\n', code: 1, says: ['the file', /object/] },
-  { what: 'a file that is a number', argv: ['restore', '-'], input: '42\n', code: 1, says: ['the file', /object/] },
+  {
+    what: 'malformed JSON',
+    argv: ['restore', '-'],
+    input: '{ "services": ',
+    code: 1,
+    says: ['-:1:15: ', /YAML/, /mend/],
+  },
+  { what: 'a file that is a list', argv: ['restore', '-'], input: '- a\n- b\n', code: 1, says: ['-:1:1: ', /mapping/] },
+  { what: 'a file that is a number', argv: ['restore', '-'], input: '42\n', code: 1, says: ['-:1:1: ', /mapping/] },
 ]
 
 for (const wrong of BAD_FILES) {

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+// One file: its text, what it says as plain values, and where it says it.
+import { constructFromEvents, load, YAMLException } from 'js-yaml'
+import type { Faults, KeyPath } from './faults.ts'
+import { type Place, Places } from './places.ts'
+
+export class Document {
+  /** As the person named it. */
+  readonly file: string
+  readonly text: string
+  /** Undefined until it was read without a fault of YAML. */
+  value: unknown
+  #places: Places | undefined
+  /** Where it is no YAML at all. */
+  #stop: Place | undefined
+
+  constructor(file: string, text: string) {
+    this.file = file
+    this.text = text
+  }
+
+  /** Where faults of YAML leave values to read, these are there. */
+  parse(faults: Faults): void {
+    try {
+      this.value = this.#read(faults)
+    } catch (error) {
+      if (!(error instanceof Error)) throw error
+      const mark = error instanceof YAMLException ? error.mark : undefined
+      const reason = error instanceof YAMLException ? error.reason : error.message
+      this.#stop = mark === undefined ? { line: 1, column: 1 } : { line: mark.line + 1, column: mark.column + 1 }
+      faults.add(this, [], isEmpty(reason) ? 'is empty' : `is no YAML: ${reason}`, mendOf(reason))
+      return
+    }
+    if (this.value === undefined || this.value === null) faults.add(this, [], 'is empty', mendOf(EMPTY))
+  }
+
+  place(path: KeyPath, ofKey = false): Place {
+    if (this.#stop !== undefined) return this.#stop
+    this.#places ??= new Places(this.text)
+    return this.#places.find(path, ofKey)
+  }
+
+  #read(faults: Faults): unknown {
+    // JSON is YAML too, and what writes it is a program: the built-in parser is ten times as fast.
+    if (this.text.trimStart().startsWith('{')) {
+      try {
+        return JSON.parse(this.text)
+      } catch {
+        // It is YAML in braces, or the YAML parser says where it is neither.
+      }
+    }
+    try {
+      return load(this.text)
+    } catch (error) {
+      if (!(error instanceof YAMLException) || error.reason !== 'duplicated mapping key') throw error
+      return this.#readTwice(faults)
+    }
+  }
+
+  /** Names all keys that stand twice, and goes on with the last ones, to find what else is wrong. */
+  #readTwice(faults: Faults): unknown {
+    this.#places = new Places(this.text)
+    for (const { path, key, place, first } of this.#places.twice()) {
+      faults.addKey(this, path, `key '${key}' is there twice, first in line ${first}`, 'keep one of the two', place)
+    }
+    return constructFromEvents(this.#places.events, { source: this.text, json: true })[0]
+  }
+}
+
+const EMPTY = 'expected a document'
+
+const isEmpty = (reason: string): boolean => reason.startsWith(EMPTY)
+
+const mendOf = (reason: string): string => {
+  if (isEmpty(reason)) return 'write services: [] where none are meant'
+  if (reason.startsWith('expected a single document')) return 'leave one document, without --- between'
+  if (reason.startsWith('tab characters')) return 'indent by spaces'
+  return 'mend the YAML at that place'
+}

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+// Entries of the file's services -> services.
+import { parseBackend, parseService, type ServiceAddress } from '../core/address.ts'
+import { type Backend, choosesByDestination, DEFAULT_SCHEDULER, defaultHash, type Service } from '../core/desired.ts'
+import { parseDuration } from '../core/duration.ts'
+import { parseMaxConns } from '../core/max-conns.ts'
+import { nextPersistence, type Persistence, persisting } from '../core/persistence.ts'
+import type { Document } from './document.ts'
+import type { Faults, KeyPath } from './faults.ts'
+import { askedOf } from './filter.ts'
+import type { Defaults, ServiceEntry } from './schema.ts'
+
+const UNASKED: Backend['path'] = { kind: 'unresolved', why: 'not asked' }
+
+/** Where an entry stands. */
+export interface Origin {
+  document: Document
+  path: KeyPath
+}
+
+/** Entries that could not be read are undefined. */
+export type Salvaged<T> = readonly (T | undefined)[]
+
+export interface ReadService {
+  service: Service
+  /** Of each backend its place in the entry's list. */
+  places: readonly number[]
+}
+
+const backendsOf = (
+  entries: Salvaged<ServiceEntry['backends'][number]>,
+  service: ServiceAddress,
+  { document, path }: Origin,
+  faults: Faults,
+): { backends: Backend[]; places: number[] } => {
+  const backends: Backend[] = []
+  const places: number[] = []
+  for (const [i, entry] of entries.entries()) {
+    if (entry === undefined) continue
+    const { address: text, weight, admin, vlan, 'max-conns': limit } = entry
+    let key = 'address'
+    // Not by collect(): a file may hold a hundred thousand backends, and a closure and a path for each take their time.
+    try {
+      const { address, port } = parseBackend(text, service)
+      key = 'max-conns'
+      const maxConns = limit === undefined ? 'none' : parseMaxConns('max-conns', limit)
+      backends.push({
+        address,
+        port,
+        weight,
+        admin,
+        ...(vlan === undefined ? {} : { vlan }),
+        ...(maxConns === 'none' ? {} : { maxConns }),
+        path: UNASKED,
+      })
+      places.push(i)
+    } catch (error) {
+      faults.addRefusal(document, [...path, 'backends', i, key], error)
+    }
+  }
+  return { backends, places }
+}
+
+/**
+ * What the entry says by itself: whether the services of a group agree is asked of all of them. Defaults say more of a
+ * persistence, and make none of services that say how long.
+ */
+const persistenceOf = (entry: ServiceEntry, defaults: Defaults, service: ServiceAddress): Persistence | undefined => {
+  const { group } = entry
+  const persist = entry.persist ?? defaults.persist
+  const hasOne = persist !== undefined && persist !== 'none'
+  const said = hasOne ? { ...withoutUndefined(defaults), ...withoutUndefined(entry) } : entry
+  const { 'persist-mask': mask, 'persist-mask6': mask6, 'drain-persistence': drainPersistence } = said
+  return nextPersistence(new Map(), service, undefined, {
+    ...(hasOne ? { persist: parseDuration('persist', persist) } : {}),
+    ...(mask === undefined ? {} : { persistMask: mask }),
+    ...(mask6 === undefined ? {} : { persistMask6: mask6 }),
+    ...(drainPersistence === undefined ? {} : { drainPersistence }),
+    ...(group === undefined ? {} : { group }),
+  })
+}
+
+const withoutUndefined = <T extends object>(value: T): T =>
+  Object.fromEntries(Object.entries(value).filter(([, each]) => each !== undefined)) as T
+
+/** Of `dh` the hash is no choice. */
+const hashOf = (entry: ServiceEntry, defaults: Defaults, scheduler: Service['scheduler']): Service['hash'] =>
+  entry.hash ?? (choosesByDestination({ scheduler }) ? undefined : defaults.hash) ?? defaultHash(scheduler)
+
+/** Undefined where it names no service. */
+export const serviceOf = (
+  entry: ServiceEntry,
+  defaults: Defaults,
+  origin: Origin,
+  faults: Faults,
+): ReadService | undefined => {
+  const { document, path } = origin
+  const address = faults.collect(document, [...path, 'service'], () => parseService(entry.service))
+  if (address === undefined) return undefined
+  const { backends, places } = backendsOf(entry.backends, address, origin, faults)
+  const scheduler = entry.scheduler ?? defaults.scheduler ?? DEFAULT_SCHEDULER
+  const service: Service = {
+    ...address,
+    scheduler,
+    forward: entry.forward ?? defaults.forward ?? 'dsr',
+    hash: hashOf(entry, defaults, scheduler),
+    ringSize: entry['ring-size'] ?? 0,
+    seed: entry.seed === undefined ? 0n : BigInt(entry.seed),
+    ops: entry.ops ?? false,
+    ...askedOf(entry, address, origin, faults),
+    ...persisting(faults.collect(document, [...path, 'persist'], () => persistenceOf(entry, defaults, address))),
+    backends,
+  }
+  return { service, places }
+}
