@@ -313,6 +313,10 @@ verb(program, 'check', 'say what is wrong with a configuration file: all of it, 
   .option('-c, --config <file>', `the file; - is standard input (default: ${CONFIG_FILE})`, CONFIG_FILE)
   .action(async (_: unknown, command: Command) => (await import('./commands/check.ts')).runCheck(optionsOf(command)))
 
+verb(program, 'diff', 'say what restore --attach would change, and change nothing')
+  .option('-c, --config <file>', `the file; - is standard input (default: ${CONFIG_FILE})`, CONFIG_FILE)
+  .action(async (_: unknown, command: Command) => (await import('./commands/diff.ts')).runDiff(optionsOf(command)))
+
 verb(program, 'clear', 'remove all services; the program stays attached').action(async (_: unknown, command: Command) =>
   (await import('./commands/state.ts')).runClear(optionsOf(command)),
 )

@@ -11,14 +11,18 @@ import { changedTimeouts, DEFAULT_TIMEOUTS, type Timeouts } from '../core/timeou
 import type { Capacity } from '../dataplane/memory.ts'
 import { askedEntry } from './filter.ts'
 
-export interface Saved {
-  interfaces: readonly { name: string; mode: string }[]
-  capacity: Capacity
+/** What holds for all services. */
+export interface ForAll {
   /** Of a CPU, in a second. */
   newFlows: number
   /** That of all services. */
   filter: Filter | undefined
   timeouts: Timeouts
+}
+
+export interface Saved extends ForAll {
+  interfaces: readonly { name: string; mode: string }[]
+  capacity: Capacity
   services: DesiredState
 }
 
@@ -33,7 +37,8 @@ const persistenceOf = (persistence: Persistence | undefined) =>
         ...(persistence.group === undefined ? {} : { group: persistence.group }),
       }
 
-const entryOf = (service: Service) => ({
+/** A service as the file has it. */
+export const entryOf = (service: Service) => ({
   service: formatService(service),
   scheduler: service.scheduler,
   forward: service.forward,
@@ -63,13 +68,20 @@ const timeoutsEntry = (timeouts: Timeouts) => {
   return { timeouts: Object.fromEntries(changed.map((state) => [state, formatDuration(timeouts[state])])) }
 }
 
+/** What the file says of all services. */
+export const forAllEntry = ({ newFlows, filter, timeouts }: ForAll) => ({
+  limits: { 'new-flows': newFlows },
+  ...(filter === undefined ? {} : askedEntry({ filter })),
+  ...timeoutsEntry(timeouts),
+})
+
 /** The text of the file, with a newline at its end. */
 export const writeConfig = (saved: Saved, format: 'yaml' | 'json'): string => {
+  const forAll = forAllEntry(saved)
   const value = {
     interfaces: saved.interfaces.map(({ name, mode }) => ({ name, mode })),
-    limits: { ...saved.capacity, 'new-flows': saved.newFlows },
-    ...(saved.filter === undefined ? {} : askedEntry({ filter: saved.filter })),
-    ...timeoutsEntry(saved.timeouts),
+    ...forAll,
+    limits: { ...saved.capacity, ...forAll.limits },
     // By name: the order in the maps is one of hashing.
     services: [...saved.services.values()].map(entryOf).sort((a, b) => (a.service < b.service ? -1 : 1)),
   }

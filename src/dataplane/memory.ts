@@ -174,7 +174,7 @@ const FEW_PREFIXES = 1024
 /** Whoever expects many flows expects many sources. */
 const FLOWS_PER_RATE = 32
 
-const powerOfTwo = (atLeast: number): number => 2 ** Math.ceil(Math.log2(atLeast))
+export const powerOfTwo = (atLeast: number): number => 2 ** Math.ceil(Math.log2(atLeast))
 
 /** Elements of each map for a capacity: powers of two, as bpf/maps.h demands; what that adds is capacity too. */
 export const elementsFor = (capacity: Capacity, cpus: number): Record<MappedName, number> => {

@@ -46,3 +46,10 @@ export const writeTimeouts = (memory: Pick<PlaneMemory, 'buffer'>, timeouts: Par
     return Atomics.exchange(ages, STATE_NAMES.indexOf(state), wanted) !== wanted
   })
 }
+
+/** What readTimeouts answers after writeTimeouts. */
+export const keptTimeouts = (memory: Pick<PlaneMemory, 'buffer'>, timeouts: Timeouts): Timeouts => {
+  const clock = Settings.read(viewOf(memory, 'settings'), 0)
+  const kept = CONNECTION_STATES.map((state) => [state, secondsOf(agesOf(timeouts[state], clock), clock)])
+  return Object.fromEntries(kept) as Timeouts
+}
