@@ -198,7 +198,7 @@ services:
     [
       '6:43',
       'services[0].backends[1].max-conns',
-      'backend 192.0.2.21 of tcp://192.0.2.10:80: a hashed service records no flow, so that its connections cannot be counted, and --max-conns cannot hold',
+      'backend 192.0.2.21 of tcp://192.0.2.10:80: mh goes by its ring alone, whatever connections there are, so that --max-conns cannot hold',
       'choose --scheduler rr, wrr, lc, wlc, sed or nq,',
     ],
   ),
