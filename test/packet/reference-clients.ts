@@ -6,26 +6,26 @@ import { numberOf } from './ring.ts'
 
 /** A server's life in a persistence, from when one of its services has it until none does. */
 interface ServerLife {
-  number: number
+  /** Not its number: a group may have services of both families, and two of their servers one number. */
+  address: string
 }
 
 const keyOf = (name: string, { persistence }: Service): string | undefined =>
   persistence === undefined ? undefined : (persistence.group ?? `only ${name}`)
 
 export class ReferenceClients {
-  #servers = new Map<string, Map<number, ServerLife>>()
+  #servers = new Map<string, Map<string, ServerLife>>()
   readonly #notes = new Map<string, ServerLife>()
 
   follow(state: ReadonlyMap<string, Service>): void {
-    const after = new Map<string, Map<number, ServerLife>>()
+    const after = new Map<string, Map<string, ServerLife>>()
     for (const [name, service] of state) {
       const key = keyOf(name, service)
       if (key === undefined) continue
-      const servers = after.get(key) ?? new Map<number, ServerLife>()
+      const servers = after.get(key) ?? new Map<string, ServerLife>()
       after.set(key, servers)
       for (const { address } of service.backends) {
-        const number = numberOf(address)
-        servers.set(number, this.#servers.get(key)?.get(number) ?? servers.get(number) ?? { number })
+        servers.set(address, this.#servers.get(key)?.get(address) ?? servers.get(address) ?? { address })
       }
     }
     this.#servers = after
@@ -35,17 +35,18 @@ export class ReferenceClients {
   find(name: string, service: Service, source: string): number | undefined {
     const key = keyOf(name, service)
     const life = key === undefined ? undefined : this.#notes.get(this.#clientOf(key, service, source))
-    if (key === undefined || life === undefined || this.#servers.get(key)?.get(life.number) !== life) return undefined
-    const backend = service.backends.find(({ address }) => numberOf(address) === life.number)
+    if (key === undefined || life === undefined || this.#servers.get(key)?.get(life.address) !== life) return undefined
+    const backend = service.backends.find(({ address }) => address === life.address)
     if (backend === undefined || backend.path.kind === 'unresolved' || isLeaving(backend)) return undefined
     const isDrained = backend.admin === 'drain' || backend.weight === 0
-    return isDrained && service.persistence?.drain === 'cut' ? undefined : life.number
+    return isDrained && service.persistence?.drain === 'cut' ? undefined : numberOf(life.address)
   }
 
   /** @returns whether there is anything to note */
   note(name: string, service: Service, source: string, number: number): boolean {
     const key = keyOf(name, service)
-    const life = key === undefined ? undefined : this.#servers.get(key)?.get(number)
+    const address = service.backends.find((backend) => numberOf(backend.address) === number)?.address ?? ''
+    const life = key === undefined ? undefined : this.#servers.get(key)?.get(address)
     if (key === undefined || life === undefined) return false
     this.#notes.set(this.#clientOf(key, service, source), life)
     return true

@@ -205,6 +205,7 @@ export class Reference {
     const { port, lastPort } = only.want
     // A range is not looked for without a port.
     if (!only.goesByAddress || (port !== lastPort && port !== 0)) return just('DROP_FRAGMENT')
+    this.#tally(`${datagram.family} fragment without its first`)
     const packet = { source, sourcePort: 0, destination, port: 0, syn: false, fin: false, rst: false }
     return this.#deliver(only, { ...packet, later: true, bytes: frame.length }, frame)
   }
