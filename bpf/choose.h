@@ -55,6 +55,7 @@ struct search {
 	__u32 base;  /* first record */
 	__u32 choice;
 	__u32 limited; /* SERVICE_LIMITED, or 0 */
+	__u32 count;   /* records; not where they themselves are gone through */
 };
 
 static __always_inline __u64 load_of(__u32 choice, __u64 counts)
@@ -66,7 +67,7 @@ static __always_inline __u64 load_of(__u32 choice, __u64 counts)
 }
 
 /* Weighs one backend against the best so far. 1 ends the search. */
-static long weigh(__u32 index, struct search *search)
+static __always_inline long weigh_backend(__u32 index, struct search *search)
 {
 	__u32 choice = search->choice, record = search->base + index, weight;
 	const struct backend *backend = AT(backends, record);
@@ -96,15 +97,23 @@ static long weigh(__u32 index, struct search *search)
 	return idle;
 }
 
+static long weigh(__u32 index, struct search *search)
+{
+	return weigh_backend(index, search);
+}
+
 /*
  * The backend with least to do, SLOT_NONE where none has a weight, SLOT_FULL where all that have are full. Every
- * backend is looked at, as IPVS does it. Not inlined: the verifier proves it once.
+ * backend is looked at, as IPVS does it; unless one gets it anyway: `kept`, if that is not SLOT_NONE. Not inlined: the
+ * verifier proves it once.
  */
-__noinline __u32 least_loaded(__u32 base, __u32 count, __u32 choice, __u32 limited)
+__noinline __u32 least_loaded(__u32 base, __u32 count, __u32 choice, __u32 limited, __u32 kept)
 {
 	/* 1 / 0: more than any. */
 	struct search search = {.load = 1, .found = SLOT_NONE, .base = base, .choice = choice, .limited = limited};
 
+	if (kept != SLOT_NONE)
+		return kept;
 	bpf_loop(count, weigh, &search, 0);
 	return search.found;
 }
@@ -168,15 +177,6 @@ __noinline __u32 next_not_full(const struct service *service)
 	turns.size = service->schedule_size;
 	bpf_loop(TURNS_MAX + turns.count, take_turn, &turns, 0);
 	return turns.found;
-}
-
-/* The scheduler's choice. SLOT_NONE: nobody takes new flows. SLOT_FULL: all who would are full. */
-static __always_inline __u32 choose_for_new(const struct service *service)
-{
-	if (service->choice != CHOICE_TURN)
-		return least_loaded(service->backend_base, service->backend_count, service->choice,
-				    service->flags & SERVICE_LIMITED);
-	return service->flags & SERVICE_LIMITED ? next_not_full(service) : next_in_schedule(service);
 }
 
 #endif

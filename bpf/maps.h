@@ -37,6 +37,7 @@ TABLE(struct flow_bucket, flows);
 TABLE(struct flow6_bucket, flows6);
 TABLE(struct flow_bucket, fragments);
 TABLE(struct client_bucket, clients);
+TABLE(struct destination_bucket, destinations);
 TABLE(struct cpu, cpus);
 TABLE(struct backend_counters, counters); /* counters_per_cpu of one CPU, then those of the next */
 TABLE(struct flow_changes, flow_changes); /* by CPU */

@@ -3,9 +3,9 @@
  * Which backend gets a packet. Two ways:
  *
  * - by the ring (mh, sh, dh): hash -> slot -> backend, without any state;
- * - by the flow table (rr, wrr, lc, wlc, sed, nq): the entry names the backend; a new flow runs the scheduler
- * (choose.h) and is recorded; what cannot be recorded, and what has no entry, goes by the service's ring. With
- * one-packet scheduling (--ops, UDP) every datagram runs the scheduler, and none is recorded.
+ * - by the flow table (rr, wrr, lc, wlc, sed, nq, lblc, lblcr): the entry names the backend; a new flow runs the
+ * scheduler (choose.h, locality.h) and is recorded; what cannot be recorded, and what has no entry, goes by the
+ * service's ring. With one-packet scheduling (--ops, UDP) every datagram runs the scheduler, and none is recorded.
  *
  * A ring changes under living flows. A slot that then got another backend is *marked*, and remembers the backend
  * before. On a marked slot the flow table is asked first, whatever the scheduler; a new TCP flow gets the new backend
@@ -24,6 +24,7 @@
 #include "choose.h"
 #include "directory.h"
 #include "flow.h"
+#include "locality.h"
 #include "persist.h"
 #include "record.h"
 
@@ -150,6 +151,17 @@ static __always_inline enum budget budget_left(struct cpu *cpu, __u64 now)
 	return BUDGET_LEFT;
 }
 
+/* The scheduler's choice. SLOT_NONE: nobody takes new flows. SLOT_FULL: all who would are full. */
+static __always_inline __u32 choose_for_new(const struct service *service, const struct packet *packet)
+{
+	if (service->choice >= CHOICE_LBLC)
+		return choose_by_destination(service, packet);
+	if (service->choice != CHOICE_TURN)
+		return least_loaded(service->backend_base, service->backend_count, service->choice,
+				    service->flags & SERVICE_LIMITED, SLOT_NONE);
+	return service->flags & SERVICE_LIMITED ? next_not_full(service) : next_in_schedule(service);
+}
+
 /*
  * The backend that the scheduler has for a new flow. While the bound on new flows is passed, and for a time after, the
  * ring decides in the scheduler's place, so that a repeated SYN that is beyond the bound goes where the first one went.
@@ -158,7 +170,7 @@ static __always_inline __u32 scheduled_backend(const struct service *service, co
 					       enum budget budget)
 {
 	if ((service->flags & (SERVICE_TRACKED | SERVICE_BY_RING)) == SERVICE_TRACKED && budget == BUDGET_LEFT)
-		return choose_for_new(service);
+		return choose_for_new(service, packet);
 	return packet_slot(service, packet) & SLOT_BACKEND_MASK;
 }
 
@@ -168,13 +180,15 @@ static __always_inline __u32 backend_for_new(const struct service *service, cons
 {
 	__u32 backend;
 
-	if (!(service->flags & SERVICE_PERSISTENT))
-		return scheduled_backend(service, packet, budget);
-	backend = follow_note(service, packet);
-	if (backend < SLOT_NONE)
-		return backend;
+	if (service->flags & SERVICE_PERSISTENT) {
+		backend = follow_note(service, packet);
+		if (backend < SLOT_NONE)
+			return backend;
+	}
 	backend = scheduled_backend(service, packet, budget);
-	return backend >= SLOT_NONE ? backend : noted_backend(service, packet, backend);
+	if (!(service->flags & SERVICE_PERSISTENT) || backend >= SLOT_NONE)
+		return backend;
+	return noted_backend(service, packet, backend);
 }
 
 /* ---- the way through the flow table ---- */

@@ -45,6 +45,7 @@ enum constant {
 	CONSTANT_MASK_flows6,
 	CONSTANT_MASK_fragments,
 	CONSTANT_MASK_clients,
+	CONSTANT_MASK_destinations,
 	CONSTANT_MASK_cpus,
 	CONSTANT_MASK_counters,
 	CONSTANT_MASK_flow_changes,
@@ -243,8 +244,11 @@ enum service_flag {
 	SERVICE_LONG_WAY = SERVICE_LOCAL | SERVICE_POLICY | SERVICE_FILTERED,
 };
 
-/* Who gets a new flow of a tracked service: the next in the schedule, or who has least to do (bpf/choose.h). */
-enum choice { CHOICE_TURN, CHOICE_LC, CHOICE_WLC, CHOICE_SED, CHOICE_NQ };
+/*
+ * Who gets a new flow of a tracked service: the next in the schedule, or who has least to do (bpf/choose.h); from
+ * CHOICE_LBLC on who has least to do among those that the destination's flows went to (bpf/destination.h).
+ */
+enum choice { CHOICE_TURN, CHOICE_LC, CHOICE_WLC, CHOICE_SED, CHOICE_NQ, CHOICE_LBLC, CHOICE_LBLCR };
 
 struct service {
 	__u32 ring_line; /* first line in rings */
@@ -356,6 +360,8 @@ enum scheduler {
 	SCHEDULER_WLC,
 	SCHEDULER_SED,
 	SCHEDULER_NQ,
+	SCHEDULER_LBLC,
+	SCHEDULER_LBLCR,
 };
 enum forward { FORWARD_DSR };
 enum hash_input { HASH_SOURCE, HASH_SOURCE_PORT, HASH_DESTINATION };
@@ -609,13 +615,60 @@ enum client_state {
 	CLIENT_ASSURED, /* keeps its place until it ends */
 };
 
+/*
+ * ---- destinations: which backends a prefix's address was given (lblc, lblcr), for its next flows ----
+ * Notes in buckets of one cache line; one may stand in either of two buckets. The value is claimed, written and read as
+ * a flow's is; its number of changes tells a reader that the backends are those of the value that it has read.
+ */
+enum destination_limit {
+	DESTINATIONS_PER_BUCKET = 2,
+	DESTINATION_BACKENDS = 8,
+	DESTINATION_KEPT_SECONDS = 360, /* what was used so lately, and more than once, gives way to no other */
+};
+
+struct destination {
+	__u64 name;       /* address in bits 0-31, service id in 32-47 */
+	__u64 value;      /* enum destination_value */
+	__u64 backend[2]; /* indices within the service, of 16 bits each, from the lowest of the first word on: the one
+			     that was added last comes first. SLOT_NONE: it was removed */
+};
+
+struct destination_bucket {
+	struct destination destination[DESTINATIONS_PER_BUCKET];
+};
+
+enum destination_name { DESTINATION_SERVICE_SHIFT = 32 };
+
+/*
+ * value: state 0-3, how many backends 4-7, how often they were changed 8-15, the age of the last flow 16-39, that of
+ * the last change 40-63.
+ */
+enum destination_value {
+	DESTINATION_STATE_MASK = 0xf,
+	DESTINATION_COUNT_SHIFT = 4,
+	DESTINATION_COUNT_MASK = 0xf,
+	DESTINATION_CHANGES_SHIFT = 8,
+	DESTINATION_CHANGES_MASK = 0xff,
+	DESTINATION_USED_SHIFT = 16,
+	DESTINATION_CHANGED_SHIFT = 40,
+	DESTINATION_AGE_MASK = 0xffffff,
+};
+
+enum destination_state {
+	DESTINATION_FREE,
+	DESTINATION_CLAIMED, /* a writer is at work on it */
+	DESTINATION_ONCE,    /* flows of one unit of age; gives way where the buckets are full */
+	DESTINATION_AGAIN,
+};
+
 /* ---- settings: one record, read off the hit path. Ages are in units of 2^age_shift jiffies ---- */
 
 struct settings {
 	__u16 timeout[FLOW_STATE_MASK +
-		      1]; /* ages, by enum flow_state; each below 2,048, as an entry's age has 12 bits */
-	__u32 reserved;
-	__u32 flood_hold; /* ages for which a CPU goes by the ring after it was over that bound */
+		      1];          /* ages, by enum flow_state; each below 2,048, as an entry's age has 12 bits */
+	__u32 destination_timeout; /* ages after which a destination that no flow came for is forgotten, and after which
+				      one whose backends did not change loses one of several */
+	__u32 flood_hold;          /* ages for which a CPU goes by the ring after it was over that bound */
 	__u32 age_shift;
 	__u32 jiffies_per_second;
 	__u64 flow_seed;        /* secret; drawn when the flow table is made */
@@ -634,8 +687,8 @@ struct backend_counters {
 };
 
 /*
- * Each packet counts once under PASS_, TX_ or DROP_; FLOW_ and CLIENT_ count beside. TX_FORWARDED is not counted by the
- * program: it is what all backends' counters hold beyond TX_REDIRECTED and PASS_LOCAL.
+ * Each packet counts once under PASS_, TX_ or DROP_; FLOW_, CLIENT_ and DESTINATION_ count beside. TX_FORWARDED is not
+ * counted by the program: it is what all backends' counters hold beyond TX_REDIRECTED and PASS_LOCAL.
  */
 enum reason {
 	PASS_OTHER_MAC,    /* its destination is not this interface's MAC */
@@ -664,12 +717,13 @@ enum reason {
 	DROP_TO_SENDER,     /* its backend is who has sent it: another director, of which this one is a backend */
 	DROP_BACKENDS_FULL, /* a new flow, and every backend that would take it is full (--max-conns) */
 	FLOW_INSERTED,
-	FLOW_REFUSED_FULL,   /* both buckets are full of established flows */
-	FLOW_REFUSED_BUDGET, /* beyond the bound on new flows */
-	FLOW_REFUSED_RACE,   /* another CPU took the place first */
-	CLIENT_NOTED,        /* a client of a persistent service was given a server */
-	CLIENT_REFUSED_FULL, /* its server was not noted: both buckets are full of assured clients */
-	CLIENT_REFUSED_RACE, /* likewise: another CPU took the place first */
+	FLOW_REFUSED_FULL,        /* both buckets are full of established flows */
+	FLOW_REFUSED_BUDGET,      /* beyond the bound on new flows */
+	FLOW_REFUSED_RACE,        /* another CPU took the place first */
+	CLIENT_NOTED,             /* a client of a persistent service was given a server */
+	CLIENT_REFUSED_FULL,      /* its server was not noted: both buckets are full of assured clients */
+	CLIENT_REFUSED_RACE,      /* likewise: another CPU took the place first */
+	DESTINATION_REFUSED_FULL, /* where its flows go was not noted: both buckets are full of others in use */
 	REASONS,
 };
 
@@ -682,6 +736,18 @@ struct client_search {
 	__u64 hash;
 	__u64 value; /* 0: no note was found */
 	__u64 found; /* its place, counted over all buckets */
+};
+
+/* Likewise, of the note of a packet's destination. */
+struct destination_search {
+	__u64 name;
+	__u64 hash;
+	__u64 value; /* 0: no note was found */
+	__u32 found; /* its place, counted over all buckets */
+	__u8 noted;  /* backends in it; 0: there is no note, or it has ended */
+	__u8 most;   /* which of them is the most loaded, where one is to go */
+	__u16 kept;  /* the backend of it that gets the flow; SLOT_NONE: none of them */
+	__u64 backend[2];
 };
 
 /* cpus: what one CPU counts by itself. */
@@ -699,8 +765,8 @@ struct cpu {
 	__u64 noted_reasons;
 	__u32 noted_service; /* CAPTURE_NONE: not known, or none; so too of a backend */
 	__u32 noted_counter;
-	struct client_search search; /* of the packet that it is at work on */
-	__u64 reserved[6];
+	struct client_search search; /* these two: of the packet that it is at work on */
+	struct destination_search destination;
 };
 
 /* ---- flow_changes: by CPU. Where flow sync will read which buckets changed ---- */
@@ -788,6 +854,8 @@ XLB_LAYOUT(struct service_detail, 128);
 XLB_LAYOUT(struct capture_event, 40);
 XLB_LAYOUT(struct client, 32);
 XLB_LAYOUT(struct client_bucket, 128);
+XLB_LAYOUT(struct destination, 32);
+XLB_LAYOUT(struct destination_bucket, 64);
 XLB_LAYOUT(struct backend, 16);
 XLB_LAYOUT(struct backend_detail, 48);
 XLB_LAYOUT(struct connections, 16);

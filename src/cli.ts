@@ -114,6 +114,11 @@ verb(program, 'attach', 'load the program onto an interface')
     wholeNumber('--clients'),
   )
   .option(
+    '--destinations <n>',
+    'destinations that lblc and lblcr remember, rounded up to a power of two; 32 octets each (default: 65536)',
+    wholeNumber('--destinations'),
+  )
+  .option(
     '--new-flows <n>',
     'tracked flows that one CPU may record in a second (default: 250000)',
     wholeNumber('--new-flows'),
@@ -243,6 +248,11 @@ verb(program, 'timeouts', 'show or set how long flow entries last without a pack
   .option('--adopted <time>', 'TCP, first seen in mid-flow (default: 60s)', timeout('--adopted'))
   .option('--udp <time>', 'UDP, seen again (default: 5m)', timeout('--udp'))
   .option('--udp-once <time>', 'UDP, seen once (default: 5m)', timeout('--udp-once'))
+  .option(
+    '--destination <time>',
+    'which backends lblc and lblcr gave a destination, after its last flow; and a set of lblcr loses one (default: 1d)',
+    (text: string) => parseTimeout('--destination', text, 'destination'),
+  )
   .action(async (_: unknown, command: Command) =>
     (await import('./commands/timeouts.ts')).runTimeouts(optionsOf(command)),
   )

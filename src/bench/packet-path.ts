@@ -141,6 +141,13 @@ const rows = (): Row[] => [
       ONE,
     ]),
   ),
+  ...(['lblc', 'lblcr'] as const).flatMap((scheduler) =>
+    [10, 1000].flatMap((backends) =>
+      row(`of a prefix (${scheduler}), ${backends} backends`, { scheduler, backends, prefix: BENCH_PREFIX }, [
+        NEW_OVER_4000,
+      ]),
+    ),
+  ),
   // Each client has a note of its own; or each of 256 networks has one, which their new flows find.
   ...tracked('persistent (rr)', { persistence: persistingBy(32), clients: 2 ** 18 }, [ONE, SOME]),
   ...row('persistent (rr)', { scheduler: 'rr', persistence: persistingBy(16) }, [NEW]),

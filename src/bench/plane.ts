@@ -140,6 +140,7 @@ export const makePlane = (native: Native, options: PlaneOptions): BenchPlane => 
     // Flows of a prefix stand there too.
     flows6: options.family === 'ipv6' || options.prefix !== undefined ? (options.flows ?? 2 ** 21) : 2 ** 10,
     clients: options.clients ?? DEFAULT_CAPACITY.clients,
+    destinations: DEFAULT_CAPACITY.destinations,
   }
   const settings = makeSettings(native, capacity)
   const maps = makeMaps(native, capacity)

@@ -13,6 +13,7 @@ export interface AttachArguments extends GlobalOptions {
   flows6?: number
   prefixes?: number
   clients?: number
+  destinations?: number
   newFlows?: number
 }
 
@@ -20,7 +21,7 @@ export const runAttach = (interfaceName: string, options: AttachArguments): void
   const context = makeContext(options)
   const { native, paths, answer } = context
   const capacity = Object.fromEntries(
-    (['services', 'backends', 'flows', 'flows6', 'prefixes', 'clients'] as const).flatMap((name) => {
+    (['services', 'backends', 'flows', 'flows6', 'prefixes', 'clients', 'destinations'] as const).flatMap((name) => {
       const value = options[name]
       return value === undefined ? [] : [[name, value]]
     }),

@@ -10,9 +10,10 @@ import type { SourceRate } from '../core/source-rate.ts'
 import { changedTimeouts, DEFAULT_TIMEOUTS, type Timeouts } from '../core/timeouts.ts'
 import { countClients } from '../dataplane/clients.ts'
 import { type Counts, readCounts, readReasons } from '../dataplane/counters.ts'
+import { countDestinations } from '../dataplane/destinations.ts'
 import { countFlows, type TableUse } from '../dataplane/flows.ts'
 import { Reason, ServiceFlag } from '../dataplane/layout.gen.ts'
-import { isFullNow } from '../dataplane/least.ts'
+import { isFullNow, remembers } from '../dataplane/least.ts'
 import { isPersistent } from '../dataplane/persistence.ts'
 import type { LiveBackend, LiveService } from '../dataplane/reader.ts'
 import { isNeeded } from '../dataplane/remaining.ts'
@@ -79,6 +80,8 @@ interface Listing {
   flows6: TableUse
   /** Notes of persistence; null where no service has it. */
   clients: TableUse | null
+  /** What lblc and lblcr remember; null where no service has them. */
+  destinations: TableUse | null
   /** That one CPU may record in a second. */
   newFlows: number
   /** Of all services; null: none. */
@@ -148,6 +151,9 @@ const listing = (session: Session, only: string | undefined, nowMs: number): Lis
     flows: flows.tables.ipv4,
     flows6: flows.tables.ipv6,
     clients: [...live.services.values()].some(isPersistent) ? countClients(plane, plane.age()) : null,
+    destinations: [...live.services.values()].some(({ service }) => remembers(service))
+      ? countDestinations(plane, plane.age())
+      : null,
     newFlows: newFlowsNow(session),
     filter: filterRow(live.globals.filter),
     timeouts: readTimeouts(plane),
@@ -199,6 +205,7 @@ const header = (list: Listing): string[] => {
   }
   lines.push(`flows: ${useOf(list.flows)}; of IPv6: ${useOf(list.flows6)}`)
   if (list.clients !== null) lines.push(`persistent clients: ${useOf(list.clients)}`)
+  if (list.destinations !== null) lines.push(`destinations of lblc and lblcr: ${useOf(list.destinations)}`)
   lines.push(`new flows: at most ${grouped(list.newFlows)} a second on each CPU`)
   if (list.filter !== null) lines.push(`filter of all services: ${filterText(list.filter)}`)
   const set = changedTimeouts(DEFAULT_TIMEOUTS, list.timeouts)

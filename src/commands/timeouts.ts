@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-import { CONNECTION_STATES } from '../core/connection-states.ts'
 import { formatDuration } from '../core/duration.ts'
-import type { Timeouts } from '../core/timeouts.ts'
+import { TIMEOUT_NAMES, type Timeouts } from '../core/timeouts.ts'
 import { readTimeouts, writeTimeouts } from '../dataplane/timeouts.ts'
 import { withSession } from '../shell/session.ts'
 import { type GlobalOptions, makeContext } from './context.ts'
@@ -15,18 +14,17 @@ export interface TimeoutOptions extends GlobalOptions {
   closed?: number
   udpOnce?: number
   udp?: number
+  destination?: number
 }
 
 const wantedOf = (options: TimeoutOptions): Partial<Timeouts> => {
-  const { halfOpen, adopted, established, closing, closed, udpOnce, udp } = options
-  const named = { 'half-open': halfOpen, adopted, established, closing, closed, 'udp-once': udpOnce, udp }
+  const { halfOpen, adopted, established, closing, closed, udpOnce, udp, destination } = options
+  const named = { 'half-open': halfOpen, adopted, established, closing, closed, 'udp-once': udpOnce, udp, destination }
   return Object.fromEntries(Object.entries(named).filter(([, seconds]) => seconds !== undefined))
 }
 
 const render = (timeouts: Timeouts): string =>
-  table([['STATE', 'TIMEOUT'], ...CONNECTION_STATES.map((state) => [state, formatDuration(timeouts[state])])]).join(
-    '\n',
-  )
+  table([['STATE', 'TIMEOUT'], ...TIMEOUT_NAMES.map((name) => [name, formatDuration(timeouts[name])])]).join('\n')
 
 /** Shows the timeouts, and sets those that are named first. */
 export const runTimeouts = (options: TimeoutOptions): void => {

@@ -11,6 +11,7 @@ const CHOOSERS = {
   note: "by the client's note",
   schedule: 'by the next turn of the scheduler',
   load: 'by what the backends have to do',
+  destination: "by where the destination's flows went before",
   ring: 'by the ring',
   'ring-before': 'by the ring before its last change',
 }
@@ -94,6 +95,17 @@ const persistenceLines = ({ persistence }: Trace): string[] => {
   return [`${who}: ${leads}, for ${duration(expiresInSeconds)}`]
 }
 
+const destinationLines = ({ destination }: Trace): string[] => {
+  if (destination === null) return []
+  const { address, backends, idleSeconds, unchangedSeconds } = destination
+  if (idleSeconds === null || unchangedSeconds === null) return [`${address}: nothing is remembered`]
+  const names = backends.map((each) => each ?? 'a removed backend').join(', ')
+  return [
+    `${address}: ${names}`,
+    `last flow ${duration(idleSeconds)} ago, not changed for ${duration(unchangedSeconds)}`,
+  ]
+}
+
 const ringLines = ({ ring }: Trace): string[] => {
   if (ring === null) return []
   const slot = `slot ${ring.slot} of ${ring.size}: ${backend(ring.backend)}`
@@ -125,9 +137,10 @@ const backendLines = ({ backend: found, choice }: Trace): string[] => {
   ]
 }
 
-const recordedLines = ({ recorded, noted }: Trace): string[] => [
+const recordedLines = ({ recorded, noted, unremembered }: Trace): string[] => [
   ...(recorded === null ? [] : [RECORDED[recorded] ?? recorded]),
   ...(noted === null ? [] : [NOTED[noted] ?? noted]),
+  ...(unremembered === null ? [] : ['and not where the destination goes: both buckets are full of others in use']),
 ]
 
 const elsewhereLines = ({ elsewhere }: Trace): string[] =>
@@ -154,6 +167,7 @@ export const renderTrace = (trace: Trace): string =>
     ...section('source', sourceLines(trace)),
     ...section('flow table', trace.choice === null ? [] : flowLines(trace)),
     ...section('persistence', persistenceLines(trace)),
+    ...section('destination', destinationLines(trace)),
     ...section('ring', ringLines(trace)),
     ...section(
       'schedule',

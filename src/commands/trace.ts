@@ -18,7 +18,7 @@ import {
 import { Cpu, Settings } from '../dataplane/layout.gen.ts'
 import { type LiveService, viewOf } from '../dataplane/reader.ts'
 import type { SourceLook } from '../dataplane/source-look.ts'
-import type { Budget, NoteLook, TracedPacket } from '../dataplane/way.ts'
+import type { Budget, DestinationLook, NoteLook, TracedPacket } from '../dataplane/way.ts'
 import type { AttachedInterface } from '../shell/interfaces.ts'
 import { type Session, withSession } from '../shell/session.ts'
 import { type GlobalOptions, makeContext, oneOf } from './context.ts'
@@ -59,6 +59,13 @@ export interface Trace {
   } | null
   /** Of a service with persistence. No seconds: there is no note. No backend: none that takes the client here. */
   persistence: { client: string; group: string | null; expiresInSeconds: number | null; backend: string | null } | null
+  /** Of a service with lblc or lblcr. No backends: nothing is remembered. */
+  destination: {
+    address: string
+    backends: (string | null)[]
+    idleSeconds: number | null
+    unchangedSeconds: number | null
+  } | null
   schedule: { turn: number; of: number; backend: string | null } | null
   ring: {
     slot: number
@@ -78,6 +85,8 @@ export interface Trace {
   } | null
   recorded: string | null
   noted: string | null
+  /** That the destination is not remembered. */
+  unremembered: string | null
   verdict: Explanation['verdict']
   reason: string
   /** CPUs that are over the bound on new flows, where that makes a difference. */
@@ -137,6 +146,13 @@ const noteOf = ({ address, prefix, agesLeft, backend }: NoteLook, names: Names):
   backend: names.backend(backend),
 })
 
+const destinationOf = ({ address, note }: DestinationLook, names: Names): NonNullable<Trace['destination']> => ({
+  address,
+  backends: (note?.backends ?? []).map(names.backend),
+  idleSeconds: note === undefined ? null : seconds(note.idle, names.settings),
+  unchangedSeconds: note === undefined ? null : seconds(note.unchanged, names.settings),
+})
+
 const choiceOf = (look: ServiceLook | undefined, names: Names) => ({
   by: look?.choice.by ?? null,
   backend: names.backend(look?.choice.backend),
@@ -146,6 +162,7 @@ const choiceOf = (look: ServiceLook | undefined, names: Names) => ({
 const lookOf = (look: ServiceLook, names: Names) => ({
   flow: look.flow === undefined ? null : flowOf(look.flow, names),
   persistence: look.note === undefined ? null : noteOf(look.note, names),
+  destination: look.destination === undefined ? null : destinationOf(look.destination, names),
   schedule:
     look.turn === undefined
       ? null
@@ -181,7 +198,15 @@ const sourceOf = ({ all, own, rate, refused }: SourceLook): Trace['source'] => {
   }
 }
 
-const NOTHING = { flow: null, persistence: null, schedule: null, ring: null, choice: null, backend: null }
+const NOTHING = {
+  flow: null,
+  persistence: null,
+  destination: null,
+  schedule: null,
+  ring: null,
+  choice: null,
+  backend: null,
+}
 
 /** What CPUs answer that are over their bound on new flows, where it is not what the others answer. */
 const elsewhereOf = (
@@ -226,6 +251,7 @@ const trace = (session: Session, packet: TracedPacket, by: AttachedInterface): T
       ...(look === undefined ? NOTHING : lookOf(look, names)),
       recorded: look?.recorded?.toLowerCase() ?? null,
       noted: look?.noted?.toLowerCase() ?? null,
+      unremembered: look?.unremembered?.toLowerCase() ?? null,
       verdict: said.verdict,
       reason: said.reason.toLowerCase(),
       elsewhere,

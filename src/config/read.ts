@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Files -> what they want. Every fault of all of them is reported, not the first alone.
 import { formatService } from '../core/address.ts'
-import { CONNECTION_STATES } from '../core/connection-states.ts'
 import { circleFaults, type DesiredState, type Service, serviceFaults } from '../core/desired.ts'
 import { groupFaults } from '../core/persistence.ts'
 import type { Filter } from '../core/prefixes.ts'
 import { rangeFaults } from '../core/ranges.ts'
 import type { StateFault } from '../core/refusal.ts'
-import { DEFAULT_TIMEOUTS, parseTimeout, type Timeouts } from '../core/timeouts.ts'
+import { DEFAULT_TIMEOUTS, parseTimeout, TIMEOUT_NAMES, type Timeouts } from '../core/timeouts.ts'
 import type { Capacity } from '../dataplane/memory.ts'
 import type { Document } from './document.ts'
 import type { Environment } from './environment.ts'
@@ -136,10 +135,10 @@ class Reading {
     const timeouts = { ...DEFAULT_TIMEOUTS }
     const part = this.#only('timeouts')
     if (part === undefined) return timeouts
-    for (const state of CONNECTION_STATES) {
+    for (const state of TIMEOUT_NAMES) {
       const text = part.config.timeouts[state]
       if (text === undefined) continue
-      const seconds = this.faults.collect(part.document, ['timeouts', state], () => parseTimeout(state, text))
+      const seconds = this.faults.collect(part.document, ['timeouts', state], () => parseTimeout(state, text, state))
       timeouts[state] = seconds ?? timeouts[state]
     }
     return timeouts

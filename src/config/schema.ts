@@ -3,7 +3,6 @@
 // editors and the tables of docs/configuration.md are made of it (scripts/generate-config.ts).
 import { z } from 'zod'
 import { CAPACITY, NEW_FLOWS, type Range } from '../core/capacity.ts'
-import { CONNECTION_STATES, type ConnectionState } from '../core/connection-states.ts'
 import {
   BACKENDS_PER_SERVICE_MAX,
   FORWARDS,
@@ -15,7 +14,13 @@ import {
 import { formatDuration } from '../core/duration.ts'
 import { DEFAULT_PREFIX, DEFAULT_PREFIX6, DRAIN_PERSISTENCES } from '../core/persistence.ts'
 import { RATE_MAX, SOURCE_BITS_MAX } from '../core/source-rate.ts'
-import { DEFAULT_TIMEOUTS, TIMEOUT_MAX_SECONDS } from '../core/timeouts.ts'
+import {
+  DEFAULT_TIMEOUTS,
+  DESTINATION_TIMEOUT_MAX_SECONDS,
+  TIMEOUT_MAX_SECONDS,
+  TIMEOUT_NAMES,
+  type TimeoutName,
+} from '../core/timeouts.ts'
 import { VLAN_MAX, VLAN_MIN } from '../core/vlan.ts'
 import { noted } from './notes.ts'
 
@@ -81,13 +86,13 @@ const sourceRate = z.strictObject({
 /** What a service may say and `defaults` may say for it. */
 const shared = {
   scheduler: noted(z.enum(SCHEDULERS).optional(), {
-    values: `${code(SCHEDULERS)} (\`dh\` of a prefix alone)`,
+    values: `${code(SCHEDULERS)} (\`dh\`, \`lblc\`, \`lblcr\` of a prefix alone)`,
     fallback: '`wrr`',
   }),
   forward: noted(z.enum(FORWARDS).optional(), { values: code(FORWARDS), fallback: '`dsr`' }),
   hash: noted(z.enum(HASH_INPUTS).optional(), {
-    values: `${code(HASH_INPUTS)} (the last of \`dh\` alone): what the ring's hash takes in`,
-    fallback: '`source` for `sh`, `destination` for `dh`, else `source-port`',
+    values: `${code(HASH_INPUTS)} (the last of \`dh\`, \`lblc\`, \`lblcr\` alone): what the ring's hash takes in`,
+    fallback: '`source` for `sh`, `destination` for `dh`, `lblc`, `lblcr`, else `source-port`',
   }),
   persist: noted(z.union([z.string(), z.int()]).transform(String).optional(), {
     values:
@@ -177,10 +182,11 @@ const limits = z.strictObject({
   flows6: size(CAPACITY.flows6, ', the same of IPv6; 32 bytes each'),
   prefixes: size(CAPACITY.prefixes, ', over all filters, rounded up likewise; 104 bytes each'),
   clients: size(CAPACITY.clients, ', of persistent services, rounded up likewise; 32 bytes each'),
+  destinations: size(CAPACITY.destinations, ', that `lblc` and `lblcr` remember, rounded up likewise; 32 bytes each'),
   'new-flows': size(NEW_FLOWS, ': tracked flows that one CPU may record in a second; each `restore` sets it'),
 })
 
-const TIMEOUT_WORDS: Record<ConnectionState, string> = {
+const TIMEOUT_WORDS: Record<TimeoutName, string> = {
   'half-open': 'TCP, after the SYN',
   adopted: 'TCP, first seen in mid-flow',
   established: 'TCP, after the handshake',
@@ -188,17 +194,18 @@ const TIMEOUT_WORDS: Record<ConnectionState, string> = {
   closed: 'TCP, after a reset',
   'udp-once': 'UDP, seen once',
   udp: 'UDP, seen again',
+  destination: 'no flow: what `lblc` and `lblcr` [remember](cli.md#locality)',
 }
 
-const timeout = (state: ConnectionState) =>
+const timeout = (state: TimeoutName) =>
   noted(duration.optional(), {
-    values: `1s to ${formatDuration(TIMEOUT_MAX_SECONDS)}: ${TIMEOUT_WORDS[state]}`,
+    values: `1s to ${formatDuration(state === 'destination' ? DESTINATION_TIMEOUT_MAX_SECONDS : TIMEOUT_MAX_SECONDS)}: ${TIMEOUT_WORDS[state]}`,
     fallback: formatDuration(DEFAULT_TIMEOUTS[state]),
   })
 
-type TimeoutShape = Record<ConnectionState, ReturnType<typeof timeout>>
+type TimeoutShape = Record<TimeoutName, ReturnType<typeof timeout>>
 const timeouts = z.strictObject(
-  Object.fromEntries(CONNECTION_STATES.map((state) => [state, timeout(state)])) as TimeoutShape,
+  Object.fromEntries(TIMEOUT_NAMES.map((state) => [state, timeout(state)])) as TimeoutShape,
 )
 
 const defaults = z.strictObject(shared)

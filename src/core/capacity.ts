@@ -15,6 +15,7 @@ export const CAPACITY = {
   flows6: { least: 1024, most: 2 ** 23, fallback: 2 ** 19 },
   prefixes: { least: 1, most: FilterLimit.FILTER_BOUNDS_MAX / 2, fallback: 2 ** 17 },
   clients: { least: 1024, most: 2 ** 24, fallback: 2 ** 18 },
+  destinations: { least: 1024, most: 2 ** 24, fallback: 2 ** 16 },
 } as const satisfies Record<string, Range>
 
 /** New tracked flows that a CPU may record in a second; the most is a bound that is none: in one unit of age it fits 32 bits. */

@@ -22,7 +22,7 @@ import { ChangedState } from './state-map.ts'
 import type { Vlan } from './vlan.ts'
 
 /** In the order of enum scheduler (bpf/xlb.h). */
-export const SCHEDULERS = ['rr', 'wrr', 'mh', 'sh', 'dh', 'lc', 'wlc', 'sed', 'nq'] as const
+export const SCHEDULERS = ['rr', 'wrr', 'mh', 'sh', 'dh', 'lc', 'wlc', 'sed', 'nq', 'lblc', 'lblcr'] as const
 export type Scheduler = (typeof SCHEDULERS)[number]
 export const HASH_INPUTS = ['source', 'source-port', 'destination'] as const
 export type HashInput = (typeof HASH_INPUTS)[number]
@@ -90,8 +90,12 @@ export type DesiredState = ReadonlyMap<string, Service>
 export const isLeaving = ({ admin }: Pick<Backend, 'admin'>): boolean => admin === 'leaving' || admin === 'cut'
 
 /** Do live counts of connections decide who gets a new flow? */
-export const isByLoad = ({ scheduler }: Pick<Service, 'scheduler'>): boolean =>
-  scheduler === 'lc' || scheduler === 'wlc' || scheduler === 'sed' || scheduler === 'nq'
+export const isByLoad = (service: Pick<Service, 'scheduler'>): boolean =>
+  ['lc', 'wlc', 'sed', 'nq'].includes(service.scheduler) || remembersDestinations(service)
+
+/** Does a destination's note say who gets a new flow to it, unless that one is overloaded? */
+export const remembersDestinations = ({ scheduler }: Pick<Service, 'scheduler'>): boolean =>
+  scheduler === 'lblc' || scheduler === 'lblcr'
 
 /** Does the ring say who gets a new flow? Else backends take turns, or who has least to do gets it. */
 export const isHashed = ({ scheduler }: Pick<Service, 'scheduler'>): boolean =>
@@ -106,7 +110,8 @@ export const isTracked = (service: Pick<Service, 'scheduler' | 'persistence'>): 
   !isHashed(service) || service.persistence !== undefined
 
 /** Does it choose by a packet's destination, so that it asks for a service of a prefix? */
-export const choosesByDestination = ({ scheduler }: Pick<Service, 'scheduler'>): boolean => scheduler === 'dh'
+export const choosesByDestination = (service: Pick<Service, 'scheduler'>): boolean =>
+  service.scheduler === 'dh' || remembersDestinations(service)
 
 /** `mh` takes the port in, `sh` does not; for those that record flows the ring is where packets without an entry go. */
 export const defaultHash = (scheduler: Scheduler): HashInput =>
@@ -229,7 +234,9 @@ function* prefixFaults(service: Service): Generator<Refusal> {
       byDestination
         ? `${where}: ${scheduler} hashes the destination, not ${hash}`
         : `${where}: ${scheduler} does not hash the destination`,
-      byDestination ? 'leave hash out, or choose mh or sh' : 'choose source or source-port; or a prefix, and dh',
+      byDestination
+        ? 'leave hash out, or choose mh or sh'
+        : 'choose source or source-port; or a prefix, and dh, lblc or lblcr',
       { usage: true },
     )
   }

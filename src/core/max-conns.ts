@@ -56,6 +56,6 @@ export function* maxConnsFaults(
     `backend ${limited.address} of ${formatService(service)}: ${why}, whatever connections there are, so that --max-conns cannot hold`,
     !hashed
       ? 'leave ops or the limit out'
-      : 'choose --scheduler rr, wrr, lc, wlc, sed or nq, or take the limit away: --max-conns none',
+      : 'choose --scheduler rr, wrr, lc, wlc, sed or nq, of a prefix also lblc or lblcr, or take the limit away: --max-conns none',
   )
 }

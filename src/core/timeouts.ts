@@ -1,13 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-// How long an entry of the flow table lasts without a packet, by its state.
-import { CONNECTION_STATES, type ConnectionState } from './connection-states.ts'
+// How long an entry of the flow table lasts without a packet, by its state; and what is remembered of a destination.
+import { CONNECTION_STATES } from './connection-states.ts'
 import { formatDuration, parseDuration } from './duration.ts'
 import { Refusal } from './refusal.ts'
 
-/** Whole seconds, by state. */
-export type Timeouts = Record<ConnectionState, number>
+/** What ends: entries, by state; and what lblc and lblcr remember of a destination. */
+export const TIMEOUT_NAMES = [...CONNECTION_STATES, 'destination'] as const
+export type TimeoutName = (typeof TIMEOUT_NAMES)[number]
 
-/** IPVS's (net/netfilter/ipvs/ip_vs_proto_tcp.c, tcp_timeouts; ip_vs_proto_udp.c, udp_timeouts). */
+/** Whole seconds. */
+export type Timeouts = Record<TimeoutName, number>
+
+/**
+ * IPVS's (net/netfilter/ipvs/ip_vs_proto_tcp.c, tcp_timeouts; ip_vs_proto_udp.c, udp_timeouts; the sysctls lblc_expiration and
+ * lblcr_expiration).
+ */
 export const DEFAULT_TIMEOUTS: Timeouts = {
   'half-open': 60,
   adopted: 60,
@@ -16,6 +23,7 @@ export const DEFAULT_TIMEOUTS: Timeouts = {
   closed: 10,
   'udp-once': 300,
   udp: 300,
+  destination: 86_400,
 }
 
 /**
@@ -24,9 +32,23 @@ export const DEFAULT_TIMEOUTS: Timeouts = {
  */
 export const TIMEOUT_MAX_SECONDS = 1740
 
-/** A timeout as an option or a file has it: whole seconds, or 90s, 10m. @param name for the words of a refusal */
-export const parseTimeout = (name: string, text: string): number => {
+/** The note of a destination tells its ages in 24 bits: this is less than half of them. */
+export const DESTINATION_TIMEOUT_MAX_SECONDS = 30 * 86_400
+
+/**
+ * A timeout as an option or a file has it: whole seconds, or 90s, 10m.
+ *
+ * @param name for the words of a refusal
+ */
+export const parseTimeout = (name: string, text: string, of: TimeoutName = 'established'): number => {
   const seconds = parseDuration(name, text)
+  if (of === 'destination') {
+    if (seconds >= 1 && seconds <= DESTINATION_TIMEOUT_MAX_SECONDS) return seconds
+    const greatest = formatDuration(DESTINATION_TIMEOUT_MAX_SECONDS)
+    throw new Refusal(`${name} '${text}': is not within 1s and ${greatest}`, `choose 1s to ${greatest}`, {
+      usage: true,
+    })
+  }
   if (seconds < 1 || seconds > TIMEOUT_MAX_SECONDS) {
     throw new Refusal(
       `${name} '${text}': is not within 1s and ${formatDuration(TIMEOUT_MAX_SECONDS)}: an entry's age has 12 bits`,
@@ -38,5 +60,5 @@ export const parseTimeout = (name: string, text: string): number => {
 }
 
 /** Those that are not as they were. */
-export const changedTimeouts = (before: Timeouts, after: Partial<Timeouts>): ConnectionState[] =>
-  CONNECTION_STATES.filter((state) => after[state] !== undefined && after[state] !== before[state])
+export const changedTimeouts = (before: Timeouts, after: Partial<Timeouts>): TimeoutName[] =>
+  TIMEOUT_NAMES.filter((name) => after[name] !== undefined && after[name] !== before[name])

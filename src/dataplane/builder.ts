@@ -127,6 +127,8 @@ export interface Built {
   /** Indices that were not in use before: likewise. */
   newIndices: Set<number>
   newCounters: number[]
+  /** Another scheduler than before: what that one remembered is of no use. */
+  rescheduled: boolean
   /** Of backends that have another limit than before: whether they are full is to be seen anew. */
   relimited: number[]
 }
@@ -289,6 +291,8 @@ const CHOICES: Partial<Record<Scheduler, number>> = {
   wlc: Choice.CHOICE_WLC,
   sed: Choice.CHOICE_SED,
   nq: Choice.CHOICE_NQ,
+  lblc: Choice.CHOICE_LBLC,
+  lblcr: Choice.CHOICE_LBLCR,
 }
 
 /** Timeout in ages that a mark of this service has to outlive. */
@@ -472,7 +476,15 @@ export const buildService = (want: Service, have: LiveService | undefined, conte
   const { memory, space } = context
   const id = have?.service.id ?? take(space.ids, 1, 'service ids', '--services')
   const record = take(space.records, 1, 'services', '--services')
-  const built: Built = { record, id, newId: have === undefined, newIndices: new Set(), newCounters: [], relimited: [] }
+  const built: Built = {
+    record,
+    id,
+    newId: have === undefined,
+    newIndices: new Set(),
+    newCounters: [],
+    rescheduled: have !== undefined && have.want.scheduler !== want.scheduler,
+    relimited: [],
+  }
   const placed = placeBackends(want, have, context, built)
   const count = Math.max(0, ...placed.map(({ index }) => index + 1))
   const base = count === 0 ? 0 : take(space.backends, count, 'backends', '--backends')

@@ -12,6 +12,7 @@ import {
   type BeforeLook,
   type Budget,
   type Circumstances,
+  type DestinationLook,
   type NoteLook,
   type RingLook,
   type TracedPacket,
@@ -33,9 +34,9 @@ export interface FlowLook {
 
 /**
  * Who names the backend: the ring's slot, the slot of the ring before, the flow's entry, the client's note, the next turn of rr or
- * wrr, or what the backends have to do (lc, wlc, sed, nq).
+ * wrr, what the backends have to do (lc, wlc, sed, nq), or where the destination's flows went (lblc, lblcr).
  */
-export type Chooser = 'ring' | 'ring-before' | 'entry' | 'note' | 'schedule' | 'load'
+export type Chooser = 'ring' | 'ring-before' | 'entry' | 'note' | 'schedule' | 'load' | 'destination'
 
 export interface Choice {
   by: Chooser
@@ -62,11 +63,15 @@ export interface ServiceLook {
   turn: TurnLook | undefined
   /** Undefined: the service has no persistence. */
   note: NoteLook | undefined
+  /** Undefined: the scheduler remembers no destinations. */
+  destination: DestinationLook | undefined
   choice: Choice
   /** Counted beside the verdict's reason: whether the flow is recorded, or why not. Undefined: it is not to be. */
   recorded: 'FLOW_INSERTED' | 'FLOW_REFUSED_FULL' | 'FLOW_REFUSED_BUDGET' | undefined
   /** Likewise: whether the client is noted. */
   noted: 'CLIENT_NOTED' | 'CLIENT_REFUSED_FULL' | undefined
+  /** Likewise, where the destination is not: there is no room. */
+  unremembered: 'DESTINATION_REFUSED_FULL' | undefined
   /** Undefined: there is no such backend. */
   backend: BackendLook | undefined
 }
@@ -136,13 +141,14 @@ const flowLook = (way: Way): FlowLook => {
   return { buckets: place.buckets, entry, lapse: entry === undefined ? undefined : lapseOf(way, entry) }
 }
 
-type Chosen = Pick<ServiceLook, 'flow' | 'choice' | 'recorded'> & Partial<Pick<ServiceLook, 'noted'>>
+type Chosen = Pick<ServiceLook, 'flow' | 'choice' | 'recorded'> & Partial<Pick<ServiceLook, 'noted' | 'unremembered'>>
 
 /** choose_for_new. */
 const scheduledBackend = (way: Way): Choice => {
   const { taker } = way
   if (taker === undefined) return { by: 'schedule', backend: way.turn?.backend }
-  return { by: way.isByLoad ? 'load' : 'schedule', backend: taker.backend, ...(taker.full ? { full: true } : {}) }
+  const by = taker.byNote ? 'destination' : way.isByLoad ? 'load' : 'schedule'
+  return { by, backend: taker.backend, ...(taker.full ? { full: true } : {}) }
 }
 
 /** scheduled_backend. */
@@ -152,12 +158,16 @@ const byScheduler = (way: Way): Choice => {
 }
 
 /** backend_for_new. */
-const chooseForNew = (way: Way): Pick<Chosen, 'choice' | 'noted'> => {
+const chooseForNew = (way: Way): Pick<Chosen, 'choice' | 'noted' | 'unremembered'> => {
   const noted = byNote(way)
   if (noted !== undefined) return { choice: noted }
   const choice = byScheduler(way)
   const notes = way.is('SERVICE_PERSISTENT') && choice.backend !== undefined
-  return notes ? { choice, noted: way.noting } : { choice }
+  return {
+    choice,
+    ...(notes ? { noted: way.noting } : {}),
+    ...(choice.by === 'load' && choice.backend !== undefined ? { unremembered: way.remembering } : {}),
+  }
 }
 
 /** backend_without_entry: a packet without an entry that holds. */
@@ -261,6 +271,8 @@ export const explain = (memory: PlaneMemory, packet: TracedPacket, at: Circumsta
     turn: way.turn,
     note: way.note,
     noted: undefined,
+    destination: way.destination,
+    unremembered: undefined,
     ...chosen,
     backend,
   }

@@ -44,17 +44,18 @@ export const Constant = {
   CONSTANT_MASK_flows6: 2020368912,
   CONSTANT_MASK_fragments: 2020368913,
   CONSTANT_MASK_clients: 2020368914,
-  CONSTANT_MASK_cpus: 2020368915,
-  CONSTANT_MASK_counters: 2020368916,
-  CONSTANT_MASK_flow_changes: 2020368917,
-  CONSTANT_MASK_cursors: 2020368918,
-  CONSTANT_MASK_filters: 2020368919,
-  CONSTANT_MASK_filter_bounds: 2020368920,
-  CONSTANT_MASK_source_rates: 2020368921,
-  CONSTANT_MASK_connection_limits: 2020368922,
-  CONSTANT_MASK_backend_runs: 2020368923,
-  CONSTANT_MASK_connections: 2020368924,
-  CONSTANT_END: 2020368925,
+  CONSTANT_MASK_destinations: 2020368915,
+  CONSTANT_MASK_cpus: 2020368916,
+  CONSTANT_MASK_counters: 2020368917,
+  CONSTANT_MASK_flow_changes: 2020368918,
+  CONSTANT_MASK_cursors: 2020368919,
+  CONSTANT_MASK_filters: 2020368920,
+  CONSTANT_MASK_filter_bounds: 2020368921,
+  CONSTANT_MASK_source_rates: 2020368922,
+  CONSTANT_MASK_connection_limits: 2020368923,
+  CONSTANT_MASK_backend_runs: 2020368924,
+  CONSTANT_MASK_connections: 2020368925,
+  CONSTANT_END: 2020368926,
 } as const
 
 /** enum interface_limit */
@@ -347,6 +348,8 @@ export const Choice = {
   CHOICE_WLC: 2,
   CHOICE_SED: 3,
   CHOICE_NQ: 4,
+  CHOICE_LBLC: 5,
+  CHOICE_LBLCR: 6,
 } as const
 
 /** struct service, 64 octets. */
@@ -559,6 +562,8 @@ export const Scheduler = {
   SCHEDULER_WLC: 6,
   SCHEDULER_SED: 7,
   SCHEDULER_NQ: 8,
+  SCHEDULER_LBLC: 9,
+  SCHEDULER_LBLCR: 10,
 } as const
 
 /** enum forward */
@@ -1031,9 +1036,78 @@ export const ClientState = {
   CLIENT_ASSURED: 3,
 } as const
 
+/** enum destination_limit */
+export const DestinationLimit = {
+  DESTINATIONS_PER_BUCKET: 2,
+  DESTINATION_BACKENDS: 8,
+  DESTINATION_KEPT_SECONDS: 360,
+} as const
+
+/** struct destination, 32 octets. */
+export interface Destination {
+  name: bigint
+  value: bigint
+  backend: bigint[]
+}
+export const Destination = {
+  size: 32,
+  offset: { name: 0, value: 8, backend: 16 },
+  read: (view: DataView, at: number): Destination => ({
+    name: view.getBigUint64(at + 0, true),
+    value: view.getBigUint64(at + 8, true),
+    backend: Array.from({ length: 2 }, (_, i) => view.getBigUint64(at + 16 + i * 8, true)),
+  }),
+  write: (view: DataView, at: number, value: Destination): void => {
+    view.setBigUint64(at + 0, value.name, true)
+    view.setBigUint64(at + 8, value.value, true)
+    value.backend.forEach((element, i) => { view.setBigUint64(at + 16 + i * 8, element, true) })
+  },
+} as const
+
+/** struct destination_bucket, 64 octets. */
+export interface DestinationBucket {
+  destination: Destination[]
+}
+export const DestinationBucket = {
+  size: 64,
+  offset: { destination: 0 },
+  read: (view: DataView, at: number): DestinationBucket => ({
+    destination: Array.from({ length: 2 }, (_, i) => Destination.read(view, at + 0 + i * 32)),
+  }),
+  write: (view: DataView, at: number, value: DestinationBucket): void => {
+    value.destination.forEach((element, i) => { Destination.write(view, at + 0 + i * 32, element) })
+  },
+} as const
+
+/** enum destination_name */
+export const DestinationName = {
+  DESTINATION_SERVICE_SHIFT: 32,
+} as const
+
+/** enum destination_value */
+export const DestinationValue = {
+  DESTINATION_STATE_MASK: 15,
+  DESTINATION_COUNT_SHIFT: 4,
+  DESTINATION_COUNT_MASK: 15,
+  DESTINATION_CHANGES_SHIFT: 8,
+  DESTINATION_CHANGES_MASK: 255,
+  DESTINATION_USED_SHIFT: 16,
+  DESTINATION_CHANGED_SHIFT: 40,
+  DESTINATION_AGE_MASK: 16777215,
+} as const
+
+/** enum destination_state */
+export const DestinationState = {
+  DESTINATION_FREE: 0,
+  DESTINATION_CLAIMED: 1,
+  DESTINATION_ONCE: 2,
+  DESTINATION_AGAIN: 3,
+} as const
+
 /** struct settings, 64 octets. */
 export interface Settings {
   timeout: number[]
+  destinationTimeout: number
   floodHold: number
   ageShift: number
   jiffiesPerSecond: number
@@ -1043,9 +1117,10 @@ export interface Settings {
 }
 export const Settings = {
   size: 64,
-  offset: { timeout: 0, floodHold: 36, ageShift: 40, jiffiesPerSecond: 44, flowSeed: 48, flowBuckets: 56, fragmentTimeout: 60 },
+  offset: { timeout: 0, destinationTimeout: 32, floodHold: 36, ageShift: 40, jiffiesPerSecond: 44, flowSeed: 48, flowBuckets: 56, fragmentTimeout: 60 },
   read: (view: DataView, at: number): Settings => ({
     timeout: Array.from({ length: 16 }, (_, i) => view.getUint16(at + 0 + i * 2, true)),
+    destinationTimeout: view.getUint32(at + 32, true),
     floodHold: view.getUint32(at + 36, true),
     ageShift: view.getUint32(at + 40, true),
     jiffiesPerSecond: view.getUint32(at + 44, true),
@@ -1055,6 +1130,7 @@ export const Settings = {
   }),
   write: (view: DataView, at: number, value: Settings): void => {
     value.timeout.forEach((element, i) => { view.setUint16(at + 0 + i * 2, element, true) })
+    view.setUint32(at + 32, value.destinationTimeout, true)
     view.setUint32(at + 36, value.floodHold, true)
     view.setUint32(at + 40, value.ageShift, true)
     view.setUint32(at + 44, value.jiffiesPerSecond, true)
@@ -1117,7 +1193,8 @@ export const Reason = {
   CLIENT_NOTED: 27,
   CLIENT_REFUSED_FULL: 28,
   CLIENT_REFUSED_RACE: 29,
-  REASONS: 30,
+  DESTINATION_REFUSED_FULL: 30,
+  REASONS: 31,
 } as const
 
 /** struct client_search, 48 octets. */
@@ -1144,6 +1221,42 @@ export const ClientSearch = {
   },
 } as const
 
+/** struct destination_search, 48 octets. */
+export interface DestinationSearch {
+  name: bigint
+  hash: bigint
+  value: bigint
+  found: number
+  noted: number
+  most: number
+  kept: number
+  backend: bigint[]
+}
+export const DestinationSearch = {
+  size: 48,
+  offset: { name: 0, hash: 8, value: 16, found: 24, noted: 28, most: 29, kept: 30, backend: 32 },
+  read: (view: DataView, at: number): DestinationSearch => ({
+    name: view.getBigUint64(at + 0, true),
+    hash: view.getBigUint64(at + 8, true),
+    value: view.getBigUint64(at + 16, true),
+    found: view.getUint32(at + 24, true),
+    noted: view.getUint8(at + 28),
+    most: view.getUint8(at + 29),
+    kept: view.getUint16(at + 30, true),
+    backend: Array.from({ length: 2 }, (_, i) => view.getBigUint64(at + 32 + i * 8, true)),
+  }),
+  write: (view: DataView, at: number, value: DestinationSearch): void => {
+    view.setBigUint64(at + 0, value.name, true)
+    view.setBigUint64(at + 8, value.hash, true)
+    view.setBigUint64(at + 16, value.value, true)
+    view.setUint32(at + 24, value.found, true)
+    view.setUint8(at + 28, value.noted)
+    view.setUint8(at + 29, value.most)
+    view.setUint16(at + 30, value.kept, true)
+    value.backend.forEach((element, i) => { view.setBigUint64(at + 32 + i * 8, element, true) })
+  },
+} as const
+
 /** enum reason_limit */
 export const ReasonLimit = {
   REASONS_MAX: 48,
@@ -1160,10 +1273,11 @@ export interface Cpu {
   notedService: number
   notedCounter: number
   search: ClientSearch
+  destination: DestinationSearch
 }
 export const Cpu = {
   size: 512,
-  offset: { reasons: 0, budgetAge: 384, budgetUsed: 388, floodAge: 392, flooded: 396, notedReasons: 400, notedService: 408, notedCounter: 412, search: 416 },
+  offset: { reasons: 0, budgetAge: 384, budgetUsed: 388, floodAge: 392, flooded: 396, notedReasons: 400, notedService: 408, notedCounter: 412, search: 416, destination: 464 },
   read: (view: DataView, at: number): Cpu => ({
     reasons: Array.from({ length: 48 }, (_, i) => view.getBigUint64(at + 0 + i * 8, true)),
     budgetAge: view.getUint32(at + 384, true),
@@ -1174,6 +1288,7 @@ export const Cpu = {
     notedService: view.getUint32(at + 408, true),
     notedCounter: view.getUint32(at + 412, true),
     search: ClientSearch.read(view, at + 416),
+    destination: DestinationSearch.read(view, at + 464),
   }),
   write: (view: DataView, at: number, value: Cpu): void => {
     value.reasons.forEach((element, i) => { view.setBigUint64(at + 0 + i * 8, element, true) })
@@ -1185,6 +1300,7 @@ export const Cpu = {
     view.setUint32(at + 408, value.notedService, true)
     view.setUint32(at + 412, value.notedCounter, true)
     ClientSearch.write(view, at + 416, value.search)
+    DestinationSearch.write(view, at + 464, value.destination)
   },
 } as const
 

@@ -24,6 +24,8 @@ export interface Load {
 export interface Taker {
   backend: number | undefined
   full: boolean
+  /** The destination's note names it. */
+  byNote: boolean
 }
 
 /** turns that next_not_full takes before it looks at all backends in a row: TURNS_MAX of bpf/choose.h. */
@@ -67,6 +69,10 @@ const costOf = (choice: number, { active, inactive, weight }: Candidate): { load
   weight: BigInt(choice === Choice.CHOICE_LC ? 1 : weight),
 })
 
+/** Do destinations' notes say who gets a new flow? */
+export const remembers = ({ choice }: Pick<ServiceRecord, 'choice'>): boolean =>
+  choice === Choice.CHOICE_LBLC || choice === Choice.CHOICE_LBLCR
+
 /** least_loaded. */
 const leastLoaded = (choice: number, candidates: readonly Candidate[]): number | undefined => {
   const able = candidates.filter(({ weight, full }) => weight > 0 && !full)
@@ -98,17 +104,30 @@ const nextNotFull = (schedule: Uint16Array, cursor: bigint, candidates: readonly
   return undefined
 }
 
-/** choose_for_new, of a service that goes by loads, or has limits. */
-export const takerOf = (memory: PlaneMemory, service: ServiceRecord): Taker => {
+/** leave_overloaded. */
+const isOverloaded = ({ active, weight }: Candidate, candidates: readonly Candidate[]): boolean =>
+  active > weight && candidates.some((other) => !other.full && other.active * 2 < other.weight)
+
+/** The first half of choose_by_destination: who gets the flow of those that the destination's flows went to. */
+const leastNoted = (noted: readonly number[], candidates: readonly Candidate[]): number | undefined => {
+  const own = noted.flatMap((index) => candidates[index] ?? [])
+  const least = leastLoaded(Choice.CHOICE_WLC, own)
+  return own.some((candidate) => candidate.index === least && !isOverloaded(candidate, candidates)) ? least : undefined
+}
+
+/** choose_for_new, of a service that goes by loads, or has limits. @param noted backends of the destination's note */
+export const takerOf = (memory: PlaneMemory, service: ServiceRecord, noted: readonly number[] = []): Taker => {
   const candidates = Array.from({ length: service.backendCount }, (_, index) => candidateAt(memory, service, index))
   const byTurn = service.choice === Choice.CHOICE_TURN
-  if (byTurn && service.scheduleSize === 0) return { backend: undefined, full: false }
+  const kept = leastNoted(noted, candidates)
+  if (byTurn && service.scheduleSize === 0) return { backend: undefined, full: false, byNote: false }
   const backend = byTurn
     ? nextNotFull(
         slotsAt(memory, service.scheduleLine, service.scheduleSize),
         Atomics.load(new BigUint64Array(memory.buffer('cursors')), service.id),
         candidates,
       )
-    : leastLoaded(service.choice, candidates)
-  return { backend, full: backend === undefined && candidates.some(({ weight, full }) => weight > 0 && full) }
+    : (kept ?? leastLoaded(remembers(service) ? Choice.CHOICE_WLC : service.choice, candidates))
+  const full = backend === undefined && candidates.some(({ weight, full }) => weight > 0 && full)
+  return { backend, full, byNote: kept !== undefined }
 }

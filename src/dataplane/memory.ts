@@ -11,6 +11,8 @@ import {
   ConnectionLimit,
   Connections,
   Cpu,
+  DestinationBucket,
+  DestinationLimit,
   Filter,
   FilterBound,
   FilterPrefix,
@@ -58,6 +60,7 @@ export const MAPPED = {
   flows6: Flow6Bucket.size,
   fragments: FlowBucket.size,
   clients: ClientBucket.size,
+  destinations: DestinationBucket.size,
   cursors: 8,
   flow_changes: FlowChanges.size,
   cpus: Cpu.size,
@@ -144,6 +147,8 @@ export interface Capacity {
   prefixes?: number
   /** Clients of persistent services, at least 4; absent: 8. */
   clients?: number
+  /** Destinations that lblc and lblcr remember, at least 2; absent: 8. */
+  destinations?: number
 }
 
 /** Whatever a change replaces stays until it is committed: so there is room for what is live and what takes its place. */
@@ -164,6 +169,7 @@ export const capacityOf = (memory: Pick<PlaneMemory, 'size'>): Required<Capacity
   flows6: (memory.size('flows6') / MAPPED.flows6) * FlowLimit.FLOWS6_PER_BUCKET,
   prefixes: memory.size('filter_prefixes') / MAPPED.filter_prefixes / GENERATIONS,
   clients: (memory.size('clients') / MAPPED.clients) * ClientLimit.CLIENTS_PER_BUCKET,
+  destinations: (memory.size('destinations') / MAPPED.destinations) * DestinationLimit.DESTINATIONS_PER_BUCKET,
 })
 
 /** Counters of one CPU: one for each backend of each service. */
@@ -207,6 +213,7 @@ export const elementsFor = (capacity: Capacity, cpus: number): Record<MappedName
     flows6: powerOfTwo(capacity.flows6) / FlowLimit.FLOWS6_PER_BUCKET,
     fragments: FragmentLimit.FRAGMENT_BUCKETS,
     clients: powerOfTwo(capacity.clients ?? 8) / ClientLimit.CLIENTS_PER_BUCKET,
+    destinations: powerOfTwo(capacity.destinations ?? 8) / DestinationLimit.DESTINATIONS_PER_BUCKET,
     cursors: SERVICE_IDS,
     flow_changes: powerOfTwo(cpus),
     cpus: powerOfTwo(cpus),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The timeouts of flow entries in `settings`: one store each, in force with the next packet that looks.
-import { CONNECTION_STATES, type ConnectionState, STATE_NAMES } from '../core/connection-states.ts'
-import type { Timeouts } from '../core/timeouts.ts'
+// The timeouts in `settings`: one store each, in force with the next packet that looks.
+import { CONNECTION_STATES, STATE_NAMES } from '../core/connection-states.ts'
+import { TIMEOUT_NAMES, type TimeoutName, type Timeouts } from '../core/timeouts.ts'
 import { FlowValue, Settings } from './layout.gen.ts'
 import type { PlaneMemory } from './memory.ts'
 import { viewOf } from './reader.ts'
@@ -25,10 +25,11 @@ export const timeoutAges = (timeouts: Timeouts, clock: Clock): number[] =>
 
 export const readTimeouts = (memory: Pick<PlaneMemory, 'buffer'>): Timeouts => {
   const settings = Settings.read(viewOf(memory, 'settings'), 0)
-  const pairs = CONNECTION_STATES.map((state): [ConnectionState, number] => [
+  const pairs = CONNECTION_STATES.map((state): [TimeoutName, number] => [
     state,
     secondsOf(settings.timeout[STATE_NAMES.indexOf(state)] ?? 0, settings),
   ])
+  pairs.push(['destination', secondsOf(settings.destinationTimeout, settings)])
   return Object.fromEntries(pairs) as Timeouts
 }
 
@@ -36,14 +37,16 @@ export const readTimeouts = (memory: Pick<PlaneMemory, 'buffer'>): Timeouts => {
  * Sets those that are named. Entries that are there go by them too: one may expire at once, or live longer than it would have.
  * @returns those that were not so before
  */
-export const writeTimeouts = (memory: Pick<PlaneMemory, 'buffer'>, timeouts: Partial<Timeouts>): ConnectionState[] => {
+export const writeTimeouts = (memory: Pick<PlaneMemory, 'buffer'>, timeouts: Partial<Timeouts>): TimeoutName[] => {
   const clock = Settings.read(viewOf(memory, 'settings'), 0)
   const ages = new Uint16Array(memory.buffer('settings'), Settings.offset.timeout, FlowValue.FLOW_STATE_MASK + 1)
-  return CONNECTION_STATES.filter((state) => {
-    const seconds = timeouts[state]
+  const destination = new Uint32Array(memory.buffer('settings'), Settings.offset.destinationTimeout, 1)
+  return TIMEOUT_NAMES.filter((name) => {
+    const seconds = timeouts[name]
     if (seconds === undefined) return false
     const wanted = agesOf(seconds, clock)
-    return Atomics.exchange(ages, STATE_NAMES.indexOf(state), wanted) !== wanted
+    if (name === 'destination') return Atomics.exchange(destination, 0, wanted) !== wanted
+    return Atomics.exchange(ages, STATE_NAMES.indexOf(name), wanted) !== wanted
   })
 }
 

@@ -4,6 +4,7 @@ import { type Protocol, swap16, swap32 } from '../core/address.ts'
 import { type HashedSource, hashSlot, hashSource } from '../core/hash.ts'
 import { address6, familyOf, leadingBits, parseIpv4 } from '../core/ip.ts'
 import { type ClientPlace, findNote, hasClientRoom, locateClient } from './clients.ts'
+import { type DestinationName, type DestinationNote, findDestination, hasDestinationRoom } from './destinations.ts'
 import { type FlowPlace, locateFlow } from './flow-entry.ts'
 import {
   BackendFlag,
@@ -20,7 +21,7 @@ import {
   Settings,
   type Target,
 } from './layout.gen.ts'
-import { type Taker, takerOf } from './least.ts'
+import { remembers, type Taker, takerOf } from './least.ts'
 import type { PlaneMemory } from './memory.ts'
 import { HASHED_DESTINATION, slotsAt, viewOf } from './reader.ts'
 
@@ -95,6 +96,13 @@ export interface NoteLook {
   agesLeft: number | undefined
   /** Index of the backend that it leads to; undefined: none here takes the client. */
   backend: number | undefined
+}
+
+/** What is remembered of a packet's destination, in a service with lblc or lblcr. */
+export interface DestinationLook {
+  address: string
+  /** Undefined: nothing, or not any more. */
+  note: DestinationNote | undefined
 }
 
 /** An index, unless it is SLOT_NONE. */
@@ -206,7 +214,25 @@ export class Way {
   get taker(): Taker | undefined {
     if (!this.is('SERVICE_TRACKED')) return undefined
     const isPlain = this.service.choice === Choice.CHOICE_TURN && !this.is('SERVICE_LIMITED')
-    return isPlain ? undefined : takerOf(this.memory, this.service)
+    return isPlain ? undefined : takerOf(this.memory, this.service, this.destination?.note?.backends)
+  }
+
+  get #destinationName(): DestinationName {
+    return { service: this.service.id, address: this.packet.vip }
+  }
+
+  /** recall_destination, using nothing. Undefined: the scheduler remembers no destinations. */
+  get destination(): DestinationLook | undefined {
+    if (!remembers(this.service)) return undefined
+    const { address } = this.#destinationName
+    return { address, note: findDestination(this.memory, this.#destinationName, this.at.now) }
+  }
+
+  /** What noting the destination would count as, beside. */
+  get remembering(): 'DESTINATION_REFUSED_FULL' | undefined {
+    const { destination } = this
+    if (destination === undefined || destination.note !== undefined) return undefined
+    return hasDestinationRoom(this.memory, this.#destinationName, this.at.now) ? undefined : 'DESTINATION_REFUSED_FULL'
   }
 
   /** Does the scheduler go by what backends have to do? */

@@ -11,6 +11,7 @@ import { Refusal } from '../core/refusal.ts'
 import { type BuildContext, type Built, buildService, freeSpace } from './builder.ts'
 import { forgetClients } from './clients.ts'
 import { clearCounts } from './counters.ts'
+import { forgetDestinations } from './destinations.ts'
 import { type Entry, liveWord, writeDirectory } from './directory.ts'
 import { type Asked, prefixesOf, writeFilter } from './filters.ts'
 import { deviatingSlots, sweepFlows } from './flows.ts'
@@ -293,6 +294,8 @@ const forgetFlows = (memory: PlaneMemory, built: readonly Built[]): void => {
     sweepFlows(memory, { services, backends })
     forgetFragments(memory)
   }
+  const rescheduled = built.filter((each) => each.rescheduled).map(({ id }) => id)
+  forgetDestinations(memory, { services: new Set([...services, ...rescheduled]), backends })
   const cursors = new BigUint64Array(memory.buffer('cursors'))
   for (const id of services) cursors[id] = 0n
   const counters = built.flatMap(({ newCounters }) => newCounters)

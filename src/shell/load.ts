@@ -51,6 +51,7 @@ export const DEFAULT_CAPACITY: Required<Capacity> = {
   flows6: CAPACITY.flows6.fallback,
   prefixes: CAPACITY.prefixes.fallback,
   clients: CAPACITY.clients.fallback,
+  destinations: CAPACITY.destinations.fallback,
 }
 export const DEFAULT_NEW_FLOWS = NEW_FLOWS.fallback
 export const NEW_FLOWS_MAX = NEW_FLOWS.most
@@ -133,6 +134,7 @@ const constantsOf = (
   CONSTANT_MASK_flows6: elements('flows6') - 1,
   CONSTANT_MASK_fragments: elements('fragments') - 1,
   CONSTANT_MASK_clients: elements('clients') - 1,
+  CONSTANT_MASK_destinations: elements('destinations') - 1,
   CONSTANT_MASK_cpus: elements('cpus') - 1,
   CONSTANT_MASK_counters: elements('counters') - 1,
   CONSTANT_MASK_flow_changes: elements('flow_changes') - 1,
@@ -218,6 +220,7 @@ export const makeSettings = (native: Native, capacity: Capacity): Settings => {
   const { shift, ages } = clockOf(jiffiesPerSecond)
   return {
     timeout: timeoutAges(DEFAULT_TIMEOUTS, { ageShift: shift, jiffiesPerSecond }),
+    destinationTimeout: ages(DEFAULT_TIMEOUTS.destination),
     floodHold: ages(FLOOD_HOLD_SECONDS),
     ageShift: shift,
     jiffiesPerSecond,

@@ -192,12 +192,15 @@ export const BAD_WORDS: readonly Wrong[] = [
   badTimeout('0'),
   badTimeout('30m', '29m'),
   badTimeout('soon'),
+  wrongUse('timeouts --destination 31d', ['timeouts', '--destination', '31d'], '--destination', '31d', '30d'),
   badOption('--scheduler', 'fastest', '--scheduler', 'choose one of: rr, wrr, mh, sh, dh'),
-  badOption(
-    '--scheduler',
-    'dh',
-    'dh chooses by the destination',
-    'make it a service of a prefix: tcp://10.89.0.0/24:8080',
+  ...['dh', 'lblc', 'lblcr'].map((scheduler) =>
+    badOption(
+      '--scheduler',
+      scheduler,
+      `${scheduler} chooses by the destination`,
+      'make it a service of a prefix: tcp://10.89.0.0/24:8080',
+    ),
   ),
   badOption('--forward', 'nat', '--forward', 'choose one of: dsr'),
   badOption('--hash', 'port', '--hash', 'choose one of: source, source-port, destination'),

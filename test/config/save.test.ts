@@ -9,10 +9,9 @@ import fc from 'fast-check'
 import { readConfig } from '../../src/config/read.ts'
 import { writeConfig } from '../../src/config/write.ts'
 import { CAPACITY, NEW_FLOWS } from '../../src/core/capacity.ts'
-import { CONNECTION_STATES } from '../../src/core/connection-states.ts'
 import { type DesiredState, isHashed, type Service } from '../../src/core/desired.ts'
 import { plan } from '../../src/core/plan.ts'
-import { TIMEOUT_MAX_SECONDS, type Timeouts } from '../../src/core/timeouts.ts'
+import { TIMEOUT_MAX_SECONDS, TIMEOUT_NAMES, type Timeouts } from '../../src/core/timeouts.ts'
 import { filter } from '../core/filters.ts'
 import { desiredState } from '../core/states.ts'
 
@@ -28,14 +27,15 @@ const capacity = fc.record({
   flows6: range(CAPACITY.flows6),
   prefixes: range(CAPACITY.prefixes),
   clients: range(CAPACITY.clients),
+  destinations: range(CAPACITY.destinations),
 })
 
 const timeouts = fc
   .array(fc.integer({ min: 1, max: TIMEOUT_MAX_SECONDS }), {
-    minLength: CONNECTION_STATES.length,
-    maxLength: CONNECTION_STATES.length,
+    minLength: TIMEOUT_NAMES.length,
+    maxLength: TIMEOUT_NAMES.length,
   })
-  .map((seconds) => Object.fromEntries(CONNECTION_STATES.map((state, i) => [state, seconds[i]])) as Timeouts)
+  .map((seconds) => Object.fromEntries(TIMEOUT_NAMES.map((state, i) => [state, seconds[i]])) as Timeouts)
 
 const interfaces = fc.uniqueArray(
   fc.record({

@@ -40,10 +40,11 @@ export const isLawful = ({
   hash,
   ops,
 }: Pick<Service, 'vip' | 'scheduler' | 'hash' | 'ops'>): boolean => {
-  if ((scheduler === 'dh') !== (hash === 'destination')) return false
+  const byDestination = ['dh', 'lblc', 'lblcr'].includes(scheduler)
+  if (byDestination !== (hash === 'destination')) return false
   // Those that go by load go by recorded flows, and with ops there are none.
-  if (ops && ['lc', 'wlc', 'sed', 'nq'].includes(scheduler)) return false
-  return scheduler !== 'dh' || vip.includes('/')
+  if (ops && ['lc', 'wlc', 'sed', 'nq', 'lblc', 'lblcr'].includes(scheduler)) return false
+  return !byDestination || vip.includes('/')
 }
 
 /** Whether two services are ranges of one VIP and protocol with a port in common, written down once more. */

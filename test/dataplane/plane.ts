@@ -42,6 +42,7 @@ export const makePlane = (capacity: Capacity = ROOMY): Plane => {
   timeout[FlowState.FLOW_UDP] = TIMEOUTS.udp
   Settings.write(new DataView(memory.buffer('settings')), 0, {
     timeout,
+    destinationTimeout: 20,
     floodHold: 8,
     ageShift: 8,
     jiffiesPerSecond: 250,

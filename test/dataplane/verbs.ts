@@ -142,7 +142,7 @@ export const naiveOf = (state: DesiredState): Naive =>
   )
 
 const defaults = (scheduler: string) =>
-  scheduler === 'dh' ? 'destination' : scheduler === 'sh' ? 'source' : 'source-port'
+  ['dh', 'lblc', 'lblcr'].includes(scheduler) ? 'destination' : scheduler === 'sh' ? 'source' : 'source-port'
 
 /** What a person expects of a verb, written down once more. @returns false where it has to be refused */
 export const naively = (state: Naive, verb: Verb): boolean => {

@@ -41,6 +41,7 @@ struct moved {
 	int reason;
 	int flow_reason;
 	int client_reason;
+	int destination_reason;
 	int backend;
 	__u64 flows;
 };
@@ -111,14 +112,15 @@ static int find_backend(const struct state *before, const struct state *after, s
 
 static int *reason_group(struct moved *moved, int reason)
 {
-	return reason < FLOW_INSERTED  ? &moved->reason
-	       : reason < CLIENT_NOTED ? &moved->flow_reason
-				       : &moved->client_reason;
+	return reason < FLOW_INSERTED              ? &moved->reason
+	       : reason < CLIENT_NOTED             ? &moved->flow_reason
+	       : reason < DESTINATION_REFUSED_FULL ? &moved->client_reason
+						   : &moved->destination_reason;
 }
 
 static struct moved compare_counters(const struct state *before, const struct state *after, size_t bytes)
 {
-	struct moved moved = {NOTHING, NOTHING, NOTHING, NOTHING, 0};
+	struct moved moved = {NOTHING, NOTHING, NOTHING, NOTHING, NOTHING, 0};
 
 	for (int i = 0; i < REASONS; i++)
 		add_moved(reason_group(&moved, i), i, before->cpus[host_cpu].reasons[i],
@@ -237,6 +239,9 @@ static void check_nothing_is_noted(const struct state *before, const struct outc
 	       "only a flow's own packets change its entry");
 	demand(moved->client_reason == NOTHING && same_words(before->clients, after->clients, sizeof(after->clients)),
 	       "only a client's own packets change its note");
+	demand(moved->destination_reason == NOTHING &&
+		   same_words(before->destinations, after->destinations, sizeof(after->destinations)),
+	       "only a destination's new flows change its note");
 	demand(same_words(before->cursors, after->cursors, sizeof(after->cursors)), "only new flows have a turn");
 }
 
@@ -291,6 +296,35 @@ static void check_note(const struct state *before, const struct outcome *outcome
 		       "a note names the server that gets the packet");
 }
 
+/* Notes of destinations: at most one was written, of a service that has them; it names whom the packet went to first.
+ */
+static void check_destination(const struct state *before, const struct outcome *outcome, __u32 service,
+			      const struct moved *moved)
+{
+	int written = NOTHING;
+
+	for (int i = 0; i < (HOST_MASK_destinations + 1) * DESTINATIONS_PER_BUCKET; i++) {
+		const struct destination *old =
+		    &before->destinations[i / DESTINATIONS_PER_BUCKET].destination[i % DESTINATIONS_PER_BUCKET];
+		const struct destination *new =
+		    &outcome->state.destinations[i / DESTINATIONS_PER_BUCKET].destination[i % DESTINATIONS_PER_BUCKET];
+		__u32 count = destination_count(new->value);
+
+		if (same_words(old, new, sizeof(*old)))
+			continue;
+		add_moved(&written, i, 0, 1, "a packet writes one note of a destination");
+		demand(choice_of(service) >= CHOICE_LBLC, "destinations are noted where the scheduler asks for them");
+		demand(new->name >> DESTINATION_SERVICE_SHIFT == service_id(service), "a note is of one service");
+		demand(destination_state(new->value) > DESTINATION_CLAIMED && count >= 1 &&
+			   count <= (choice_of(service) == CHOICE_LBLC ? 1 : DESTINATION_BACKENDS),
+		       "a note has one backend, or a set");
+		if (new->backend[0] != old->backend[0] && count > destination_count(old->value) &&
+		    moved->flow_reason == FLOW_INSERTED && moved->backend != NOTHING)
+			demand((__u16) new->backend[0] == moved->backend % BACKENDS_PER_SERVICE,
+			       "who is added to a note gets the packet");
+	}
+}
+
 static void check_outcome(struct frame frame, const struct state *before, const struct outcome *outcome)
 {
 	struct moved moved = compare_counters(before, &outcome->state, frame.size);
@@ -320,6 +354,8 @@ static void check_outcome(struct frame frame, const struct state *before, const 
 		demand(moved.client_reason == NOTHING &&
 			   same_words(before->clients, outcome->state.clients, sizeof(before->clients)),
 		       "clients are noted where there is persistence");
+	if (for_service)
+		check_destination(before, outcome, wanted.service, &moved);
 	if (moved.client_reason == CLIENT_NOTED)
 		check_note(before, outcome, moved.backend);
 	if (!for_service || wanted.kind == KIND_LATER || wanted.kind == KIND_ERROR)

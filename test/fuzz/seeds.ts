@@ -65,7 +65,8 @@ const SERVICES: readonly FrameFields[] = [
   { vip: IN_PREFIX, port: 53, protocol: PROTOCOL.UDP },
   { vip: '198.18.128.0', port: 80 },
   ...IN_NESTED.map((vip) => ({ vip, port: 53, protocol: PROTOCOL.UDP })),
-  ...IN_NESTED.flatMap((vip) => [80, 81, 82].map((port) => ({ vip, port }))),
+  ...IN_NESTED.flatMap((vip) => [80, 81, 82, 8080].map((port) => ({ vip, port }))),
+  { vip: IN_PREFIX, port: 443 },
 ]
 
 const frameOf = (fields: FrameFields): Buffer =>

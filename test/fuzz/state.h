@@ -30,6 +30,8 @@ struct state {
 	struct flow6_bucket flows6[HOST_MASK_flows6 + 1];
 	struct flow_bucket fragments[HOST_MASK_fragments + 1];
 	struct client_bucket clients[HOST_MASK_clients + 1];
+	struct destination_bucket destinations[HOST_MASK_destinations + 1];
+	struct connections connections[HOST_MASK_connections + 1];
 	struct cpu cpus[CPUS];
 	struct backend_counters counters[HOST_MASK_counters + 1];
 	__u64 cursors[HOST_MASK_cursors + 1];
@@ -47,6 +49,8 @@ static void take_state(struct state *state)
 	memcpy(state->flows6, flows6, sizeof(state->flows6));
 	memcpy(state->fragments, fragments, sizeof(state->fragments));
 	memcpy(state->clients, clients, sizeof(state->clients));
+	memcpy(state->destinations, destinations, sizeof(state->destinations));
+	memcpy(state->connections, connections, sizeof(state->connections));
 	memcpy(state->cpus, cpus, sizeof(state->cpus));
 	memcpy(state->counters, counters, sizeof(state->counters));
 	memcpy(state->cursors, cursors, sizeof(state->cursors));
@@ -63,6 +67,8 @@ static void put_state(const struct state *state)
 	memcpy(flows6, state->flows6, sizeof(state->flows6));
 	memcpy(fragments, state->fragments, sizeof(state->fragments));
 	memcpy(clients, state->clients, sizeof(state->clients));
+	memcpy(destinations, state->destinations, sizeof(state->destinations));
+	memcpy(connections, state->connections, sizeof(state->connections));
 	memcpy(cpus, state->cpus, sizeof(state->cpus));
 	memcpy(counters, state->counters, sizeof(state->counters));
 	memcpy(cursors, state->cursors, sizeof(state->cursors));

@@ -71,7 +71,19 @@ static const struct fixture fixtures[] = {
     {VIP_H, 54, IPPROTO_UDP, SERVICE_UDP | SERVICE_FILTERED, 0, HASHED_SOURCE, 6, 0},
     {PREFIX_G, 80, IPPROTO_TCP, SERVICE_TRACKED, 0, 0, 6, 0},
     {PREFIX_G, 81, IPPROTO_TCP, SERVICE_MARKED | SERVICE_BEFORE_HASH_PORT, 0, 0, 6, 0},
+    {PREFIX_G, 8080, IPPROTO_TCP, SERVICE_TRACKED, 0, 0, 6, 0},
+    {PREFIX_F, 443, IPPROTO_TCP, SERVICE_TRACKED, 0, 0, 6, 0},
 };
+
+/* Two remember destinations, the others take turns. */
+static enum choice choice_of(__u32 service)
+{
+	const struct fixture *fixture = &fixtures[service];
+
+	if (fixture->vip == PREFIX_G && fixture->port == 8080)
+		return CHOICE_LBLCR;
+	return fixture->vip == PREFIX_F && fixture->port == 443 ? CHOICE_LBLC : CHOICE_TURN;
+}
 
 /* Each denies what lies between two addresses, or, where `turned`, what does not. */
 struct list {
@@ -160,6 +172,7 @@ static void fill_backends(__u32 service)
 		backend_mac(record, mac);
 		backends[record].word = words[reach] | (has_mac(reach) ? mac_high(mac) : 0);
 		backends[record].counter = record;
+		backends[record].weight = reach == REACH_DEAD ? 0 : 1 + i % 2;
 		backends[record].vlan = reach == REACH_TAGGED ? VLAN_OF_TAGGED : 0;
 	}
 }
@@ -238,8 +251,13 @@ static void fill_service(__u32 number)
 	    .flags = fixture->flags,
 	    .mark_shift = 3,
 	    .settled = fixture->flags & SERVICE_UDP ? FLOW_UDP : FLOW_ESTABLISHED,
+	    .choice = choice_of(number),
 	    .marks_end = (JIFFIES_AT_START >> HOST_AGE_SHIFT) + 40,
 	    .before_seed = 0x7f4a7c159e3779b1ULL + 2 * number,
+	};
+	backend_runs[service_id(number)] = (struct backend_run){
+	    .base = number * BACKENDS_PER_SERVICE,
+	    .count = choice_of(number) != CHOICE_TURN ? fixture->backends : 0,
 	};
 	service_policies[number].filter = own_list(fixture);
 	fill_backends(number);
@@ -335,6 +353,7 @@ static void fill_tables(void)
 			[FLOW_UDP_ONCE] = 3,
 			[FLOW_UDP] = 9},
 	    .flood_hold = 2,
+	    .destination_timeout = 20,
 	    .age_shift = HOST_AGE_SHIFT,
 	    .flow_seed = HOST_FLOW_SEED,
 	    .flow_buckets = HOST_MASK_flows + 1,

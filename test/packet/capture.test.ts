@@ -195,7 +195,16 @@ test('on any traffic, what is told is what came, and what a balancer has to do w
   const balancer = open(
     t,
     {},
-    { capacity: { flows: 2 ** 15, flows6: 2 ** 17, clients: 2 ** 14, services: 64, backends: 1024 } },
+    {
+      capacity: {
+        flows: 2 ** 15,
+        flows6: 2 ** 17,
+        clients: 2 ** 14,
+        destinations: 2 ** 12,
+        services: 64,
+        backends: 1024,
+      },
+    },
   )
   const reference = new Reference()
   for (let i = 0; i < 4_000; i++) {

@@ -29,7 +29,10 @@ const KINDS = [
   ...['rated', 'error', 'fragment after its first', 'DROP_RATE_LIMITED', 'DROP_BACKENDS_FULL', 'DROP_BACKEND_CUT'],
   ...['DROP_NO_EGRESS', 'PASS_LOCAL', 'PASS_FROM_PEER'],
 ]
-const EXPECTED = [...['ipv4', 'ipv6'].flatMap((sort) => KINDS.map((kind) => `${sort} ${kind}`)), 'prefix dh']
+const EXPECTED = [
+  ...['ipv4', 'ipv6'].flatMap((sort) => KINDS.map((kind) => `${sort} ${kind}`)),
+  ...['dh', 'lblc', 'lblcr', 'persistent'].map((kind) => `prefix ${kind}`),
+]
 
 /** All that a packet of this traffic can come to. */
 const REASONS: readonly ReasonName[] = [

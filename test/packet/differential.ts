@@ -25,7 +25,14 @@ const FRAMES_PER_CHANGE = 300
 const FIRST_CHANGES = 10
 
 /** Large enough that no entry gives way to another: the reference has room for all. */
-const CAPACITY = { flows: 2 ** 19, flows6: 2 ** 19, services: 64, backends: 1024, clients: 2 ** 14 }
+const CAPACITY = {
+  flows: 2 ** 19,
+  flows6: 2 ** 19,
+  services: 64,
+  backends: 1024,
+  clients: 2 ** 14,
+  destinations: 2 ** 12,
+}
 
 /** What a run has seen, and how often. */
 export interface Figures {

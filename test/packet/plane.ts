@@ -136,7 +136,15 @@ export class Balancer {
     this.change(() => new Map())
     this.filter(undefined)
     this.#writeInterfaces()
-    for (const name of ['flows', 'flows6', 'fragments', 'cpus', 'flow_changes', 'source_rates'] as const)
+    for (const name of [
+      'flows',
+      'flows6',
+      'fragments',
+      'cpus',
+      'flow_changes',
+      'source_rates',
+      'destinations',
+    ] as const)
       new Uint8Array(this.plane.buffer(name)).fill(0)
     this.#reasons = this.#readReasons()
     return this

@@ -3,6 +3,7 @@
 import { parseBackend, parseService } from '../../src/core/address.ts'
 import {
   addService,
+  choosesByDestination,
   type DesiredState,
   type HashInput,
   isHashed,
@@ -35,6 +36,7 @@ const TRACKED: readonly Scheduler[] = [...BY_TURN, 'lc', 'wlc', 'sed', 'nq']
 const HASHED: readonly Scheduler[] = ['mh', 'sh', 'mh', 'sh']
 const HASHES: readonly HashInput[] = ['source', 'source-port']
 const HASHED_OF_PREFIXES: readonly Scheduler[] = [...HASHED, 'dh', 'dh', 'dh']
+const TRACKED_OF_PREFIXES: readonly Scheduler[] = [...TRACKED, 'lblc', 'lblcr', 'lblc', 'lblcr']
 
 /** Services of one group have the same terms. */
 const PERSISTENCES: readonly PersistenceOptions[] = [
@@ -65,10 +67,11 @@ const addOne = (random: Random, state: DesiredState, { rates }: ChangeOptions): 
   const name = `${random.once(3) ? 'udp' : 'tcp'}://${vip}:${random.pick(PORTS)}`
   if (state.has(name)) return state
   const ops = name.startsWith('udp') && random.once(3)
-  const scheduler = random.pick([...(ops ? BY_TURN : TRACKED), ...(ofPrefix ? HASHED_OF_PREFIXES : HASHED)])
+  const tracked = ops ? BY_TURN : ofPrefix ? TRACKED_OF_PREFIXES : TRACKED
+  const scheduler = random.pick([...tracked, ...(ofPrefix ? HASHED_OF_PREFIXES : HASHED)])
   const options = {
     scheduler,
-    ...(scheduler !== 'dh' && random.once(4) ? { hash: random.pick(HASHES) } : {}),
+    ...(!choosesByDestination({ scheduler }) && random.once(4) ? { hash: random.pick(HASHES) } : {}),
     ringSize: random.pick([31, 127, 251]),
     seed: BigInt(random.word()) * 0x100000001n,
     ops,
@@ -98,7 +101,7 @@ const randomLimit = (random: Random, state: DesiredState, name: string): Backend
 const choiceFor = (service: Service): readonly Scheduler[] => {
   const hashed = isPrefix(service) ? HASHED_OF_PREFIXES : HASHED
   const limited = service.backends.some(({ maxConns }) => maxConns !== undefined)
-  const tracked = service.ops ? BY_TURN : TRACKED
+  const tracked = service.ops ? BY_TURN : isPrefix(service) ? TRACKED_OF_PREFIXES : TRACKED
   return limited ? tracked : [...tracked, ...hashed]
 }
 
@@ -167,6 +170,9 @@ export const everyKind = (state: DesiredState): DesiredState => {
   // By its address alone a later fragment finds the only service of a VIP, while its ring is as it was.
   for (const vip of [VIPS[4], beforePort(VIPS6[4])]) add(`tcp://${vip}:*`, { scheduler: 'sh' }, [{}, {}])
   add(`tcp://${PREFIXES[0]}:*`, { scheduler: 'dh' }, [{}, {}])
+  add(`tcp://${PREFIXES[0]}:80`, { scheduler: 'lblc' }, [{}, { weight: 2 }, {}])
+  add(`tcp://${PREFIXES[3]}:80`, { scheduler: 'lblcr' }, [{}, { weight: 2 }, {}])
+  add(`tcp://${PREFIXES[3]}:81`, { scheduler: 'lblc', ...PERSISTENCES[0] }, [{}, {}])
   return next
 }
 

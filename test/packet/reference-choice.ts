@@ -1,6 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Whom the reference balancer's schedulers give a new flow, as ipvsadm(8) says it of each; and how many flows each backend has.
-import { effectiveWeight, isByLoad, type Service, takesTurns } from '../../src/core/desired.ts'
+import {
+  effectiveWeight,
+  isByLoad,
+  remembersDestinations,
+  type Scheduler,
+  type Service,
+  takesTurns,
+} from '../../src/core/desired.ts'
 import { numberOf } from './ring.ts'
 
 /** A backend's life from when it is added until it is removed: flows of an earlier life do not come back to it. */
@@ -20,6 +27,14 @@ export type Choice = number | 'full' | undefined
 /** So many turns of full backends pass, then backends are asked in a row. */
 const TURNS_MAX = 16
 
+interface Taker {
+  life: Life
+  weight: number
+}
+
+/** Backends that lblcr remembers of a destination, at most. */
+const SET_MAX = 8
+
 const limitOf = ({ backends }: Service, number: number) =>
   backends.find(({ address }) => numberOf(address) === number)?.maxConns
 
@@ -30,6 +45,8 @@ export class ReferenceChoice {
   #turns = 0
   /** Lives that have had as many connections as they may, and not lost enough of them since they were looked at. */
   readonly #full = new Set<Life>()
+  /** Whom flows to an address went to, the one that was added last first: where the scheduler remembers that. */
+  readonly #destinations = new Map<string, readonly Life[]>()
 
   /** @param lives by number */
   constructor(lives: ReadonlyMap<number, Life>, want: Service) {
@@ -43,6 +60,7 @@ export class ReferenceChoice {
       const [before, after] = [this.#want, want].map((each) => limitOf(each, number))
       if (before?.upper !== after?.upper || before?.lower !== after?.lower) this.#full.delete(life)
     }
+    if (this.#want.scheduler !== want.scheduler) this.#destinations.clear()
     this.#want = want
     this.#schedule = this.#makeSchedule()
   }
@@ -66,7 +84,7 @@ export class ReferenceChoice {
   }
 
   /** Lives that take new flows, by index, with their weights. */
-  #takers(): { life: Life; weight: number }[] {
+  #takers(): Taker[] {
     return this.#want.backends
       .flatMap((backend) => {
         const life = this.#lives.get(numberOf(backend.address))
@@ -97,8 +115,9 @@ export class ReferenceChoice {
   }
 
   /** @param byRing whom the ring has for it */
-  forNew(byRing: number | undefined): Choice {
-    if (isByLoad(this.#want)) return this.#leastLoaded()
+  forNew(byRing: number | undefined, destination: string): Choice {
+    if (remembersDestinations(this.#want)) return this.#byDestination(destination)
+    if (isByLoad(this.#want)) return this.#leastLoaded(this.#takers(), this.#want.scheduler)
     if (!takesTurns(this.#want)) return byRing
     return this.#isLimited ? this.#nextNotFull() : this.nextTurn()
   }
@@ -108,11 +127,41 @@ export class ReferenceChoice {
     return this.#schedule.length === 0 ? undefined : this.#schedule[this.#turns++ % this.#schedule.length]
   }
 
-  #leastLoaded(): Choice {
-    const { scheduler } = this.#want
+  /** Whom the destination's flows went to, unless that is overloaded; else the least loaded of all, who is remembered. */
+  #byDestination(destination: string): Choice {
+    const takers = this.#takers()
+    const before = this.#destinations.get(destination) ?? []
+    const own = before.flatMap((life) => takers.find((taker) => taker.life === life) ?? [])
+    const kept = this.#leastLoaded(own, 'wlc')
+    if (typeof kept === 'number' && !this.#isOverloaded(kept, takers)) return kept
+    const chosen = this.#leastLoaded(takers, 'wlc')
+    const life = takers.find(({ life: { number } }) => number === chosen)?.life
+    if (life !== undefined && !before.includes(life))
+      this.#destinations.set(destination, this.#joined(before, life, own))
+    return chosen
+  }
+
+  /** Has it more connections than it takes well, while another has few? */
+  #isOverloaded(number: number, takers: readonly Taker[]): boolean {
+    const found = takers.find(({ life }) => life.number === number)
+    if (found === undefined || found.life.active <= found.weight) return false
+    return takers.some(({ life, weight }) => life.active < weight / 2 && !this.#isFull(life))
+  }
+
+  /** lblc remembers the last one alone; of lblcr's set the most loaded makes room, and before it who takes no flow. */
+  #joined(before: readonly Life[], life: Life, takers: readonly Taker[]): readonly Life[] {
+    if (this.#want.scheduler === 'lblc') return [life]
+    if (before.length < SET_MAX) return [life, ...before]
+    const costs = takers.map((taker) => (256 * taker.life.active + taker.life.inactive) / taker.weight)
+    const idle = before.filter((each) => takers.every((taker) => taker.life !== each)).at(-1)
+    const gone = idle ?? takers[costs.indexOf(Math.max(...costs))]?.life
+    return [life, ...before.filter((each) => each !== gone)]
+  }
+
+  #leastLoaded(takers: readonly Taker[], scheduler: Scheduler): Choice {
     let best: { number: number; cost: number; weight: number } | undefined
     let full = false
-    for (const { life, weight } of this.#takers()) {
+    for (const { life, weight } of takers) {
       if (this.#isFull(life)) {
         full = true
         continue

@@ -217,7 +217,7 @@ export class ReferenceService {
     if (known === undefined && !isNew && place.marked && this.#isCut(place.before)) {
       return { number: place.before, inserted: false }
     }
-    const number = known ?? (isNew ? this.#choice.forNew(place.now) : this.#oldest(place))
+    const number = known ?? (isNew ? this.#choice.forNew(place.now, packet.destination) : this.#oldest(place))
     if (number === 'full') return { number: undefined, inserted: false, full: true }
     const life = this.lives.get(number ?? -1)
     if (number === undefined || life === undefined) return { number: undefined, inserted: false }
