@@ -259,7 +259,7 @@ static __always_inline int balance_ipv6(struct xdp_md *ctx)
 	__u64 live, key, cpu_number;
 	const struct interface *interface;
 	const struct plain_frame6 *frame;
-	const struct root *root;
+	const struct root *own_root;
 	void *data, *end;
 	const struct service *service;
 	const struct target *target;
@@ -268,12 +268,12 @@ static __always_inline int balance_ipv6(struct xdp_md *ctx)
 
 	/* Nothing is shared with the way of IPv4, for which it would cost registers. */
 	OPAQUE(ctx);
-	LOAD_ADDRESS(root, root);
+	LOAD_ADDRESS(own_root, root);
 	data = (void *)(long)ctx->data;
 	end = (void *)(long)ctx->data_end;
 	frame = data;
-	interface = own_interface(root);
-	live = LOAD(root->live);
+	interface = own_interface(own_root);
+	live = LOAD(own_root->live);
 	if (!parse_plain6(data, end) || !is_for_interface(interface, data))
 		return TAKE_LONG_WAY;
 	handle_be = find_vip6(live, &frame->destination);
