@@ -166,6 +166,7 @@ export const everyKind = (state: DesiredState): DesiredState => {
     }
     add(`udp://${vips[0]}:80`, { scheduler: 'rr', ops: true }, [{}, { path: linkPath(2, GONE_SLOT) }])
     add(`udp://${vips[1]}:*`, { scheduler: 'mh' }, [{}, { path: LOCAL }])
+    add(`udp://${vips[2]}:*`, { scheduler: 'rr', sourceRate: 1, sourceBurst: 20 }, [{}, {}])
   }
   // By its address alone a later fragment finds the only service of a VIP, while its ring is as it was.
   for (const vip of [VIPS[4], beforePort(VIPS6[4])]) add(`tcp://${vip}:*`, { scheduler: 'sh' }, [{}, {}])
