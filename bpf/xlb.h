@@ -367,6 +367,7 @@ enum forward { FORWARD_DSR };
 enum hash_input { HASH_SOURCE, HASH_SOURCE_PORT, HASH_DESTINATION };
 enum drain_persistence { DRAIN_KEEPS_CLIENTS, DRAIN_CUTS_CLIENTS };
 enum group_limit { GROUP_NAME_SIZE = 32 };
+enum name_limit { SERVICE_NAME_SIZE = 32 };
 
 struct service_detail {
 	__u8 vip_be[16]; /* IPv4 in the first four; of a prefix the address */
@@ -388,8 +389,9 @@ struct service_detail {
 	__u8 persist_prefix6;   /* of clients with IPv6 */
 	__u8 drain_persistence; /* enum drain_persistence */
 	__u8 reserved_persist;
-	char group[GROUP_NAME_SIZE]; /* empty: a persistence of its own */
-	__u64 reserved_tail[5];
+	char group[GROUP_NAME_SIZE];  /* empty: a persistence of its own */
+	char name[SERVICE_NAME_SIZE]; /* that people gave it; empty: none */
+	__u64 reserved_tail[1];
 };
 
 /* ---- rings: 16-bit slots, in lines of 32. Each service owns runs of whole lines: ring, ring before, schedule ---- */

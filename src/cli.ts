@@ -74,6 +74,8 @@ const serviceOptions = (command: Command): Command =>
     )
     .option('--group <name>', 'one persistence with the other services of this name')
     .option('--no-group', 'a persistence of its own (default)')
+    .option('--name <name>', 'what people call it, and no other service')
+    .option('--no-name', 'no name (default)')
 
 const program = withGlobals(new Command('xlb'))
   .description('layer-4 load balancer: direct server return in XDP')

@@ -55,6 +55,7 @@ interface FilterRow {
 
 interface ServiceRow {
   service: string
+  name: string | null
   scheduler: string
   forward: string
   hash: string
@@ -160,6 +161,7 @@ const listing = (session: Session, only: string | undefined, nowMs: number): Lis
     services: chosen
       .map((service) => ({
         service: service.name,
+        name: service.want.label ?? null,
         scheduler: service.want.scheduler,
         forward: service.want.forward,
         hash: service.want.hash,
@@ -252,7 +254,7 @@ const render = (list: Listing, options: ListOptions): string => {
   const rows = [['SERVICE', 'BACKEND', 'WEIGHT', 'STATE', ...columns.names]]
   for (const service of list.services) {
     rows.push([
-      `${service.service} ${service.scheduler} ${service.forward}${service.ops ? ' ops' : ''}${persistText(service)}${askedText(service)}`,
+      `${service.service}${service.name === null ? '' : ` (${service.name})`} ${service.scheduler} ${service.forward}${service.ops ? ' ops' : ''}${persistText(service)}${askedText(service)}`,
       '',
       '',
       '',

@@ -15,7 +15,7 @@ const change = (options: GlobalOptions, done: string, apply: (state: DesiredStat
 
 const chosen = (options: ServiceOptions): ServiceOptions => {
   const { scheduler, forward, hash, ringSize, seed, ops, sourceRate, sourceBurst, sourcePrefix } = options
-  const { persist, persistMask, persistMask6, drainPersistence, group } = options
+  const { persist, persistMask, persistMask6, drainPersistence, group, name } = options
   return {
     ...(scheduler === undefined ? {} : { scheduler }),
     ...(forward === undefined ? {} : { forward }),
@@ -31,6 +31,7 @@ const chosen = (options: ServiceOptions): ServiceOptions => {
     ...(persistMask6 === undefined ? {} : { persistMask6 }),
     ...(drainPersistence === undefined ? {} : { drainPersistence }),
     ...(group === undefined ? {} : { group }),
+    ...(name === undefined ? {} : { name }),
   }
 }
 

@@ -2,6 +2,7 @@
 // Files -> what they want. Every fault of all of them is reported, not the first alone.
 import { formatService } from '../core/address.ts'
 import { circleFaults, type DesiredState, type Service, serviceFaults } from '../core/desired.ts'
+import { sharedLabels } from '../core/label.ts'
 import { groupFaults } from '../core/persistence.ts'
 import type { Filter } from '../core/prefixes.ts'
 import { rangeFaults } from '../core/ranges.ts'
@@ -153,6 +154,7 @@ class Reading {
     }
     const services = new Map([...this.#services].map(([name, { service }]) => [name, service]))
     for (const fault of rangeFaults(services.keys())) this.#addStateFault(fault)
+    for (const fault of sharedLabels(services)) this.#addStateFault(fault)
     for (const fault of groupFaults(services.values())) this.#addStateFault(fault)
     for (const fault of circleFaults(services)) this.#addStateFault(fault)
     return services

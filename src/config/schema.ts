@@ -121,6 +121,11 @@ const service = noted(
       values:
         '`tcp://VIP:PORTS` or `udp://VIP:PORTS`; VIP is an IPv4 address, an IPv6 one in brackets or an IPv4 prefix (`192.0.2.0/24`); PORTS is `80`, `8000-8099` or `*`; each once',
     }),
+    name: noted(z.string().optional(), {
+      values:
+        'what people call it: up to 31 letters, digits, dots, dashes and underscores, a letter or digit first; no two services have one name',
+      fallback: 'none',
+    }),
     ...shared,
     group: noted(z.string().optional(), {
       values: 'a name: one persistence with the other services of this name, which all say the same of it',

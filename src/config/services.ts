@@ -107,6 +107,7 @@ export const serviceOf = (
     ringSize: entry['ring-size'] ?? 0,
     seed: entry.seed === undefined ? 0n : BigInt(entry.seed),
     ops: entry.ops ?? false,
+    ...(entry.name === undefined ? {} : { label: entry.name }),
     ...askedOf(entry, address, origin, faults),
     ...persisting(faults.collect(document, [...path, 'persist'], () => persistenceOf(entry, defaults, address))),
     backends,

@@ -40,6 +40,7 @@ const persistenceOf = (persistence: Persistence | undefined) =>
 /** A service as the file has it. */
 export const entryOf = (service: Service) => ({
   service: formatService(service),
+  ...(service.label === undefined ? {} : { name: service.label }),
   scheduler: service.scheduler,
   forward: service.forward,
   hash: service.hash,

@@ -3,6 +3,7 @@
 // they throw a Refusal and leave the old one where they cannot.
 import { type BackendAddress, formatService, type ServiceAddress, vipOf } from './address.ts'
 import { familyOf } from './ip.ts'
+import { labelFaults, nextLabel } from './label.ts'
 import { isPrime } from './maglev.ts'
 import { type MaxConns, maxConnsFaults } from './max-conns.ts'
 import {
@@ -66,6 +67,8 @@ export interface Service extends ServiceAddress {
   seed: bigint
   /** One-packet scheduling, for UDP: each datagram is scheduled by itself, and no flow is recorded. */
   ops: boolean
+  /** What people call it. */
+  label?: string
   /** Which sources it hears; left out: all. */
   filter?: Filter
   /** How many connections a source may open; left out: as many as it likes. */
@@ -131,6 +134,8 @@ export interface ServiceOptions extends SourceRateOptions, PersistenceOptions {
   ringSize?: number
   seed?: bigint
   ops?: boolean
+  /** A label; false takes it away. */
+  name?: string | false
 }
 
 export const withService = (state: DesiredState, service: Service): DesiredState =>
@@ -251,6 +256,7 @@ function* about(key: string, refusals: Iterable<Refusal>): Generator<PartFault> 
 
 /** Whatever is wrong with one service by itself. */
 export function* serviceFaults(service: Service): Generator<PartFault> {
+  yield* about('name', labelFaults(service))
   yield* about('ops', opsFaults(service))
   yield* about('scheduler', prefixFaults(service))
   yield* about('persist', persistenceFaults(service))
@@ -332,6 +338,7 @@ export const addService = (
     ringSize: options.ringSize ?? 0,
     seed: options.seed ?? drawnSeed,
     ops: options.ops ?? false,
+    ...nextLabel(state, formatService(address), undefined, options.name),
     ...withRate(changedRate(address, undefined, options)),
     ...persisting(nextPersistence(state, address, undefined, options)),
     backends: [],
@@ -344,7 +351,7 @@ export const addService = (
 
 /** `xlb service set`: what is not named stays. A new scheduler brings its own hash input unless one is named. */
 export const setService = (state: DesiredState, address: ServiceAddress, options: ServiceOptions): DesiredState => {
-  const { sourceRate, persistence, ...service } = existing(state, address)
+  const { sourceRate, persistence, label, ...service } = existing(state, address)
   const scheduler = options.scheduler ?? service.scheduler
   const next: Service = {
     ...service,
@@ -354,6 +361,7 @@ export const setService = (state: DesiredState, address: ServiceAddress, options
     ringSize: options.ringSize ?? service.ringSize,
     seed: options.seed ?? service.seed,
     ops: options.ops ?? service.ops,
+    ...nextLabel(state, formatService(address), label, options.name),
     ...withRate(changedRate(address, sourceRate, options)),
     ...persisting(nextPersistence(state, service, persistence, options)),
   }

@@ -38,6 +38,7 @@ export const sameService = (a: Service, b: Service): boolean =>
     a.ringSize === b.ringSize &&
     a.seed === b.seed &&
     a.ops === b.ops &&
+    a.label === b.label &&
     sameFilter(a.filter, b.filter) &&
     sameRate(a.sourceRate, b.sourceRate) &&
     samePersistence(a.persistence, b.persistence) &&

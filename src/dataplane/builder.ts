@@ -515,6 +515,7 @@ export const buildService = (want: Service, have: LiveService | undefined, conte
     ops: want.ops ? 1 : 0,
     ringSize: want.ringSize,
     seed: want.seed,
+    name: want.label ?? '',
     changedMs: BigInt(context.nowMs),
     ...persistenceDetail(want),
   })

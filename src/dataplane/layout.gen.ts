@@ -589,6 +589,11 @@ export const GroupLimit = {
   GROUP_NAME_SIZE: 32,
 } as const
 
+/** enum name_limit */
+export const NameLimit = {
+  SERVICE_NAME_SIZE: 32,
+} as const
+
 /** struct service_detail, 128 octets. */
 export interface ServiceDetail {
   vip: Uint8Array
@@ -609,10 +614,11 @@ export interface ServiceDetail {
   persistPrefix6: number
   drainPersistence: number
   group: string
+  name: string
 }
 export const ServiceDetail = {
   size: 128,
-  offset: { vip: 0, port: 16, family: 18, protocol: 19, scheduler: 20, forward: 21, hashInput: 22, ops: 23, ringSize: 24, lastPort: 28, prefixBits: 30, seed: 32, changedMs: 40, persistSeconds: 48, persistPrefix: 52, persistPrefix6: 53, drainPersistence: 54, group: 56 },
+  offset: { vip: 0, port: 16, family: 18, protocol: 19, scheduler: 20, forward: 21, hashInput: 22, ops: 23, ringSize: 24, lastPort: 28, prefixBits: 30, seed: 32, changedMs: 40, persistSeconds: 48, persistPrefix: 52, persistPrefix6: 53, drainPersistence: 54, group: 56, name: 88 },
   read: (view: DataView, at: number): ServiceDetail => ({
     vip: readBytes(view, at + 0, 16),
     port: view.getUint16(at + 16, false),
@@ -632,6 +638,7 @@ export const ServiceDetail = {
     persistPrefix6: view.getUint8(at + 53),
     drainPersistence: view.getUint8(at + 54),
     group: readText(view, at + 56, 32),
+    name: readText(view, at + 88, 32),
   }),
   write: (view: DataView, at: number, value: ServiceDetail): void => {
     writeBytes(view, at + 0, 16, value.vip)
@@ -652,6 +659,7 @@ export const ServiceDetail = {
     view.setUint8(at + 53, value.persistPrefix6)
     view.setUint8(at + 54, value.drainPersistence)
     writeText(view, at + 56, 32, value.group)
+    writeText(view, at + 88, 32, value.name)
   },
 } as const
 

@@ -178,6 +178,7 @@ const wantOf = (detail: ServiceDetail, backends: readonly LiveBackend[], asked: 
   ringSize: detail.ringSize,
   seed: detail.seed,
   ops: detail.ops !== 0,
+  ...(detail.name === '' ? {} : { label: detail.name }),
   ...asked,
   ...persisting(persistenceOf(detail)),
   backends: backends.map((backend) => backend.want),

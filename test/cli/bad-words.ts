@@ -193,6 +193,7 @@ export const BAD_WORDS: readonly Wrong[] = [
   badTimeout('30m', '29m'),
   badTimeout('soon'),
   wrongUse('timeouts --destination 31d', ['timeouts', '--destination', '31d'], '--destination', '31d', '30d'),
+  badOption('--name', 'web server', "'web server' is no name", 'up to 31 letters, digits'),
   badOption('--scheduler', 'fastest', '--scheduler', 'choose one of: rr, wrr, mh, sh, dh'),
   ...['dh', 'lblc', 'lblcr'].map((scheduler) =>
     badOption(

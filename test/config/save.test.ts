@@ -8,6 +8,7 @@ import test from 'ava'
 import fc from 'fast-check'
 import { readConfig } from '../../src/config/read.ts'
 import { writeConfig } from '../../src/config/write.ts'
+import { formatService } from '../../src/core/address.ts'
 import { CAPACITY, NEW_FLOWS } from '../../src/core/capacity.ts'
 import { type DesiredState, isHashed, type Service } from '../../src/core/desired.ts'
 import { plan } from '../../src/core/plan.ts'
@@ -57,6 +58,13 @@ const withMore = (service: Service, choice: number): Service => {
   const isLimited = !isHashed(service) && !service.ops
   return {
     ...service,
+    ...(choice % 5 === 0
+      ? {}
+      : {
+          label: formatService(service)
+            .replace(/[^a-z0-9]/g, '.')
+            .slice(0, 31),
+        }),
     ...(service.ops || choice % 2 === 0 ? {} : { persistence: { ...persistence, ...group } }),
     backends: service.backends.map((backend, i) => ({
       ...backend,

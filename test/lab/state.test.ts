@@ -35,7 +35,7 @@ const addAll = async (lab: Lab): Promise<void> => {
     { service: 'tcp://10.89.0.108:25', backends: [] },
     { service: 'udp://10.89.0.107:514', backends: [] },
   ])
-  await xlb(lab, ['service', 'add', tcp, '--scheduler', 'rr'])
+  await xlb(lab, ['service', 'add', tcp, '--scheduler', 'rr', '--name', 'web-1'])
   for (const address of [rs3, rs1, rs2]) await xlb(lab, ['backend', 'set', tcp, address])
   await xlb(lab, ['backend', 'drain', tcp, rs1])
 }
@@ -51,6 +51,7 @@ labTest('save, clear, restore, save: the second file is the first', async (t) =>
   await addAll(lab)
   await xlb(lab, ['save', '--output', file])
   const first = readFileSync(file, 'utf8')
+  t.regex(first, /name: web-1/)
   t.is(statSync(file).mode & 0o777, 0o600, 'seeds are secret')
   t.is(await save(lab), first)
   t.is(await changed(lab, 'clear'), 6)

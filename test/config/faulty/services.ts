@@ -4,6 +4,29 @@ import { faulty } from './faulty-file.ts'
 
 export const SERVICES = [
   faulty(
+    'a name that is none, and one of two services',
+    `
+services:
+  - { name: "web server", service: tcp://192.0.2.10:80 }
+  - { name: 7, service: tcp://192.0.2.10:81 }
+  - { name: web, service: tcp://192.0.2.10:82 }
+  - { name: web, service: tcp://192.0.2.10:83 }
+`,
+    [
+      '2:13',
+      'services[0].name',
+      "service tcp://192.0.2.10:80: 'web server' is no name",
+      'choose up to 31 letters, digits, dots, dashes',
+    ],
+    ['3:13', 'services[1].name', '7 is a number, and a text is wanted', 'put it in quotes'],
+    [
+      '5:13',
+      'services[3].name',
+      'service tcp://192.0.2.10:83: tcp://192.0.2.10:82 is called web already',
+      'choose another name for one of the two',
+    ],
+  ),
+  faulty(
     'a service without its address',
     `
 services:
