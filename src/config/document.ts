@@ -2,7 +2,7 @@
 // One file: its text, what it says as plain values, and where it says it.
 import { constructFromEvents, load, YAMLException } from 'js-yaml'
 import type { Faults, KeyPath } from './faults.ts'
-import { type Place, Places } from './places.ts'
+import { type Place, Places, placeIn } from './places.ts'
 
 export class Document {
   /** As the person named it. */
@@ -27,7 +27,7 @@ export class Document {
       if (!(error instanceof Error)) throw error
       const mark = error instanceof YAMLException ? error.mark : undefined
       const reason = error instanceof YAMLException ? error.reason : error.message
-      this.#stop = mark === undefined ? { line: 1, column: 1 } : { line: mark.line + 1, column: mark.column + 1 }
+      this.#stop = placeIn(this.text, mark?.position ?? 0)
       faults.add(this, [], isEmpty(reason) ? 'is empty' : `is no YAML: ${reason}`, mendOf(reason))
       return
     }

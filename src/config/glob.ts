@@ -12,7 +12,7 @@ const matcher = (pattern: string): ((name: string) => boolean) => {
     (part, not: string | undefined, set: string | undefined) => {
       if (part === '*') return '.*'
       if (part === '?') return '.'
-      if (set === undefined) return part.replace(/[\\^$.*+?()[\]{}|/-]/g, '\\$&')
+      if (set === undefined) return part.replace(/[\\^$.*+?()[\]{}|]/g, '\\$&')
       return `[${not === '' ? '' : '^'}${set.replace(/[\\\]^[]/g, '\\$&')}]`
     },
   )

@@ -46,6 +46,7 @@ export const schemaAt = (schema: z.core.$ZodType, path: readonly (string | numbe
   }
   if (inner instanceof z.ZodArray) return schemaAt(inner._zod.def.element, rest)
   if (inner instanceof z.ZodRecord) return schemaAt(inner._zod.def.valueType, rest)
-  const next = inner instanceof z.ZodObject ? inner._zod.def.shape[part] : undefined
+  const isKey = inner instanceof z.ZodObject && Object.hasOwn(inner._zod.def.shape, part)
+  const next = isKey ? inner._zod.def.shape[part] : undefined
   return next === undefined ? undefined : schemaAt(next, rest)
 }

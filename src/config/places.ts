@@ -18,6 +18,12 @@ export interface TwiceKey {
   first: number
 }
 
+/** Of an offset, in a text that nobody will ask for a second one. */
+export const placeIn = (text: string, offset: number): Place => {
+  const before = text.slice(0, offset)
+  return { line: before.split('\n').length, column: offset - before.lastIndexOf('\n') }
+}
+
 /** The root follows the event that opens the document. */
 const ROOT = 1
 

@@ -60,7 +60,10 @@ test('includes are relative to the file that includes, and joined in the order o
 
 test('patterns have sets of letters and single letters, and may find nothing', (t) => {
   const config = read(t, {
-    'xlb.yaml': 'include: ["[a-b].yaml", "?0.yaml", "none*.yaml", "[!x]/y.yaml"]\n',
+    'xlb.yaml':
+      'include: ["[a-b].yaml", "?0.yaml", "none*.yaml", "[!x]/y.yaml", "web-(1)+*.{$}^|.yaml", "[]^-]é?.yaml"]\n',
+    'web-(1)+x.{$}^|.yaml': web(5),
+    '^é😀.yaml': web(6),
     'a.yaml': web(1),
     'b.yaml': web(2),
     'c.yaml': 'faulty: 1',
@@ -68,7 +71,7 @@ test('patterns have sets of letters and single letters, and may find nothing', (
     'e/y.yaml': web(4),
     'x/y.yaml': 'faulty: 1',
   })
-  t.is(config.services.size, 4)
+  t.is(config.services.size, 6)
 })
 
 test('a name with brackets that is there is that file', (t) => {
