@@ -97,6 +97,12 @@ export const makeIdle = (balancer: Balancer, sourcePort: number, ages: number): 
     balancer.plane.age() - ages,
   )
 
+/** Makes every entry one that was last used so many `ages` earlier than it was. */
+export const makeAllOlder = (balancer: Balancer, ages: number): void => {
+  for (const entry of entries(balancer))
+    edit(balancer, entry, FlowValue.FLOW_AGE_SHIFT, FlowValue.FLOW_AGE_MASK, entry.age - ages)
+}
+
 export const setState = (balancer: Balancer, sourcePort: number, state: StateName): void =>
   edit(balancer, entryOf(balancer, sourcePort), FlowValue.FLOW_STATE_SHIFT, FlowValue.FLOW_STATE_MASK, FlowState[state])
 
