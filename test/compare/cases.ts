@@ -80,6 +80,19 @@ const BY_LOAD: Variant[] = [
   { kind: 'udp', protocol: 'udp', weights: WEIGHTED },
 ]
 
+const eightfold = (weights: Record<number, number>): Record<number, number> =>
+  Object.fromEntries(Object.entries(weights).map(([server, weight]) => [server, 8 * weight]))
+
+const eightfoldStep = (step: Step): Step => (step.kind === 'weight' ? { ...step, weight: 8 * step.weight } : step)
+
+/** To lblc and lblcr a weight is a number of connections. With these some servers have too many at times, and others too few. */
+const BY_LOCALITY: Variant[] = BY_LOAD.filter(({ kind }) => kind !== 'expired').map((variant) => ({
+  ...variant,
+  weights: eightfold(variant.weights ?? { 1: 2, 2: 2, 3: 2, 4: 2 }),
+  between: Object.fromEntries(Object.entries(variant.between ?? {}).map(([at, step]) => [at, eightfoldStep(step)])),
+  traffic: { ...variant.traffic, destinations: 6 },
+}))
+
 const BY_SOURCE: Variant[] = [
   ...PLAIN.map((variant): Variant => ({ ...variant, hash: 'source' })),
   { kind: 'port', weights: WEIGHTED, hash: 'source-port' },
@@ -95,10 +108,12 @@ const VARIANTS: readonly { scheduler: Scheduler; same: Sameness; variants: reado
   { scheduler: 'sh', same: 'shares', variants: BY_SOURCE },
   { scheduler: 'mh', same: 'shares', variants: BY_SOURCE },
   { scheduler: 'dh', same: 'shares', variants: PLAIN },
+  { scheduler: 'lblc', same: 'frames', variants: BY_LOCALITY },
+  { scheduler: 'lblcr', same: 'frames', variants: BY_LOCALITY },
 ]
 
 /** These choose by destination: theirs are services of prefixes. */
-const BY_DESTINATION: readonly Scheduler[] = ['dh']
+const BY_DESTINATION: readonly Scheduler[] = ['dh', 'lblc', 'lblcr']
 
 const makeCase = (
   { scheduler, same }: (typeof VARIANTS)[number],

@@ -36,7 +36,7 @@ const take = (balancer: Balancer, service: string, step: Step): { server: number
 }
 
 export const runCase = ({ service, scheduler, hash, weights, maxConns, steps }: Case): Answers => {
-  const balancer = new Balancer()
+  const balancer = new Balancer({ capacity: { destinations: 1024 } })
   try {
     const servers = Object.entries(weights).map(([server, weight]) => {
       const limit = maxConns[Number(server)]
