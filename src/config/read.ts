@@ -187,9 +187,9 @@ class Reading {
 }
 
 /** A backend's place among those that were read -> that in the entry's list. */
-const entryKeys = (keys: KeyPath, places: readonly number[]): KeyPath => {
+const entryKeys = (keys: KeyPath, places: ReadService['places']): KeyPath => {
   const [key, place, ...rest] = keys
-  return key === 'backends' && typeof place === 'number' ? [key, places[place] ?? place, ...rest] : keys
+  return key === 'backends' && typeof place === 'number' ? [key, places?.[place] ?? place, ...rest] : keys
 }
 
 /**

@@ -23,8 +23,8 @@ export type Salvaged<T> = readonly (T | undefined)[]
 
 export interface ReadService {
   service: Service
-  /** Of each backend its place in the entry's list. */
-  places: readonly number[]
+  /** Of each backend its place in the entry's list; undefined where none was left out. */
+  places: readonly number[] | undefined
 }
 
 const backendsOf = (
@@ -32,11 +32,14 @@ const backendsOf = (
   service: ServiceAddress,
   { document, path }: Origin,
   faults: Faults,
-): { backends: Backend[]; places: number[] } => {
+): Pick<ReadService, 'places'> & { backends: Backend[] } => {
   const backends: Backend[] = []
-  const places: number[] = []
+  let places: number[] | undefined
   for (const [i, entry] of entries.entries()) {
-    if (entry === undefined) continue
+    if (entry === undefined) {
+      places ??= [...backends.keys()]
+      continue
+    }
     const { address: text, weight, admin, vlan, 'max-conns': limit } = entry
     let key = 'address'
     // Not by collect(): a file may hold a hundred thousand backends, and a closure and a path for each take their time.
@@ -53,8 +56,9 @@ const backendsOf = (
         ...(maxConns === 'none' ? {} : { maxConns }),
         path: UNASKED,
       })
-      places.push(i)
+      places?.push(i)
     } catch (error) {
+      places ??= [...backends.keys()]
       faults.addRefusal(document, [...path, 'backends', i, key], error)
     }
   }

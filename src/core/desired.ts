@@ -174,28 +174,33 @@ function* ringSizeFaults(service: Service): Generator<Refusal> {
 }
 
 function* backendFaults(service: Service): Generator<PartFault> {
+  const of = formatService(service)
   if (service.backends.length > BACKENDS_PER_SERVICE_MAX) {
     yield {
       keys: ['backends'],
       refusal: new Refusal(
-        `service ${formatService(service)}: ${service.backends.length} backends exceed ${BACKENDS_PER_SERVICE_MAX}`,
+        `service ${of}: ${service.backends.length} backends exceed ${BACKENDS_PER_SERVICE_MAX}`,
         'spread them over several services',
       ),
     }
   }
   const seen = new Set<string>()
-  for (const [i, { address, weight }] of service.backends.entries()) {
-    const where = `backend ${address} of ${formatService(service)}`
+  let i = -1
+  for (const { address, weight } of service.backends) {
+    i++
     if (!Number.isInteger(weight) || weight < 0 || weight > WEIGHT_MAX) {
       const refusal = new Refusal(
-        `${where}: weight ${weight} is not a whole number from 0 to ${WEIGHT_MAX}`,
+        `backend ${address} of ${of}: weight ${weight} is not a whole number from 0 to ${WEIGHT_MAX}`,
         'choose 0 to 65535',
         { usage: true },
       )
       yield { keys: ['backends', i, 'weight'], refusal }
     }
     if (seen.has(address)) {
-      const refusal = new Refusal(`${where}: is there twice`, 'name it once, with the sum of the weights')
+      const refusal = new Refusal(
+        `backend ${address} of ${of}: is there twice`,
+        'name it once, with the sum of the weights',
+      )
       yield { keys: ['backends', i], refusal }
     }
     seen.add(address)
@@ -291,8 +296,10 @@ export function* circleFaults(state: DesiredState): Generator<StateFault> {
   const vips = new Set([...state.keys()].map(vipOf))
   const prefixes = [...vips].filter((vip) => isPrefix({ vip }))
   for (const [name, service] of state) {
-    for (const [i, { address }] of service.backends.entries()) {
-      const prefix = prefixes.find((each) => holds(each, address))
+    let i = -1
+    for (const { address } of service.backends) {
+      i++
+      const prefix = prefixes.length === 0 ? undefined : prefixes.find((each) => holds(each, address))
       if (!vips.has(address) && prefix === undefined) continue
       const refusal = prefix === undefined ? circle(service, address) : within(service, address, prefix)
       yield { service: name, keys: ['backends', i], refusal }
