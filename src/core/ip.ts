@@ -50,8 +50,11 @@ export const formatIpv4 = (address: number): string =>
   `${address >>> 24}.${(address >>> 16) & 255}.${(address >>> 8) & 255}.${address & 255}`
 
 /** The eight 16-bit groups, most significant octets first; undefined where it is no IPv6 address, or names a zone. */
-export const parseIpv6 = (text: string): number[] | undefined =>
-  text.includes('%') || !ipaddr.IPv6.isValid(text) ? undefined : ipaddr.IPv6.parse(text).parts
+export const parseIpv6 = (text: string): number[] | undefined => {
+  // Two colons at least: an IPv4 address with a port is told apart without the parser, which throws within.
+  if (text.indexOf(':') === text.lastIndexOf(':') || text.includes('%') || !ipaddr.IPv6.isValid(text)) return undefined
+  return ipaddr.IPv6.parse(text).parts
+}
 
 /** RFC 5952. */
 export const formatIpv6 = (groups: number[]): string => new ipaddr.IPv6(groups).toRFC5952String()
