@@ -159,37 +159,69 @@ static __always_inline void tell(struct xdp_md *ctx, struct record *record, stru
 		counts->lost++;
 }
 
-SEC("xdp")
-int xlb_capture(struct xdp_md *ctx)
+static __always_inline struct capture_counts *own_counts(void)
 {
-	__u32 zero = 0, slot = CONSTANT(OWN_SLOT), frame_bytes;
-	struct capture_counts *counts = bpf_map_lookup_elem(&capture_counts, &slot);
-	struct record *record = bpf_map_lookup_elem(&capture_record, &zero);
+	__u32 slot = CONSTANT(OWN_SLOT);
+
+	return bpf_map_lookup_elem(&capture_counts, &slot);
+}
+
+static __always_inline struct record *own_record(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&capture_record, &zero);
+}
+
+/*
+ * Counts a packet, and keeps what has to be known of it before anything becomes of it. False: it is not looked at. Not
+ * inlined, nor the next: what they need of the stack is free again for the packet path, whose calls take up the rest.
+ */
+static __noinline bool begin_record(struct xdp_md *ctx)
+{
+	struct capture_counts *counts = own_counts();
+	struct record *record = own_record();
 	struct cpu *cpu = own_cpu(bpf_get_smp_processor_id());
-	int verdict;
+	__u32 frame_bytes;
 
 	if (!counts || !record || !lease_lasts())
-		return xlb(ctx);
+		return false;
 	counts->packets++;
 	if (!addresses_match(ctx))
-		return xlb(ctx);
-
+		return false;
 	frame_bytes = bpf_xdp_get_buff_len(ctx);
 	if (!frame_bytes || bpf_xdp_load_bytes(ctx, 0, record->head, cut(frame_bytes, CAPTURE_HEAD_BYTES)))
-		return xlb(ctx);
+		return false;
+	record->event.frame_bytes = frame_bytes;
+	record->event.slot = CONSTANT(OWN_SLOT);
 	cpu->noted_reasons = 0;
 	cpu->noted_service = CAPTURE_NONE;
 	cpu->noted_counter = CAPTURE_NONE;
+	return true;
+}
 
-	verdict = xlb(ctx);
+/* Tells what became of it, if that is wanted. */
+static __noinline int end_record(struct xdp_md *ctx, int verdict)
+{
+	struct capture_counts *counts = own_counts();
+	struct record *record = own_record();
+	struct cpu *cpu = own_cpu(bpf_get_smp_processor_id());
 
-	record->event.frame_bytes = frame_bytes;
+	if (!counts || !record)
+		return verdict;
 	record->event.verdict = verdict;
-	record->event.slot = slot;
 	record->event.service = cpu->noted_service;
 	record->event.counter = cpu->noted_counter;
 	record->event.reasons = cpu->noted_reasons | (verdict == XDP_TX ? 1ULL << TX_FORWARDED : 0);
 	if (outcome_matches(&record->event))
 		tell(ctx, record, counts);
 	return verdict;
+}
+
+SEC("xdp")
+int xlb_capture(struct xdp_md *ctx)
+{
+	if (!begin_record(ctx))
+		return xlb(ctx);
+	return end_record(ctx, xlb(ctx));
 }

@@ -135,6 +135,8 @@ __noinline int find_destination(struct destination_search *search)
 		return 0;
 	search->hash = hash_mix(search->name, CONSTANT64(FLOW_SEED));
 	search->value = 0;
+	/* As in find_client (persist.h), no loop. */
+#pragma unroll
 	for (__u32 i = 0; i < 2 * DESTINATIONS_PER_BUCKET; i++) {
 		__u64 bucket = destination_bucket(search->hash, i >= DESTINATIONS_PER_BUCKET);
 		__u64 place = bucket * DESTINATIONS_PER_BUCKET + i % DESTINATIONS_PER_BUCKET;

@@ -13,6 +13,9 @@
 #define LOAD_CONSTANT64(word, name)        asm("%0 = %1 ll" : "=r"(word) : "i"(CONSTANT_##name))
 #define APPLY_CONSTANT(word, equals, name) asm("%0 " #equals " %1" : "+r"(word) : "i"(CONSTANT_##name))
 
+/* Cuts a word to some of its bits, also where clang knows that it has no others and the verifier does not. */
+#define CUT(word, bits) asm("%0 &= %1" : "+r"(word) : "i"(bits))
+
 /* It takes the shift from the lowest six bits (RFC 9669 section 4.1), which C leaves undefined. */
 #define SHIFT_RIGHT(word, shift) asm("%0 >>= %1" : "+r"(word) : "r"(shift))
 
@@ -29,6 +32,7 @@
 #define LOAD_CONSTANT(word, name)          (word = HOST_##name)
 #define LOAD_CONSTANT64(word, name)        (word = HOST_##name)
 #define APPLY_CONSTANT(word, equals, name) (word equals HOST_##name)
+#define CUT(word, bits)                    (word &= (bits))
 #define SHIFT_RIGHT(word, shift)           (word >>= (shift)&63)
 #define LOAD_ADDRESS(pointer, table)       (pointer = &table[0])
 #define TABLE_ELEMENTS(name)               (HOST_MASK_##name + 1)

@@ -15,6 +15,7 @@
 #include <stddef.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
+#include "instructions.h"
 #include "xlb.h"
 
 /* Keeps clang from reasoning about what it sees. */
@@ -157,11 +158,21 @@ enum plain {
 /* One load, however it is aligned: clang would take a field of a packed struct octet by octet. */
 #define LOAD(field) (*(const volatile typeof(field) *)(const void *)&(field))
 
+/* A length as headers have it. Linux 6.1's verifier does not see that 16 bits stay 16 when they are swapped. */
+static __always_inline __u64 read_length(__be16 length_be)
+{
+	__u64 length = bpf_ntohs(length_be);
+
+	CUT(length, 0xffff);
+	return length;
+}
+
 /* Is a frame plain? Nothing of it is kept but what it is for: registers are few, and reading once more is cheap. */
 static __always_inline bool parse_plain(const void *data, const void *end, __u64 *key)
 {
 	const struct plain_frame *frame = data;
-	__u32 carries, total_bytes;
+	__u64 total_bytes;
+	__u32 carries;
 
 	if ((void *)(frame + 1) > end || (LOAD(frame->kind) & PLAIN_KIND_MASK) != PLAIN_KIND)
 		return false;
@@ -172,7 +183,7 @@ static __always_inline bool parse_plain(const void *data, const void *end, __u64
 			return false;
 	}
 	/* Of TCP's length even where it is UDP: what is shorter is read header by header. */
-	total_bytes = bpf_ntohs(LOAD(frame->total_bytes_be));
+	total_bytes = read_length(LOAD(frame->total_bytes_be));
 	if (total_bytes < sizeof(struct iphdr) + sizeof(struct tcphdr) || data + ETH_HLEN + total_bytes > end)
 		return false;
 	/* As service_key has it. */

@@ -32,7 +32,8 @@ enum plain6 { PLAIN6_KIND_MASK = 0x00f0ffff, PLAIN6_KIND = 0x0060dd86 };
 static __always_inline bool parse_plain6(const void *data, const void *end)
 {
 	const struct plain_frame6 *frame = data;
-	__u32 next_header, payload_bytes;
+	__u64 payload_bytes;
+	__u32 next_header;
 
 	if ((void *)(frame + 1) > end || (LOAD(frame->kind) & PLAIN6_KIND_MASK) != PLAIN6_KIND)
 		return false;
@@ -43,7 +44,7 @@ static __always_inline bool parse_plain6(const void *data, const void *end)
 			return false;
 	}
 	/* Of TCP's length even where it is UDP: what is shorter is read header by header. */
-	payload_bytes = bpf_ntohs(LOAD(frame->payload_bytes_be));
+	payload_bytes = read_length(LOAD(frame->payload_bytes_be));
 	return payload_bytes >= sizeof(struct tcphdr) &&
 	       data + ETH_HLEN + sizeof(struct ipv6hdr) + payload_bytes <= end;
 }

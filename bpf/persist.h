@@ -117,6 +117,8 @@ __noinline int find_client(struct client_search *search)
 	search->hash = hash;
 	search->value = 0;
 	search->found = 0;
+	/* As a loop it would end by falling into its beginning, which Linux 6.1's verifier forbids. */
+#pragma unroll
 	for (int i = 0; i < 2 * CLIENTS_PER_BUCKET; i++) {
 		__u32 bucket = i < CLIENTS_PER_BUCKET ? first_bucket(search) : second_bucket(search);
 		__u32 place = bucket * CLIENTS_PER_BUCKET + i % CLIENTS_PER_BUCKET;

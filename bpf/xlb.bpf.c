@@ -220,7 +220,7 @@ static __noinline int balance_further(struct xdp_md *ctx, struct target_bucket *
 	if (!find_further_target(bucket, plain_key(frame), &target)) {
 		/* Or it is no VIP, and shares its number with a prefix, or with a handle. */
 		if (LOAD(root_now()->live) & LIVE_PREFIXES)
-			return balance(ctx);
+			return TAKE_LONG_WAY;
 		return pass(own_cpu(cpu_number), find_vip(bucket, plain_key(frame)) ? PASS_NO_SERVICE : PASS_NOT_VIP);
 	}
 	service = AT(services, target.service);

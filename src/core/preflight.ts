@@ -99,9 +99,9 @@ function* kernelFindings(facts: Facts): Generator<Finding> {
   if (!facts.btf)
     yield {
       name: 'btf',
-      severity: 'warning',
+      severity: 'error',
       what: 'the kernel gives no type information: /sys/kernel/btf/vmlinux is missing',
-      why: "bpftool cannot show xlb's maps by field, and a program that needs the kernel's types is refused at load",
+      why: 'the verifier then cannot tell that the functions of the packet path are given a packet, and refuses them',
       mend: "boot a kernel built with CONFIG_DEBUG_INFO_BTF=y, as the distributions' are",
     }
   if (facts.jit === false)

@@ -97,8 +97,8 @@ test('a kernel before 6.1 is an error that names each feature it lacks', (t) => 
   t.regex(find('auto', given({ kernelRelease: '6.0.9' }), 'kernel').why, /tested/)
 })
 
-test('a kernel without type information is a warning', (t) => {
-  t.is(find('auto', given({ btf: false }), 'btf').severity, 'warning')
+test('a kernel without type information refuses the program', (t) => {
+  t.is(find('auto', given({ btf: false }), 'btf').severity, 'error')
 })
 
 test('a BPF compiler that is off is a warning; one that the namespace does not show is none', (t) => {
