@@ -53,6 +53,6 @@ export const writeTimeouts = (memory: Pick<PlaneMemory, 'buffer'>, timeouts: Par
 /** What readTimeouts answers after writeTimeouts. */
 export const keptTimeouts = (memory: Pick<PlaneMemory, 'buffer'>, timeouts: Timeouts): Timeouts => {
   const clock = Settings.read(viewOf(memory, 'settings'), 0)
-  const kept = CONNECTION_STATES.map((state) => [state, secondsOf(agesOf(timeouts[state], clock), clock)])
+  const kept = TIMEOUT_NAMES.map((name) => [name, secondsOf(agesOf(timeouts[name], clock), clock)])
   return Object.fromEntries(kept) as Timeouts
 }

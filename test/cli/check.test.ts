@@ -35,7 +35,7 @@ test('a file with faults: exit code 1, and on stderr each with file, line, colum
   t.deepEqual([status, stdout], [1, ''])
   t.deepEqual(stderr.split('\n').slice(0, 3), [
     `xlb: ${file}: 2 faults`,
-    `       ${file}:2:48: services[0].scheduler: 'fastest' is not known; it takes rr, wrr, mh, sh, dh, lc, wlc, sed, nq (dh of a prefix alone)`,
+    `       ${file}:2:48: services[0].scheduler: 'fastest' is not known; it takes rr, wrr, mh, sh, dh, lc, wlc, sed, nq, lblc, lblcr (dh, lblc, lblcr of a prefix alone)`,
     `       ${file}:3:16: services[1].service: service 'tcp://192.0.2.11': has no port; write tcp://192.0.2.11:80`,
   ])
   const { error } = JSON.parse(check(['-c', file, '--json']).stderr) as { error: { faults: unknown[] } }
