@@ -84,7 +84,9 @@ export const hasFreshMarks = (
   const moment = momentOf(change)
   const { before, ring } = change.current
   if (before === undefined || change.now - change.written > change.timeout) return false
-  if (before.length !== ring.length || change.foreignBefore) return true
+  // Found by another hash, it may lead any slot's packets anywhere: all of it counts, of whatever size.
+  if (change.foreignBefore) return before.some((slot) => isFresh(moment, slot))
+  if (before.length !== ring.length) return true
   return before.some((slot, i) => ((ring[i] ?? 0) & SLOT_MARKED) !== 0 && isFresh(moment, slot))
 }
 
