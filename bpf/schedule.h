@@ -21,135 +21,15 @@
 #ifndef XLB_SCHEDULE_H
 #define XLB_SCHEDULE_H
 
+#include "budget.h"
 #include "choose.h"
-#include "directory.h"
 #include "flow.h"
 #include "locality.h"
 #include "persist.h"
 #include "record.h"
-
-/* The slot of the ring that a source falls on, with its mark. */
-static __always_inline __u32 ring_slot(const struct service *service, __u64 source, __u64 hash_mask, __u64 ring_seed)
-{
-	__u64 hash = hash_mix(source & hash_mask, ring_seed);
-
-	return line_slot(service->ring_line, hash_slot(hash, service->ring_size));
-}
-
-/* As ring_slot, of an IPv6 source. */
-static __always_inline __u32 ring_slot6(const struct service *service, struct address6 source, __be16 source_port_be,
-					__u64 hash_mask, __u64 ring_seed)
-{
-	__u64 port = (__u64)source_port_be << HASHED_SOURCE & hash_mask;
-	__u64 hash = hash_source6(source.high, source.low, port, ring_seed);
-
-	return line_slot(service->ring_line, hash_slot(hash, service->ring_size));
-}
-
-/* The hash by which rings are asked, under any service's seed and mask. */
-static __always_inline __u64 packet_hash(const struct packet *packet, __u64 hash_mask, __u64 ring_seed)
-{
-	if (hash_mask & HASHED_DESTINATION)
-		return hash_mix(packet->source6.high >> PREFIX_FLOW_SHIFT, ring_seed);
-	if (packet->is_ipv6)
-		return hash_source6(packet->source6.high, packet->source6.low,
-				    (__u64)packet->source_port_be << HASHED_SOURCE & hash_mask, ring_seed);
-	return hash_mix(packet_source(packet) & hash_mask, ring_seed);
-}
-
-static __always_inline __u32 packet_slot(const struct service *service, const struct packet *packet)
-{
-	__u64 hash = packet_hash(packet, packet->hash_mask, packet->ring_seed);
-
-	return line_slot(service->ring_line, hash_slot(hash, service->ring_size));
-}
-
-/* Whether a flow that is known by its slot alone may be of a backend that is cut. */
-enum cut { CUT_IS_GONE, CUT_COUNTS };
-
-/*
- * The backend that a marked slot had before, if packets can be sent there; else the one that it has now. The ring
- * before may differ in size and in hash too, where a person changed those.
- */
-static __always_inline __u32 backend_before(const struct service *service, const struct packet *packet,
-					    __u32 now_backend, __u64 now, enum cut cut)
-{
-	__u64 mask = (1ULL << (service->flags & SERVICE_BEFORE_HASH_PORT ? HASHED_SOURCE_PORT : HASHED_SOURCE)) - 1;
-	__u64 hash = packet_hash(packet, service->flags & SERVICE_BEFORE_HASH_DESTINATION ? HASHED_DESTINATION : mask,
-				 service->before_seed);
-	__u32 slot = line_slot(service->before_line, hash_slot(hash, service->before_size));
-	__u32 before = slot & SLOT_BACKEND_MASK;
-	__u32 flags = backend_flags(service, before);
-	bool is_cut = cut == CUT_COUNTS && flags & BACKEND_CUT;
-
-	if (service->flags & SERVICE_UDP || is_cut) {
-		/* A mark counts for UDP, and for what is cut, until the timeout has passed. */
-		__u32 epochs = ((now >> (service->mark_shift & 31)) - (slot >> BEFORE_EPOCH_SHIFT)) & BEFORE_EPOCH_MASK;
-
-		if ((__s32)(service->marks_end - (__u32)now) < 0 || epochs > MARK_EPOCHS)
-			return now_backend;
-	}
-	return flags & BACKEND_ALIVE || is_cut ? before : now_backend;
-}
-
-/*
- * Where packets go that have no entry in the flow table: where the client's note leads, if there is persistence, else
- * to the oldest backend that the slot may still have flows of.
- */
-static __always_inline __u32 backend_by_ring(const struct service *service, const struct packet *packet, __u64 now,
-					     enum cut cut)
-{
-	__u32 slot = packet_slot(service, packet);
-
-	if (service->flags & SERVICE_PERSISTENT) {
-		__u32 noted = follow_note(service, packet);
-
-		if (noted != SLOT_NONE)
-			return noted;
-	}
-	if (likely(!(slot & SLOT_MARKED)))
-		return slot & SLOT_BACKEND_MASK;
-	return backend_before(service, packet, slot & SLOT_BACKEND_MASK, now, cut);
-}
+#include "ring.h"
 
 /* ---- new flows ---- */
-
-enum budget { BUDGET_LEFT, BUDGET_FLOODED, BUDGET_SPENT };
-
-/* Has this CPU recorded as many flows in this unit of age as it may? */
-static __always_inline bool is_spent(const struct cpu *cpu, __u64 now)
-{
-	return cpu->budget_age == (__u32)now && cpu->budget_used >= directory_now()->new_flows;
-}
-
-/* A flow is beyond the bound. */
-static __always_inline void note_flood(struct cpu *cpu, __u64 now)
-{
-	cpu->flood_age = now;
-	cpu->flooded = 1;
-	count(cpu, FLOW_REFUSED_BUDGET);
-}
-
-/* What this CPU may still record in this unit of age; counts what it may not. */
-static __always_inline enum budget budget_left(struct cpu *cpu, __u64 now)
-{
-	const struct settings *bounds = settings_now();
-
-	if (cpu->budget_age != (__u32)now) {
-		cpu->budget_age = now;
-		cpu->budget_used = 0;
-	}
-	if (unlikely(is_spent(cpu, now))) {
-		note_flood(cpu, now);
-		return BUDGET_SPENT;
-	}
-	if (unlikely(cpu->flooded)) {
-		if ((__u32)now - cpu->flood_age <= bounds->flood_hold)
-			return BUDGET_FLOODED;
-		cpu->flooded = 0;
-	}
-	return BUDGET_LEFT;
-}
 
 /* The scheduler's choice. SLOT_NONE: nobody takes new flows. SLOT_FULL: all who would are full. */
 static __always_inline __u32 choose_for_new(const struct service *service, const struct packet *packet)
@@ -342,71 +222,6 @@ __noinline __u32 choose_backend(const struct service *service, struct packet *pa
 	if (service->flags & SERVICE_OPS)
 		return next_in_schedule(service);
 	return backend_by_flow(service, packet);
-}
-
-/* ---- the short way, for packets that find all as it was ---- */
-
-/* Does an entry's value tell of a settled flow that was refreshed in this unit of age? `value` is such a one's. */
-static __always_inline bool is_settled(__u64 found, __u64 value)
-{
-	return !((found ^ value) & ~((__u64)FLOW_BACKEND_MASK << FLOW_BACKEND_SHIFT));
-}
-
-static __always_inline __u32 settled_in_bucket(const struct flow_bucket *bucket, __u64 key, __u64 value)
-{
-	const struct flow *flow = bucket->flow;
-
-#pragma unroll
-	for (int i = 0; i < FLOWS_PER_BUCKET; i++, flow++) {
-		__u64 found;
-
-		if (flow_read(flow, key, &found) && is_settled(found, value))
-			return flow_backend(found);
-	}
-	return SLOT_NONE;
-}
-
-/*
- * The backend of a flow whose entry is settled and was refreshed in this unit of age: all of it but the backend is
- * known, and nothing is to be written. SLOT_NONE: backend_by_flow shall see.
- */
-static __always_inline __u32 settled_backend(const struct service *service, __u64 source, __be16 port_be)
-{
-	struct flow_place place;
-	__u64 value;
-	__u32 found;
-
-	flow_locate4(&place, source, port_be, service->id);
-	value = flow_value(place.match, 0, service->settled, clock_age());
-	found = settled_in_bucket(AT(flows, place.index[0]), place.key, value);
-	return found != SLOT_NONE ? found : settled_in_bucket(AT(flows, place.index[1]), place.key, value);
-}
-
-static __always_inline __u32 settled_in_bucket6(struct flow6_bucket *bucket, const struct flow_place *place,
-						__u64 value)
-{
-#pragma unroll
-	for (int i = 0; i < FLOWS6_PER_BUCKET; i++) {
-		__u64 found;
-
-		if (flow6_read(&bucket->flow6[i], place, &found) && is_settled(found, value))
-			return flow_backend(found);
-	}
-	return SLOT_NONE;
-}
-
-/* As settled_backend, of an IPv6 flow. */
-static __always_inline __u32 settled_backend6(const struct service *service, struct address6 source,
-					      __be16 source_port_be, __be16 port_be)
-{
-	struct flow_place place;
-	__u64 value;
-	__u32 found;
-
-	flow_locate6(&place, source, source_port_be, port_be, service->id);
-	value = flow_value(place.match, 0, service->settled, clock_age());
-	found = settled_in_bucket6(AT(flows6, place.index[0]), &place, value);
-	return found != SLOT_NONE ? found : settled_in_bucket6(AT(flows6, place.index[1]), &place, value);
 }
 
 #endif

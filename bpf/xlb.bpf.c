@@ -6,6 +6,7 @@
  * the director would answer it with a reset, or route it.
  */
 #include <linux/bpf.h>
+#include "budget.h"
 #include "config.h"
 #include "directory.h"
 #include "filter.h"
@@ -13,7 +14,9 @@
 #include "fragment.h"
 #include "maps.h"
 #include "parse6.h"
+#include "ring.h"
 #include "schedule.h"
+#include "settled.h"
 #include "verdict.h"
 
 /* capture.bpf.c has an entry of its own, which calls this one. */

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { Settings } from '../dataplane/layout.gen.ts'
-import { viewOf } from '../dataplane/reader.ts'
+import { viewOf } from '../dataplane/views.ts'
 import { newFlowsPerAge, newFlowsPerSecond } from '../shell/load.ts'
 import { changeAll, type Session, withSession } from '../shell/session.ts'
 import { type GlobalOptions, makeContext } from './context.ts'

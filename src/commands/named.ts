@@ -4,7 +4,7 @@ import { backendPort, EVERY_PORT, parseBackend, type ServiceAddress } from '../c
 import { existing, existingBackend } from '../core/desired.ts'
 import { addressKey } from '../core/ip.ts'
 import { Refusal } from '../core/refusal.ts'
-import { scanBackends } from '../dataplane/reader.ts'
+import { scanBackends } from '../dataplane/backend-records.ts'
 import type { Session } from '../shell/session.ts'
 
 /** The address of `--backend`. @throws Refusal for words that are wrong */

@@ -16,8 +16,9 @@ import {
   type ServiceLook,
 } from '../dataplane/explain.ts'
 import { Cpu, Settings } from '../dataplane/layout.gen.ts'
-import { type LiveService, viewOf } from '../dataplane/reader.ts'
+import type { LiveService } from '../dataplane/reader.ts'
 import type { SourceLook } from '../dataplane/source-look.ts'
+import { viewOf } from '../dataplane/views.ts'
 import type { Budget, DestinationLook, NoteLook, TracedPacket } from '../dataplane/way.ts'
 import type { AttachedInterface } from '../shell/interfaces.ts'
 import { type Session, withSession } from '../shell/session.ts'

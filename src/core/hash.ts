@@ -41,7 +41,7 @@ export interface HashedSource {
   destination?: bigint
 }
 
-/** The hash by which a ring is asked (packet_hash of bpf/schedule.h). @param mask struct target's hash_mask */
+/** The hash by which a ring is asked (packet_hash of bpf/ring.h). @param mask struct target's hash_mask */
 export function hashSource({ address6, word, destination }: HashedSource, mask: bigint, seed: bigint): bigint {
   if (mask >> 63n !== 0n) return hashMix(destination ?? 0n, seed)
   if (address6 === undefined) return hashMix(word & mask, seed)

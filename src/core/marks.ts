@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A ring that changes under living flows (bpf/schedule.h is the other half). A slot whose backend changed is marked: packets of
+// A ring that changes under living flows (bpf/ring.h and bpf/schedule.h are the other half). A slot whose backend changed is marked: packets of
 // it ask the flow table first, and what has no entry there goes to the backend that the slot had before. A mark remembers the
 // oldest backend that may still have flows, so that successive changes need no second mark. It ends when the timeout has
 // passed (older flows are recorded by then, or gone) and no entry of the flow table deviates from the ring.

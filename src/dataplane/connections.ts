@@ -10,7 +10,8 @@ import { readEntry } from './flow-entry.ts'
 import { backendOf, FLOW_TABLES, type FlowTable, idleOf, prefixFlowOf, sourceOf, stateOf, WORD } from './flow-tables.ts'
 import { FlowValue, Settings } from './layout.gen.ts'
 import type { PlaneMemory } from './memory.ts'
-import { type LiveService, viewOf } from './reader.ts'
+import type { LiveService } from './reader.ts'
+import { viewOf } from './views.ts'
 
 /** What the packet path's unit of age is worth. */
 export const secondsOfAges = (ages: number, settings: Pick<Settings, 'ageShift' | 'jiffiesPerSecond'>): number =>

@@ -16,7 +16,7 @@ import {
   Settings,
 } from './layout.gen.ts'
 import type { PlaneMemory } from './memory.ts'
-import { viewOf } from './reader.ts'
+import { viewOf } from './views.ts'
 
 const WORDS = DestinationRecord.size / 8
 const { DESTINATIONS_PER_BUCKET, DESTINATION_KEPT_SECONDS } = DestinationLimit

@@ -20,16 +20,11 @@ import {
   Vip6Bucket,
   Vip6Limit,
 } from './layout.gen.ts'
+import { bucketsPerDirectory, type TargetTable } from './live-directory.ts'
 import type { PlaneMemory } from './memory.ts'
-import {
-  bucketsPerDirectory,
-  KEY_VIP_MASK,
-  type LiveState,
-  serviceKey,
-  type TargetTable,
-  viewOf,
-  vipKind,
-} from './reader.ts'
+import type { LiveState } from './reader.ts'
+import { KEY_VIP_MASK, serviceKey, vipKind } from './service-key.ts'
+import { viewOf } from './views.ts'
 
 /** A service, as a directory leads to it. */
 export interface Entry {

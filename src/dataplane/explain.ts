@@ -4,9 +4,10 @@
 import { findTarget } from './find.ts'
 import { entriesOf, type FlowEntry, hasRoom } from './flow-entry.ts'
 import { Cpu, FlowState, type Reason, type Service as ServiceRecord, Settings } from './layout.gen.ts'
+import { liveDirectory } from './live-directory.ts'
 import { egressKey, type PlaneMemory } from './memory.ts'
-import { liveDirectory, viewOf } from './reader.ts'
 import { lookAtSource, type SourceLook } from './source-look.ts'
+import { viewOf } from './views.ts'
 import {
   type BackendLook,
   type BeforeLook,

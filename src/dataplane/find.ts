@@ -18,8 +18,10 @@ import {
   TargetFlag,
   Vip6Limit,
 } from './layout.gen.ts'
+import { liveVips, type TargetTable } from './live-directory.ts'
 import type { PlaneMemory } from './memory.ts'
-import { KEY_VIP_MASK, liveVips, serviceKey, type TargetTable, type VipKind, viewOf } from './reader.ts'
+import { KEY_VIP_MASK, serviceKey, type VipKind } from './service-key.ts'
+import { viewOf } from './views.ts'
 
 /** What the directory says of an address and a port. */
 export interface Found {

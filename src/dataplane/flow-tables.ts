@@ -6,7 +6,7 @@ import { swap32 } from '../core/address.ts'
 import { AF, type Family, formatIpv4, readAddress } from '../core/ip.ts'
 import { Flow, Flow6, FlowLimit, FlowState, FlowValue, PrefixFlow, Settings } from './layout.gen.ts'
 import type { PlaneMemory } from './memory.ts'
-import { viewOf } from './reader.ts'
+import { viewOf } from './views.ts'
 
 export interface FlowTable {
   name: 'flows' | 'flows6'

@@ -12,7 +12,7 @@ import {
   type Service as ServiceRecord,
 } from './layout.gen.ts'
 import type { PlaneMemory } from './memory.ts'
-import { slotsAt, viewOf } from './reader.ts'
+import { slotsAt, viewOf } from './views.ts'
 
 /** What a backend has to do at present, as schedulers see it. */
 export interface Load {

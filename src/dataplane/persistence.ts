@@ -8,7 +8,8 @@ import { type Persistence, takesClients } from '../core/persistence.ts'
 import { Refusal } from '../core/refusal.ts'
 import { BackendLimit, ClientLimit, RingSlot, ServiceFlag, type ServicePolicy, type Settings } from './layout.gen.ts'
 import type { PlaneMemory } from './memory.ts'
-import { type LiveService, type LiveState, slotsAt } from './reader.ts'
+import type { LiveService, LiveState } from './reader.ts'
+import { slotsAt } from './views.ts'
 
 type PersistFields = Pick<
   ServicePolicy,

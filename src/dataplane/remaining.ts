@@ -7,7 +7,8 @@ import { backendOf, eachLiveFlow, idleOf, stateOf, WORD } from './flow-tables.ts
 import type { FlowTally } from './flows.ts'
 import { FlowState, ServiceFlag, Settings } from './layout.gen.ts'
 import type { PlaneMemory } from './memory.ts'
-import { type LiveService, slotsAt, viewOf } from './reader.ts'
+import type { LiveService } from './reader.ts'
+import { slotsAt, viewOf } from './views.ts'
 
 /** Ages after which a connection whose client has closed its half is taken for ended; its entry lasts longer. */
 const CLOSED_IDLE_AGES = 5

@@ -14,7 +14,8 @@ import {
   Service as ServiceRecord,
 } from './layout.gen.ts'
 import { type PlaneMemory, SERVICE_IDS } from './memory.ts'
-import { type LiveService, type LiveState, viewOf } from './reader.ts'
+import type { LiveService, LiveState } from './reader.ts'
+import { viewOf } from './views.ts'
 
 /** Do its backends' counts decide where packets go? Then expired entries must not count. */
 export const isSwept = ({ choice, flags }: ServiceRecord): boolean =>

@@ -14,8 +14,9 @@ import {
 } from '../core/prefixes.ts'
 import { readFilter } from './filters.ts'
 import { FilterLimit, Filter as FilterRecord, type Reason, ServicePolicy, SourceRate } from './layout.gen.ts'
+import { liveDirectory } from './live-directory.ts'
 import type { PlaneMemory } from './memory.ts'
-import { liveDirectory, viewOf } from './reader.ts'
+import { viewOf } from './views.ts'
 import type { Way } from './way.ts'
 
 /** What a list says of a source. */

@@ -4,7 +4,7 @@ import { CONNECTION_STATES, STATE_NAMES } from '../core/connection-states.ts'
 import { TIMEOUT_NAMES, type TimeoutName, type Timeouts } from '../core/timeouts.ts'
 import { FlowValue, Settings } from './layout.gen.ts'
 import type { PlaneMemory } from './memory.ts'
-import { viewOf } from './reader.ts'
+import { viewOf } from './views.ts'
 
 type Clock = Pick<Settings, 'ageShift' | 'jiffiesPerSecond'>
 

@@ -23,7 +23,8 @@ import {
 } from './layout.gen.ts'
 import { remembers, type Taker, takerOf } from './least.ts'
 import type { PlaneMemory } from './memory.ts'
-import { HASHED_DESTINATION, slotsAt, viewOf } from './reader.ts'
+import { HASHED_DESTINATION } from './service-key.ts'
+import { slotsAt, viewOf } from './views.ts'
 
 /** A whole, unfragmented packet for the MAC of the interface that it comes in by. */
 export interface TracedPacket {
@@ -36,7 +37,7 @@ export interface TracedPacket {
   opens: boolean
 }
 
-/** What a CPU may still record of new flows (enum budget of bpf/schedule.h). */
+/** What a CPU may still record of new flows (enum budget of bpf/budget.h). */
 export type Budget = 'left' | 'flooded' | 'spent'
 
 export interface Circumstances {

@@ -8,7 +8,8 @@ import { expandSeed } from '../core/hash.ts'
 import { type Change, sameGlobals } from '../core/plan.ts'
 import { prefixCount } from '../core/prefixes.ts'
 import { Refusal } from '../core/refusal.ts'
-import { type BuildContext, type Built, buildService, freeSpace } from './builder.ts'
+import { scanBackends } from './backend-records.ts'
+import { type Built, buildService } from './builder.ts'
 import { forgetClients } from './clients.ts'
 import { clearCounts } from './counters.ts'
 import { forgetDestinations } from './destinations.ts'
@@ -26,18 +27,14 @@ import {
   Service as ServiceRecord,
   Target,
 } from './layout.gen.ts'
+import { bucketsPerDirectory } from './live-directory.ts'
 import { capacityOf, type PlaneMemory } from './memory.ts'
 import { Persistences } from './persistence.ts'
-import {
-  bucketsPerDirectory,
-  HASHED_DESTINATION,
-  type LiveService,
-  type LiveState,
-  scanBackends,
-  slotsAt,
-  viewOf,
-} from './reader.ts'
+import type { LiveService, LiveState } from './reader.ts'
 import { clearConnections, forgetFull, isSwept, mendRuns, readService, storeSwept, sweptOf, writeRuns } from './runs.ts'
+import { HASHED_DESTINATION } from './service-key.ts'
+import { type BuildContext, freeSpace } from './space.ts'
+import { slotsAt, viewOf } from './views.ts'
 
 export interface ApplyOptions {
   /** Unix time now, milliseconds. */

@@ -13,8 +13,9 @@ import type { KernelPlane } from '../dataplane/kernel.ts'
 import { InterfaceRole, Settings } from '../dataplane/layout.gen.ts'
 import { type Capacity, type MapName, TYPED_MAP_NAMES } from '../dataplane/memory.ts'
 import type { BpfLink, BpfMap, BpfObject, Native, NativeError } from '../dataplane/native.ts'
-import { readLive, viewOf } from '../dataplane/reader.ts'
+import { readLive } from '../dataplane/reader.ts'
 import { isNeeded } from '../dataplane/remaining.ts'
+import { viewOf } from '../dataplane/views.ts'
 import {
   clockPin,
   demandRoot,

@@ -4,10 +4,11 @@
 import { parseMac } from '../core/address.ts'
 import { egressFault } from '../core/egress.ts'
 import { Refusal } from '../core/refusal.ts'
+import { scanBackends } from '../dataplane/backend-records.ts'
 import { InterfaceRole } from '../dataplane/layout.gen.ts'
 import type { PlaneMemory } from '../dataplane/memory.ts'
 import { type Interface, type Native, XdpFeature } from '../dataplane/native.ts'
-import { type LiveState, scanBackends } from '../dataplane/reader.ts'
+import type { LiveState } from '../dataplane/reader.ts'
 import {
   type AttachedInterface,
   clearInterface,

@@ -5,7 +5,7 @@ import { formatMac } from '../core/address.ts'
 import { InterfaceLimit, Interface as InterfaceRecord, InterfaceRole, Root } from '../dataplane/layout.gen.ts'
 import { egressKey, egressValue, type PlaneMemory } from '../dataplane/memory.ts'
 import type { Interface, Native } from '../dataplane/native.ts'
-import { viewOf } from '../dataplane/reader.ts'
+import { viewOf } from '../dataplane/views.ts'
 import { linkPin } from './instance.ts'
 
 /** One record in use. `attached` is false where the interface is gone or the link was taken off from outside. */

@@ -5,10 +5,11 @@ import { parseMac } from '../core/address.ts'
 import type { DesiredState, Path } from '../core/desired.ts'
 import { type AddressKey, AF, addressKey, familyOf, formatAddressKey } from '../core/ip.ts'
 import { Refusal } from '../core/refusal.ts'
+import { scanBackends } from '../dataplane/backend-records.ts'
 import { AdminState, BackendFlag } from '../dataplane/layout.gen.ts'
 import type { PlaneMemory } from '../dataplane/memory.ts'
 import type { Interface, Native, Neighbour } from '../dataplane/native.ts'
-import { type LiveState, scanBackends } from '../dataplane/reader.ts'
+import type { LiveState } from '../dataplane/reader.ts'
 import { byLikelihood, type Reached, type Segment, vlansOn } from './segments.ts'
 
 const NUD = { REACHABLE: 2, STALE: 4, DELAY: 8, PROBE: 16, FAILED: 32, NOARP: 64, PERMANENT: 128 }

@@ -12,7 +12,7 @@ import { MIGRATE, type PinnedTable, tableFaults, versionFault } from '../datapla
 import type { KernelPlane } from '../dataplane/kernel.ts'
 import { Root, Settings } from '../dataplane/layout.gen.ts'
 import type { BpfLink, BpfObject, BpfProgram, Native, ProgramInfo } from '../dataplane/native.ts'
-import { viewOf } from '../dataplane/reader.ts'
+import { viewOf } from '../dataplane/views.ts'
 import { clockPin, demandRoot, type InstancePaths, linkPin, mapPin, nextClockPin } from './instance.ts'
 import { type AttachedInterface, attachedInterfaces } from './interfaces.ts'
 import { loadProgram, loadSweep, PROGRAM_FILE, startSweep } from './load.ts'

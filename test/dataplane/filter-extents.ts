@@ -10,8 +10,8 @@ import {
   ServiceFlag,
   ServicePolicy,
 } from '../../src/dataplane/layout.gen.ts'
+import { liveVips } from '../../src/dataplane/live-directory.ts'
 import type { MappedName, PlaneMemory } from '../../src/dataplane/memory.ts'
-import { liveVips } from '../../src/dataplane/reader.ts'
 import type { Extent } from './directory.ts'
 
 const extent = (owner: string, map: MappedName, size: number, first: number, count: number): Extent => ({

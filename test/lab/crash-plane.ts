@@ -4,7 +4,8 @@
 import { effectiveWeight } from '../../src/core/desired.ts'
 import { RingSlot, ServiceFlag } from '../../src/dataplane/layout.gen.ts'
 import type { PlaneMemory } from '../../src/dataplane/memory.ts'
-import { type LiveService, type LiveState, slotsAt } from '../../src/dataplane/reader.ts'
+import type { LiveService, LiveState } from '../../src/dataplane/reader.ts'
+import { slotsAt } from '../../src/dataplane/views.ts'
 import { findOverlap, occupants, ownedExtents } from '../dataplane/extents.ts'
 import { findService, packetTo } from '../dataplane/packets.ts'
 

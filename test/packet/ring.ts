@@ -75,7 +75,7 @@ export const ringOf = (service: Service): Ring => {
   }
 }
 
-/** bpf/schedule.h, packet_hash: address, and port if wanted, in network order as a little-endian machine loads them. */
+/** bpf/ring.h, packet_hash: address, and port if wanted, in network order as a little-endian machine loads them. */
 export const slotOf = (ring: Ring, tuple: Tuple): number => {
   const { CLIENT, VIP } = KITS[ring.family]
   const hashed = ring.hash === 'destination' ? (tuple.destination ?? VIP) : (tuple.source ?? CLIENT)
