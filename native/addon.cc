@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// The addon as src/dataplane/native.ts describes it: mechanism only, every call synchronous.
+// The addon as src/dataplane/native.ts describes it: mechanism only, every call synchronous but for what a
+// monitor tells.
 #include "error.h"
 #include "link.h"
 #include "map.h"
+#include "monitor.h"
 #include "netlink.h"
 #include "object.h"
 #include "program.h"
@@ -23,6 +25,7 @@ Napi::Value open_handles(const Napi::CallbackInfo &info)
 	result.Set("programs", counters.programs);
 	result.Set("links", counters.links);
 	result.Set("rings", counters.rings);
+	result.Set("monitors", counters.monitors);
 	result.Set("mappings", counters.mappings);
 	result.Set("mappedBytes", static_cast<double>(counters.mapped_bytes));
 	return result;
@@ -37,6 +40,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports)
 	BpfProgram::define(env);
 	BpfLink::define(env);
 	BpfRing::define(env);
+	NetlinkMonitor::define(env);
 
 	exports.Set("openObject", Napi::Function::New<BpfObject::open>(env, "openObject"));
 	exports.Set("createMap", Napi::Function::New<BpfMap::create>(env, "createMap"));

@@ -4,16 +4,15 @@
 
 #include "arguments.h"
 #include "error.h"
+#include "messages.h"
+#include "monitor.h"
 #include "rtnetlink.h"
 
-#include <arpa/inet.h>
-#include <cstring>
 #include <linux/genetlink.h>
-#include <linux/if_ether.h>
 #include <linux/if_link.h>
 #include <linux/neighbour.h>
 #include <linux/rtnetlink.h>
-#include <net/if.h>
+#include <sys/socket.h>
 
 namespace
 {
@@ -30,45 +29,6 @@ IpAddress address_argument(const Napi::CallbackInfo &info, size_t index, const c
 	if (!address.family)
 		fail(info.Env(), EINVAL, call, text, "not an IP address");
 	return address;
-}
-
-const char *xdp_mode(const Attributes &xdp)
-{
-	static constexpr const char *modes[] = {"none", "native", "generic", "offloaded", "multi"};
-	uint8_t mode = xdp[IFLA_XDP_ATTACHED] ? mnl_attr_get_u8(xdp[IFLA_XDP_ATTACHED]) : 0;
-	return mode < std::size(modes) ? modes[mode] : "multi";
-}
-
-Napi::Object to_interface(Napi::Env env, const nlmsghdr *message)
-{
-	auto *header = static_cast<const ifinfomsg *>(mnl_nlmsg_get_payload(message));
-	Attributes attributes(message, sizeof(*header));
-	Attributes kind(attributes[IFLA_LINKINFO]);
-	Attributes xdp(attributes[IFLA_XDP]);
-	Attributes data(kind[IFLA_INFO_DATA]);
-	const nlattr *name = attributes[IFLA_IFNAME];
-	bool is_vlan = kind[IFLA_INFO_KIND] && !strcmp(mnl_attr_get_str(kind[IFLA_INFO_KIND]), "vlan");
-
-	Napi::Object result = Napi::Object::New(env);
-	result.Set("ifindex", header->ifi_index);
-	result.Set("name", name ? mnl_attr_get_str(name) : "");
-	result.Set("mac", mac_text(attributes[IFLA_ADDRESS]));
-	result.Set("mtu", attributes.u32(IFLA_MTU));
-	result.Set("kind", kind[IFLA_INFO_KIND] ? mnl_attr_get_str(kind[IFLA_INFO_KIND]) : "");
-	result.Set("vlan", is_vlan ? data.u16(IFLA_VLAN_ID) : 0);
-	result.Set("vlanOfProvider", is_vlan && ntohs(data.u16(IFLA_VLAN_PROTOCOL)) == ETH_P_8021AD);
-	result.Set("up", (header->ifi_flags & IFF_UP) != 0);
-	result.Set("loopback", (header->ifi_flags & IFF_LOOPBACK) != 0);
-	// IFF_PROMISC shows only what was set by hand; a bridge or a capture raises the count alone.
-	result.Set("promiscuous", attributes.u32(IFLA_PROMISCUITY) > 0);
-	result.Set("master", attributes.u32(IFLA_MASTER));
-	result.Set("link", attributes.u32(IFLA_LINK));
-	result.Set("linkNetnsId", static_cast<int32_t>(attributes.u32(IFLA_LINK_NETNSID, UINT32_MAX)));
-	result.Set("rxQueues", attributes.u32(IFLA_NUM_RX_QUEUES));
-	result.Set("txQueues", attributes.u32(IFLA_NUM_TX_QUEUES));
-	result.Set("xdpMode", xdp_mode(xdp));
-	result.Set("xdpProgramId", xdp.u32(IFLA_XDP_PROG_ID));
-	return result;
 }
 
 Napi::Value interfaces(const Napi::CallbackInfo &info)
@@ -112,50 +72,10 @@ Napi::Value addresses(const Napi::CallbackInfo &info)
 
 	Napi::Array result = Napi::Array::New(info.Env());
 	answer.each([&](const nlmsghdr *message) {
-		auto *header = static_cast<const ifaddrmsg *>(mnl_nlmsg_get_payload(message));
-		Attributes attributes(message, sizeof(*header));
-		// On a point-to-point interface IFA_ADDRESS is the other end.
-		const nlattr *address = attributes[IFA_LOCAL] ? attributes[IFA_LOCAL] : attributes[IFA_ADDRESS];
-		if (header->ifa_family != AF_INET && header->ifa_family != AF_INET6)
-			return;
-		Napi::Object one = Napi::Object::New(info.Env());
-		one.Set("ifindex", header->ifa_index);
-		one.Set("address", address_text(header->ifa_family, address));
-		one.Set("prefixLength", header->ifa_prefixlen);
-		result.Set(result.Length(), one);
+		if (is_of_ip(message))
+			result.Set(result.Length(), to_address(info.Env(), message));
 	});
 	return result;
-}
-
-const char *route_type(uint8_t type)
-{
-	switch (type) {
-	case RTN_UNICAST:
-		return "unicast";
-	case RTN_LOCAL:
-		return "local";
-	case RTN_BROADCAST:
-		return "broadcast";
-	case RTN_MULTICAST:
-		return "multicast";
-	case RTN_BLACKHOLE:
-		return "blackhole";
-	case RTN_UNREACHABLE:
-		return "unreachable";
-	case RTN_PROHIBIT:
-		return "prohibit";
-	default:
-		return "other";
-	}
-}
-
-std::string gateway_of(int family, const Attributes &attributes)
-{
-	const nlattr *via = attributes[RTA_VIA]; // An IPv6 gateway of an IPv4 route.
-	if (!via || mnl_attr_get_payload_len(via) < sizeof(rtvia))
-		return address_text(family, attributes[RTA_GATEWAY]);
-	auto *value = static_cast<const rtvia *>(mnl_attr_get_payload(via));
-	return address_text(value->rtvia_family, value->rtvia_addr, mnl_attr_get_payload_len(via) - sizeof(*value));
 }
 
 Napi::Value route(const Napi::CallbackInfo &info)
@@ -195,17 +115,8 @@ Napi::Value neighbours(const Napi::CallbackInfo &info)
 
 	Napi::Array result = Napi::Array::New(info.Env());
 	answer.each([&](const nlmsghdr *message) {
-		auto *header = static_cast<const ndmsg *>(mnl_nlmsg_get_payload(message));
-		Attributes attributes(message, sizeof(*header));
-		if (header->ndm_family != family)
-			return;
-		Napi::Object one = Napi::Object::New(info.Env());
-		one.Set("ifindex", header->ndm_ifindex);
-		one.Set("address", address_text(header->ndm_family, attributes[NDA_DST]));
-		one.Set("mac", mac_text(attributes[NDA_LLADDR]));
-		one.Set("state", header->ndm_state);
-		one.Set("managed", (attributes.u32(NDA_FLAGS_EXT) & NTF_EXT_MANAGED) != 0);
-		result.Set(result.Length(), one);
+		if (family_of(message) == static_cast<int>(family))
+			result.Set(result.Length(), to_neighbour(info.Env(), message));
 	});
 	return result;
 }
@@ -288,6 +199,7 @@ Napi::Object make_netlink(Napi::Env env)
 	netlink.Set("route", Napi::Function::New<route>(env, "route"));
 	netlink.Set("neighbours", Napi::Function::New<neighbours>(env, "neighbours"));
 	netlink.Set("manageNeighbour", Napi::Function::New<manage_neighbour>(env, "manageNeighbour"));
+	netlink.Set("monitor", Napi::Function::New<NetlinkMonitor::open>(env, "monitor"));
 	netlink.Set("deleteNeighbour", Napi::Function::New<delete_neighbour>(env, "deleteNeighbour"));
 	return netlink;
 }

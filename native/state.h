@@ -16,6 +16,7 @@ struct Counters {
 	uint32_t programs = 0;
 	uint32_t links = 0;
 	uint32_t rings = 0;
+	uint32_t monitors = 0;
 	uint32_t mappings = 0;
 	uint64_t mapped_bytes = 0;
 };
@@ -27,6 +28,7 @@ struct State {
 	Napi::FunctionReference program;
 	Napi::FunctionReference link;
 	Napi::FunctionReference ring;
+	Napi::FunctionReference monitor;
 	/** Descriptors that tryLock() gave out: unlock() closes these and no others. */
 	std::set<int> locks;
 	/** The CPUs this thread was allowed before pinToCpu(). */
@@ -66,7 +68,7 @@ struct Opened {
 	std::string name;
 };
 
-/** The descriptor of one BpfMap, BpfProgram, BpfLink or BpfRing, counted while it is open. */
+/** The descriptor of one BpfMap, BpfProgram, BpfLink, BpfRing or NetlinkMonitor, counted while it is open. */
 class Handle
 {
       public:

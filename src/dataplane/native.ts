@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The native addon's interface. C++ is mechanism only: it opens, loads, maps, links and asks the kernel; what to do with
-// that is decided in TypeScript. Every call is synchronous. Every failure throws a NativeError.
+// that is decided in TypeScript. Every call is synchronous, but for what a NetlinkMonitor tells. Every failure throws a
+// NativeError.
 import { createRequire } from 'node:module'
 
 /**
@@ -241,6 +242,39 @@ export interface Neighbour {
   managed: boolean
 }
 
+/** RTM_NEWROUTE, read as it is told: the routes of all tables. */
+export interface TableRoute {
+  /** `0.0.0.0` or `::` of a default route. */
+  destination: string
+  prefixLength: number
+  type: Route['type']
+  /** RT_TABLE_*: main 254, local 255. */
+  table: number
+  /** Of its only hop; 0 where there is none, or several. */
+  ifindex: number
+  /** '' where its destinations are on the link, or there are several hops. */
+  gateway: string
+}
+
+/**
+ * A change that the kernel tells of: what is there now, or, where it is `deleted`, what was. An IPv4 route that goes because its
+ * interface does, or goes down, is not told: the link is. `overrun`: more was told than the socket had room for, and is lost.
+ */
+export type NetlinkEvent =
+  | { kind: 'neighbour'; deleted: boolean; neighbour: Neighbour }
+  | { kind: 'link'; deleted: boolean; link: Interface }
+  | { kind: 'address'; deleted: boolean; address: InterfaceAddress }
+  | { kind: 'route'; deleted: boolean; route: TableRoute }
+  | { kind: 'overrun' }
+
+/** A subscription. It keeps the process running unless unref() is called. */
+export interface NetlinkMonitor {
+  /** The listener is not called again. Idempotent. */
+  close(): void
+  ref(): void
+  unref(): void
+}
+
 export interface Netlink {
   interfaces(): Interface[]
   /** One interface of the namespace that `netnsId` names from here (IFLA_TARGET_NETNSID); -1: this one. Undefined: none. */
@@ -259,6 +293,13 @@ export interface Netlink {
   manageNeighbour(ifindex: number, address: string): void
   /** RTM_DELNEIGH; false: there was none. */
   deleteNeighbour(ifindex: number, address: string): boolean
+  /**
+   * Calls `listener` from Node's loop with what has changed since its last call, in the order of the changes; never before this
+   * returns. What it throws is an uncaught exception.
+   *
+   * @param receiveBytes room for what the kernel tells while JavaScript is at work (SO_RCVBUFFORCE); 4 MiB if absent
+   */
+  monitor(listener: (events: NetlinkEvent[]) => void, receiveBytes?: number): NetlinkMonitor
 }
 
 export interface System {
@@ -315,6 +356,7 @@ export interface Native {
     programs: number
     links: number
     rings: number
+    monitors: number
     mappings: number
     mappedBytes: number
   }

@@ -20,7 +20,7 @@ const settle = async (): Promise<void> => {
 const kindOf = (descriptor: string): string | undefined => {
   try {
     const link = readlinkSync(`/proc/self/fd/${descriptor}`)
-    return /bpf|btf/.test(link) ? link : undefined
+    return /bpf|btf|socket/.test(link) ? link : undefined
   } catch {
     return undefined // the folder's own, closed by now
   }
@@ -38,6 +38,8 @@ const round = (i: number): void => {
   const program = native.openProgram(join(pins, 'answer'))
   if (i % 3 !== 0) map.close() // Every third is left to the collector.
   if (i % 3 !== 0) program.close()
+  const monitor = native.netlink.monitor(() => undefined)
+  monitor.close()
   if (i % 50 === 0) {
     const object = native.openObject(fixture)
     object.setAutoload('refused', false)
