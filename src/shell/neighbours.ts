@@ -4,6 +4,7 @@
 import { parseMac } from '../core/address.ts'
 import type { DesiredState, Path } from '../core/desired.ts'
 import { type AddressKey, AF, addressKey, familyOf, formatAddressKey } from '../core/ip.ts'
+import { isFixed, isKept, isUsable } from '../core/neighbour.ts'
 import { Refusal } from '../core/refusal.ts'
 import { scanBackends } from '../dataplane/backend-records.ts'
 import { AdminState, BackendFlag } from '../dataplane/layout.gen.ts'
@@ -12,8 +13,6 @@ import type { Interface, Native, Neighbour } from '../dataplane/native.ts'
 import type { LiveState } from '../dataplane/reader.ts'
 import { byLikelihood, type Reached, type Segment, vlansOn } from './segments.ts'
 
-const NUD = { REACHABLE: 2, STALE: 4, DELAY: 8, PROBE: 16, FAILED: 32, NOARP: 64, PERMANENT: 128 }
-const USABLE = NUD.REACHABLE | NUD.STALE | NUD.DELAY | NUD.PROBE | NUD.NOARP | NUD.PERMANENT
 /** The kernel asks three times, a second apart (mcast_solicit, retrans_time_ms), before it gives up. */
 const ANSWER_MS = 3_500
 const POLL_MS = 10
@@ -21,7 +20,7 @@ const POLL_MS = 10
 const key = (ifindex: number, address: string): string => `${ifindex} ${address}`
 
 const usable = (neighbour: Neighbour | undefined): neighbour is Neighbour =>
-  neighbour !== undefined && neighbour.mac !== '' && (neighbour.state & USABLE) !== 0
+  neighbour !== undefined && isUsable(neighbour)
 
 const sleep = (milliseconds: number): void => {
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds)
@@ -33,9 +32,6 @@ interface Known {
   high: number
   kept: boolean
 }
-
-/** Is it an entry that the kernel, or an administrator, keeps? */
-const isKept = ({ managed, state }: Neighbour): boolean => managed || (state & (NUD.PERMANENT | NUD.NOARP)) !== 0
 
 const linkPath = ({ mac }: Neighbour, { slot, vlan }: Segment): Path => ({
   kind: 'link',
@@ -107,7 +103,7 @@ export class Neighbours {
   #manage(ifindex: number, address: string): void {
     const known = this.#byKey.get(key(ifindex, address))
     // A permanent entry is an administrator's: it needs no upkeep.
-    if (known?.managed === true || ((known?.state ?? 0) & (NUD.PERMANENT | NUD.NOARP)) !== 0) return
+    if (known !== undefined && (known.managed || isFixed(known))) return
     this.#native.netlink.manageNeighbour(ifindex, address)
   }
 
