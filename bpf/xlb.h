@@ -488,6 +488,13 @@ enum admin_state {
 	ADMIN_DRAIN,
 	ADMIN_LEAVING, /* removed; keeps its flows until they end */
 	ADMIN_CUT,     /* removed; its flows' packets are dropped until their entries end */
+	ADMIN_MAINT,   /* in maintenance: gets no packets */
+};
+
+enum health_state {
+	HEALTH_UNSAID,
+	HEALTH_ALIVE,
+	HEALTH_DOWN, /* gets no packets */
 };
 
 /* What a person said and the kernel's neighbour table answered, beside backends[i]: packets do not need it. */
@@ -495,12 +502,14 @@ struct backend_detail {
 	__u8 address_be[16]; /* IPv4 in the first four */
 	__be16 port_be;      /* 0: its service has several, and the packet's is kept */
 	__u8 family;
-	__u8 admin;     /* enum admin_state */
-	__u32 weight;   /* as configured, 0-65535 */
-	__u64 since_ms; /* Unix time of the last change of weight or admin state */
-	__u16 vlan;     /* as configured: enum vlan_choice, or an id from 1 to 4094 */
-	__u16 reserved_vlan[3];
-	__u32 upper; /* --max-conns UPPER:LOWER as configured; 0: none */
+	__u8 admin;          /* enum admin_state */
+	__u32 weight;        /* as configured, 0-65535 */
+	__u64 since_ms;      /* Unix time of the last change of weight or admin state */
+	__u16 vlan;          /* as configured: enum vlan_choice, or an id from 1 to 4094 */
+	__u8 health;         /* enum health_state: what a daemon found out, whatever a person said */
+	__u8 health_percent; /* of the configured weight, 0-100 */
+	__u32 health_since;  /* Unix time of the last change of these two, in seconds */
+	__u32 upper;         /* --max-conns UPPER:LOWER as configured; 0: none */
 	__u32 lower;
 };
 

@@ -163,8 +163,10 @@ verb(service, 'rm', 'remove a service and its backends')
     (await import('./commands/service.ts')).runServiceRemove(text, optionsOf(command)),
   )
 
-const backend = program.command('backend').description('set, drain or remove a backend (real server) of a service')
-verb(backend, 'set', 'add a backend, change it, or take a drained one back in')
+const backend = program
+  .command('backend')
+  .description('set, drain, take out or remove a backend (real server) of a service')
+verb(backend, 'set', 'add a backend, change it, or take one back in that is drained or in maintenance')
   .argument('<service>')
   .argument('<address>')
   .option('--weight <n>', '0 to 65535 (default: 1, or as it was)', wholeNumber('--weight'))
@@ -188,6 +190,12 @@ verb(backend, 'drain', 'no new flows; established ones stay')
   )
   .action(async (text: string, address: string, _: unknown, command: Command) =>
     (await import('./commands/backend.ts')).runBackendDrain(text, address, optionsOf(command)),
+  )
+verb(backend, 'maint', 'maintenance: no packets; flows that it has are scheduled anew')
+  .argument('<service>')
+  .argument('<address>')
+  .action(async (text: string, address: string, _: unknown, command: Command) =>
+    (await import('./commands/backend.ts')).runBackendMaint(text, address, optionsOf(command)),
   )
 verb(backend, 'rm', 'remove a backend')
   .argument('<service>')

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { formatService, parseBackend, parseService } from '../core/address.ts'
-import { drainBackend, type Path, setBackend } from '../core/desired.ts'
+import { drainBackend, maintBackend, type Path, setBackend } from '../core/desired.ts'
 import { type FlowFate, removeBackend } from '../core/leaving.ts'
 import { parseMaxConns } from '../core/max-conns.ts'
 import type { Change } from '../core/plan.ts'
@@ -68,6 +68,20 @@ export const runBackendDrain = async (
     options,
     changes,
     `draining ${backend.address} of ${formatService(service)}: no new flows, established ones stay`,
+  )
+}
+
+export const runBackendMaint = (serviceText: string, backendText: string, options: GlobalOptions): void => {
+  const { native, paths } = makeContext(options)
+  const service = parseService(serviceText)
+  const backend = parseBackend(backendText, service)
+  const changes = withSession(native, paths, (session) =>
+    changeState(session, (state) => maintBackend(state, service, backend)),
+  )
+  report(
+    options,
+    changes,
+    `${backend.address} of ${formatService(service)} is in maintenance: no new flows, and those that it had are scheduled anew`,
   )
 }
 

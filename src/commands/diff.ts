@@ -7,6 +7,7 @@ import { type ForAll, forAllEntry } from '../config/write.ts'
 import type { DesiredState, Path } from '../core/desired.ts'
 import { inVlan } from '../core/desired.ts'
 import { formatDuration } from '../core/duration.ts'
+import { withHealthOf } from '../core/health.ts'
 import { withLeavingOf } from '../core/leaving.ts'
 import { type Change, plan } from '../core/plan.ts'
 import { DEFAULT_TIMEOUTS } from '../core/timeouts.ts'
@@ -51,7 +52,7 @@ const withKnownPaths = (want: DesiredState, have: DesiredState): DesiredState =>
 const NO_SEED = () => 0n
 
 const servicesDifference = (config: Config, have: DesiredState): Change[] =>
-  plan(have, withLeavingOf(have, withKnownPaths(config.desired(have, NO_SEED), have)))
+  plan(have, withLeavingOf(have, withHealthOf(have, withKnownPaths(config.desired(have, NO_SEED), have))))
 
 /** Timeouts all of them: one that a file leaves out has its default. */
 const forAll = (globals: ForAll) => ({

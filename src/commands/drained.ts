@@ -3,6 +3,7 @@
 // they are counted.
 import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { Admin } from '../core/desired.ts'
 import { formatDuration } from '../core/duration.ts'
 import { Refusal } from '../core/refusal.ts'
 import { remainingFlows, unseenSeconds } from '../dataplane/remaining.ts'
@@ -34,6 +35,15 @@ const TELL_EVERY_MS = 10_000
 /** Counting takes no more than this part of the time. */
 const COUNTING_SHARE = 10
 
+/** In maintenance its flows go to others with their next packets, whoever waits for their end. */
+const BECAME: Readonly<Record<Admin, Standing['became']>> = {
+  up: 'taken-back',
+  drain: 'drained',
+  maint: 'drained',
+  leaving: 'removed',
+  cut: 'removed',
+}
+
 const NOTHING_LEFT: Standing = { became: 'removed', remaining: 0, unseenSeconds: 0 }
 
 const standing = (context: Context, { service: name, backend: address }: Drained): Standing =>
@@ -44,7 +54,7 @@ const standing = (context: Context, { service: name, backend: address }: Drained
     if (service === undefined || backend === undefined || backend.want.admin === 'cut') return NOTHING_LEFT
     const { underWay } = remainingFlows(plane, service.service.id, backend.index)
     return {
-      became: backend.want.admin === 'up' ? 'taken-back' : backend.want.admin === 'drain' ? 'drained' : 'removed',
+      became: BECAME[backend.want.admin],
       remaining: service.want.ops ? 0 : underWay,
       unseenSeconds: service.want.ops ? 0 : unseenSeconds(plane, service, backend.index),
     }

@@ -36,6 +36,8 @@ interface BackendRow {
   effectiveWeight: number
   state: string
   since: string
+  /** What a daemon found out of it; null: nobody has. */
+  health: { alive: boolean; percent: number; since: string } | null
   mac: string | null
   interface: string | null
   /** Of the tag that its frames get; null: none. */
@@ -100,13 +102,22 @@ const filterRow = (filter: Filter | undefined): FilterRow | null =>
   filter === undefined ? null : { ...countVerdicts(filter.prefixes), default: filter.fallback }
 
 const stateOf = ({ want }: LiveBackend, full: boolean): string => {
-  if (isLeaving(want)) return want.admin
+  if (isLeaving(want) || want.admin === 'maint') return want.admin
   if (want.path.kind === 'unresolved') return 'no-mac'
+  if (want.health?.alive === false) return 'down'
   if (want.admin === 'drain') return 'drain'
   if (want.weight === 0) return 'weight-0'
+  const { percent } = want.health ?? { percent: 100 }
+  if (percent === 0) return 'held'
   if (full) return 'full'
+  if (percent < 100) return `${percent}%`
   return want.path.kind === 'local' ? 'local' : 'up'
 }
+
+const healthRow = ({ health }: LiveBackend['want']): BackendRow['health'] =>
+  health === undefined
+    ? null
+    : { alive: health.alive, percent: health.percent, since: new Date(health.sinceMs).toISOString() }
 
 const reasonNames = Object.keys(Reason).filter((name) => name !== 'REASONS')
 
@@ -133,6 +144,7 @@ const listing = (session: Session, only: string | undefined, nowMs: number): Lis
       effectiveWeight: effectiveWeight(service.want, backend.want),
       state: stateOf(backend, isFullNow(plane, service.service, backend.index)),
       since: new Date(backend.sinceMs).toISOString(),
+      health: healthRow(backend.want),
       mac: path.kind === 'link' ? formatMac(path.mac) : null,
       interface: path.kind === 'link' ? (slotNames.get(path.interfaceSlot) ?? null) : null,
       vlan: path.kind === 'link' ? (path.vlan ?? null) : null,

@@ -3,6 +3,7 @@ import { existsSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { type Config, readConfig } from '../config/read.ts'
 import { writeConfig } from '../config/write.ts'
 import { type DesiredState, type Globals, inVlan, type Path } from '../core/desired.ts'
+import { withHealthOf } from '../core/health.ts'
 import { familyOf } from '../core/ip.ts'
 import { withLeavingOf } from '../core/leaving.ts'
 import { Refusal } from '../core/refusal.ts'
@@ -126,7 +127,10 @@ export const runRestore = (file: string, options: GlobalOptions & { force?: bool
       services: (have, resolver) =>
         withLeavingOf(
           have,
-          withResolvedPaths(config.desired(have, random64), resolver, options.force === true, context),
+          withHealthOf(
+            have,
+            withResolvedPaths(config.desired(have, random64), resolver, options.force === true, context),
+          ),
         ),
       globals: (have: Globals) => ({
         newFlows: newFlows === undefined ? have.newFlows : newFlowsAt(session, newFlows),

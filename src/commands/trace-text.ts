@@ -128,7 +128,7 @@ const backendLines = ({ backend: found, choice }: Trace): string[] => {
   if (found === null) return [`none: no backend takes it, ${how}`]
   const address = `${found.address ?? 'a removed one'}, ${how}`
   if (found.cut) return [address, 'removed, and its flows are cut']
-  if (!found.alive) return [address, 'not alive: it was removed, or has no MAC']
+  if (!found.alive) return [address, 'not alive: it was removed, is in maintenance or down, or has no MAC']
   if (found.local) return [address, 'alive, this host itself']
   const segment = found.vlan === null ? '' : `, VLAN ${found.vlan}`
   return [

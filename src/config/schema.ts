@@ -39,8 +39,9 @@ const backend = noted(
       values: `0 to ${WEIGHT_MAX}; 0: no new flows`,
       fallback: '1',
     }),
-    admin: noted(z.enum(['up', 'drain']).default('up'), {
-      values: '`up`, `drain` (no new flows; the weight is kept for later)',
+    admin: noted(z.enum(['up', 'drain', 'maint']).default('up'), {
+      values:
+        '`up`, `drain` (no new flows), `maint` (no packets: its flows go to others); the weight is kept for later',
       fallback: '`up`',
     }),
     vlan: noted(z.union([z.literal('none'), z.int().min(VLAN_MIN).max(VLAN_MAX)]).optional(), {

@@ -56,7 +56,7 @@ export const entryOf = (service: Service) => ({
     .map(({ address, weight, admin, vlan, maxConns }) => ({
       address,
       weight,
-      ...(admin === 'drain' ? { admin } : {}),
+      ...(admin === 'up' ? {} : { admin }),
       ...(vlan === undefined ? {} : { vlan }),
       ...(maxConns === undefined ? {} : { 'max-conns': formatMaxConns(maxConns) }),
     })),

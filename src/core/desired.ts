@@ -2,6 +2,7 @@
 // What a person wants: services and their backends, as plain values. Verbs are functions from one desired state to the next;
 // they throw a Refusal and leave the old one where they cannot.
 import { type BackendAddress, formatService, type ServiceAddress, vipOf } from './address.ts'
+import { type Health, healthyWeight } from './health.ts'
 import { familyOf } from './ip.ts'
 import { labelFaults, nextLabel } from './label.ts'
 import { isPrime } from './maglev.ts'
@@ -29,8 +30,11 @@ export const HASH_INPUTS = ['source', 'source-port', 'destination'] as const
 export type HashInput = (typeof HASH_INPUTS)[number]
 export const FORWARDS = ['dsr'] as const
 export type Forward = (typeof FORWARDS)[number]
-/** The last two are of removed backends: one that keeps its flows until they end, and one whose flows are cut. */
-export type Admin = 'up' | 'drain' | 'leaving' | 'cut'
+/**
+ * `drain`: no new flows; `maint`: nor those that it has. The last two are of removed backends: one that keeps its flows until they
+ * end, and one whose flows are cut.
+ */
+export type Admin = 'up' | 'drain' | 'maint' | 'leaving' | 'cut'
 
 export const WEIGHT_MAX = 65535
 export const BACKENDS_PER_SERVICE_MAX = 4000
@@ -54,6 +58,8 @@ export interface Backend extends BackendAddress {
   vlan?: Vlan
   /** How many connections it takes; absent: any number. */
   maxConns?: MaxConns
+  /** What a daemon found out of it; absent: nobody has. No person says this, so that no verb changes it. */
+  health?: Health
   path: Path
 }
 
@@ -120,11 +126,19 @@ export const choosesByDestination = (service: Pick<Service, 'scheduler'>): boole
 export const defaultHash = (scheduler: Scheduler): HashInput =>
   choosesByDestination({ scheduler }) ? 'destination' : scheduler === 'sh' ? 'source' : 'source-port'
 
-/** What the schedulers go by: the configured weight, or 0 while the backend is drained, leaving, or cannot be reached. */
+/** May packets be sent to it? Else flows that it has are scheduled anew. */
+export const isAlive = ({ admin, path, health }: Pick<Backend, 'admin' | 'path' | 'health'>): boolean =>
+  admin !== 'maint' && admin !== 'cut' && path.kind !== 'unresolved' && health?.alive !== false
+
+/**
+ * What the schedulers go by: the configured weight, or that share of it which its health leaves it; 0 while the backend is
+ * drained, in maintenance, leaving, down, or cannot be reached.
+ */
 export const effectiveWeight = (service: Pick<Service, 'scheduler'>, backend: Backend): number => {
-  if (backend.admin !== 'up' || backend.path.kind === 'unresolved' || backend.weight === 0) return 0
+  if (backend.admin !== 'up' || !isAlive(backend)) return 0
+  const weight = healthyWeight(backend.weight, backend.health?.percent ?? 100)
   // ipvsadm(8): rr treats all real servers equally, whatever their weight; one of weight 0 gets no new connection.
-  return service.scheduler === 'rr' ? 1 : backend.weight
+  return service.scheduler === 'rr' ? Math.min(1, weight) : weight
 }
 
 export interface ServiceOptions extends SourceRateOptions, PersistenceOptions {
@@ -389,7 +403,7 @@ export const inVlan = (path: Path, vlan: Vlan | undefined): Path => {
 }
 
 /**
- * `xlb backend set`: adds the backend (weight 1 if not given) or changes it; a drained one is taken back in. So is one that was
+ * `xlb backend set`: adds the backend (weight 1 if not given) or changes it; one that is drained or in maintenance is taken back in. So is one that was
  * removed and keeps flows, but nothing else of it is remembered: else what comes of it would depend on whether flows are left.
  */
 export const setBackend = (
@@ -409,6 +423,7 @@ export const setBackend = (
     weight: change.weight ?? known?.weight ?? 1,
     admin: 'up',
     ...(maxConns === 'none' ? {} : { maxConns }),
+    ...(known?.health === undefined ? {} : { health: known.health }),
     ...(vlan === 'auto' ? { path: change.path } : { vlan, path: inVlan(change.path, vlan) }),
   }
   const backends =
@@ -434,23 +449,31 @@ export const existingBackend = (service: Service, address: BackendAddress): Back
   return backend
 }
 
-/** `xlb backend drain`: no new flows; established ones stay. `xlb backend set` takes it back in. */
-export const drainBackend = (
+const withAdmin = (
   state: DesiredState,
   serviceAddress: ServiceAddress,
   address: BackendAddress,
+  admin: 'drain' | 'maint',
 ): DesiredState => {
   const service = existing(state, serviceAddress)
-  const drained = existingBackend(service, address)
-  if (isLeaving(drained)) {
+  const found = existingBackend(service, address)
+  if (isLeaving(found)) {
     throw new Refusal(
       `backend ${address.address} of ${formatService(service)} was removed, and is there for its flows alone`,
       `it gets no new ones; to take it back in: xlb backend set ${formatService(service)} ${address.address}`,
     )
   }
-  const backends = service.backends.map((each): Backend => (each === drained ? { ...each, admin: 'drain' } : each))
+  const backends = service.backends.map((each): Backend => (each === found ? { ...each, admin } : each))
   return withService(state, { ...service, backends })
 }
+
+/** `xlb backend drain`: no new flows; established ones stay. `xlb backend set` takes it back in. */
+export const drainBackend = (state: DesiredState, service: ServiceAddress, address: BackendAddress): DesiredState =>
+  withAdmin(state, service, address, 'drain')
+
+/** `xlb backend maint`: no new flows, and those that it has are scheduled anew. `xlb backend set` takes it back in. */
+export const maintBackend = (state: DesiredState, service: ServiceAddress, address: BackendAddress): DesiredState =>
+  withAdmin(state, service, address, 'maint')
 
 /** Paths of the backends of these services asked anew: what `resolve` answers takes the old path's place. */
 export const withPaths = (

@@ -11,6 +11,7 @@ import {
   type Globals,
   inVlan,
   isLeaving,
+  type Path,
   type Service,
   serviceFaults,
 } from './desired.ts'
@@ -48,8 +49,8 @@ const SERVICE_FIELDS = listOf<Omit<Service, 'protocol' | 'vip' | 'port' | 'lastP
   persistence: samePersistence,
 })
 
-/** Likewise of a backend; where packets for it go is nobody's wish. */
-const BACKEND_FIELDS = listOf<Omit<Backend, 'address' | 'port' | 'path'>>({
+/** Likewise of a backend; where packets for it go, and how well it is, is nobody's wish. */
+const BACKEND_FIELDS = listOf<Omit<Backend, 'address' | 'port' | 'path' | 'health'>>({
   weight: is,
   admin: is,
   vlan: is,
@@ -78,27 +79,33 @@ const mergeFields = <Part extends object, T extends Part>(fields: FieldList<Part
 }
 
 /** From what lets a backend have all flows to what lets it have none. */
-const SEVERITY: Readonly<Record<Admin, number>> = { up: 0, drain: 1, leaving: 2, cut: 3 }
+const SEVERITY: Readonly<Record<Admin, number>> = { up: 0, drain: 1, maint: 2, leaving: 3, cut: 4 }
 
 const severest = (a: Admin, b: Admin): Admin => (SEVERITY[a] < SEVERITY[b] ? b : a)
 
 /** Where packets for a backend go that is there already: a path that has to be asked for again is the file's, unresolved. */
-const keepingPath = (next: Backend, have: Backend): Backend => {
-  if (next.vlan === have.vlan) return { ...next, path: have.path }
-  return next.vlan === undefined ? next : { ...next, path: inVlan(have.path, next.vlan) }
+const pathAfter = (next: Backend, file: Backend, have: Backend): Path => {
+  if (next.vlan === have.vlan) return have.path
+  return next.vlan === undefined ? file.path : inVlan(have.path, next.vlan)
 }
 
 /**
- * A backend that the file names for the first time, and that is there: as the file says, but that a drain holds, whoever asked
- * for it. `up` is what a file says that says nothing, so that it cannot be told from a wish to end the drain.
+ * A backend that the file names for the first time, and that is there: as the file says, but that a drain or maintenance holds,
+ * whoever asked for it. `up` is what a file says that says nothing, so that it cannot be told from a wish to end that.
  */
 const adoptBackend = (file: Backend, have: Backend): Backend =>
-  keepingPath({ ...file, admin: isLeaving(have) ? file.admin : severest(file.admin, have.admin) }, have)
+  isLeaving(have)
+    ? { ...file, path: pathAfter(file, file, have) }
+    : {
+        ...file,
+        admin: severest(file.admin, have.admin),
+        ...(have.health === undefined ? {} : { health: have.health }),
+        path: pathAfter(file, file, have),
+      }
 
 const mergeBackend = (base: Backend, file: Backend, have: Backend): Backend => {
   const next = mergeFields(BACKEND_FIELDS, base, file, have)
-  if (next === have || next.vlan === have.vlan) return next
-  return keepingPath({ ...next, path: file.path }, have)
+  return next === have ? have : { ...next, path: pathAfter(next, file, have) }
 }
 
 const byAddress = (backends: readonly Backend[] | undefined): Map<string, Backend> =>

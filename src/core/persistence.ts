@@ -2,7 +2,7 @@
 // Persistence: a client's later connections go to the server of its first one. Services of one group share it, and with it all
 // that is said of it.
 import { formatService, type ServiceAddress } from './address.ts'
-import { type Backend, type DesiredState, isLeaving, type Service } from './desired.ts'
+import { type Backend, type DesiredState, isAlive, isLeaving, type Service } from './desired.ts'
 import { Refusal, type StateFault } from './refusal.ts'
 import { ChangedState } from './state-map.ts'
 
@@ -194,6 +194,6 @@ export function* groupFaults(services: Iterable<Service>): Generator<StateFault>
 
 /** Does a backend take clients that were given it, whatever it does with new ones? */
 export const takesClients = ({ persistence }: Pick<Service, 'persistence'>, backend: Backend): boolean =>
-  backend.path.kind !== 'unresolved' &&
+  isAlive(backend) &&
   !isLeaving(backend) &&
-  ((backend.admin === 'up' && backend.weight > 0) || persistence?.drain === 'keep')
+  ((backend.admin === 'up' && backend.weight > 0 && backend.health?.percent !== 0) || persistence?.drain === 'keep')

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The difference between what is there and what is wanted.
 import { type Backend, type DesiredState, type Globals, type Service, samePath } from './desired.ts'
+import { sameHealth } from './health.ts'
 import { sameMaxConns } from './max-conns.ts'
 import { samePersistence } from './persistence.ts'
 import { sameFilter } from './prefixes.ts'
@@ -19,6 +20,7 @@ const sameBackend = (a: Backend, b: Backend): boolean =>
   a.admin === b.admin &&
   a.vlan === b.vlan &&
   sameMaxConns(a.maxConns, b.maxConns) &&
+  sameHealth(a.health, b.health) &&
   samePath(a.path, b.path)
 
 const sameBackends = (a: readonly Backend[], b: readonly Backend[]): boolean => {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the maps hold of each backend - what packets go by, and what a person said -, written and read.
-import { type Admin, type Backend, effectiveWeight, type Path, type Service } from '../core/desired.ts'
+import { type Admin, type Backend, effectiveWeight, isAlive, type Path, type Service } from '../core/desired.ts'
 import { type AddressKey, AF, familyOf, readAddress, readAddressKey, writeAddress } from '../core/ip.ts'
 import { reopensAt } from '../core/max-conns.ts'
 import {
@@ -10,6 +10,7 @@ import {
   Backend as BackendRecord,
   BackendWord,
   ConnectionLimit,
+  HealthState,
   type Service as ServiceRecord,
   VlanChoice,
 } from './layout.gen.ts'
@@ -35,14 +36,16 @@ export interface Placed {
 export const ADMIN_STATES: Readonly<Record<Admin, number>> = {
   up: AdminState.ADMIN_UP,
   drain: AdminState.ADMIN_DRAIN,
+  maint: AdminState.ADMIN_MAINT,
   leaving: AdminState.ADMIN_LEAVING,
   cut: AdminState.ADMIN_CUT,
 }
 const ADMINS = new Map(Object.entries(ADMIN_STATES).map(([admin, state]) => [state, admin as Admin]))
 
 /** struct backend's word. */
-const wordOf = ({ path, admin }: Backend): bigint => {
-  const takes = admin === 'cut' ? BackendFlag.BACKEND_CUT : BackendFlag.BACKEND_ALIVE
+const wordOf = (backend: Backend): bigint => {
+  const { path, admin } = backend
+  const takes = admin === 'cut' ? BackendFlag.BACKEND_CUT : isAlive(backend) ? BackendFlag.BACKEND_ALIVE : 0
   switch (path.kind) {
     case 'link':
       return (
@@ -79,6 +82,15 @@ const maxConnsOf = (details: DataView, at: number): Pick<Backend, 'maxConns'> =>
   return upper === 0 ? {} : { maxConns: { upper, lower: details.getUint32(at + BackendDetail.offset.lower, true) } }
 }
 
+/** Nothing of it where nobody has found out anything. */
+const healthOf = (details: DataView, at: number): Pick<Backend, 'health'> => {
+  const state = details.getUint8(at + BackendDetail.offset.health)
+  if (state === HealthState.HEALTH_UNSAID) return {}
+  const alive = state === HealthState.HEALTH_ALIVE
+  const percent = details.getUint8(at + BackendDetail.offset.healthPercent)
+  return { health: { alive, percent, sinceMs: details.getUint32(at + BackendDetail.offset.healthSince, true) * 1000 } }
+}
+
 /** Field by field, over zeros: the codec makes an array of each address, and a restore writes a hundred thousand. */
 const writeDetail = (view: DataView, at: number, want: Backend, admin: number, sinceMs: number): void => {
   const { offset } = BackendDetail
@@ -91,6 +103,11 @@ const writeDetail = (view: DataView, at: number, want: Backend, admin: number, s
   view.setBigUint64(at + offset.sinceMs, BigInt(sinceMs), true)
   view.setUint32(at + offset.upper, want.maxConns?.upper ?? 0, true)
   view.setUint32(at + offset.lower, want.maxConns?.lower ?? 0, true)
+  const { health } = want
+  if (health === undefined) return
+  view.setUint8(at + offset.health, health.alive ? HealthState.HEALTH_ALIVE : HealthState.HEALTH_DOWN)
+  view.setUint8(at + offset.healthPercent, health.percent)
+  view.setUint32(at + offset.healthSince, Math.floor(health.sinceMs / 1000), true)
 }
 
 export const writeBackends = (
@@ -148,6 +165,7 @@ export const readBackends = (
         admin: ADMINS.get(admin) ?? 'up',
         ...vlanOf(details.getUint16(detailAt + BackendDetail.offset.vlan, true)),
         ...maxConnsOf(details, detailAt),
+        ...healthOf(details, detailAt),
         path: pathOf(word, views.backends.getUint16(at + BackendRecord.offset.vlan, true)),
       },
     })
@@ -163,7 +181,7 @@ export interface BackendScan {
   macLow: number
   macHigh: number
   flags: number
-  /** It is reached through `interfaceSlot`. */
+  /** It is reached through `interfaceSlot`, or would be if it were alive. */
   isLink: boolean
   interfaceSlot: number
   /** 0: untagged. */
@@ -193,7 +211,7 @@ export const scanBackends = (
     counter: 0,
     admin: 0,
   }
-  const { BACKEND_ALIVE, BACKEND_LOCAL, BACKEND_TAGGED } = BackendFlag
+  const { BACKEND_CUT, BACKEND_LOCAL, BACKEND_TAGGED } = BackendFlag
   for (const { name, service } of live.services.values()) {
     scan.name = name
     const end = service.backendBase + service.backendCount
@@ -212,7 +230,8 @@ export const scanBackends = (
       scan.macLow = ((low >>> 16) | (high << 16)) >>> 0
       scan.macHigh = high >>> 16
       scan.flags = low & BackendWord.BACKEND_FLAGS_MASK
-      scan.isLink = (scan.flags & (BACKEND_ALIVE | BACKEND_LOCAL)) === BACKEND_ALIVE
+      // One that is not alive has its MAC for when it is again.
+      scan.isLink = (scan.flags & (BACKEND_CUT | BACKEND_LOCAL)) === 0 && (scan.macLow | scan.macHigh) !== 0
       scan.vlan = (scan.flags & BACKEND_TAGGED) === 0 ? 0 : (words[at + BackendRecord.offset.vlan / 4] ?? 0) & 0xffff
       scan.interfaceSlot = (low >>> BackendWord.BACKEND_INTERFACE_SHIFT) & 0xff
       scan.counter = words[at + BackendRecord.offset.counter / 4] ?? 0

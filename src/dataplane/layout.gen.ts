@@ -808,6 +808,14 @@ export const AdminState = {
   ADMIN_DRAIN: 2,
   ADMIN_LEAVING: 3,
   ADMIN_CUT: 4,
+  ADMIN_MAINT: 5,
+} as const
+
+/** enum health_state */
+export const HealthState = {
+  HEALTH_UNSAID: 0,
+  HEALTH_ALIVE: 1,
+  HEALTH_DOWN: 2,
 } as const
 
 /** struct backend_detail, 48 octets. */
@@ -819,12 +827,15 @@ export interface BackendDetail {
   weight: number
   sinceMs: bigint
   vlan: number
+  health: number
+  healthPercent: number
+  healthSince: number
   upper: number
   lower: number
 }
 export const BackendDetail = {
   size: 48,
-  offset: { address: 0, port: 16, family: 18, admin: 19, weight: 20, sinceMs: 24, vlan: 32, upper: 40, lower: 44 },
+  offset: { address: 0, port: 16, family: 18, admin: 19, weight: 20, sinceMs: 24, vlan: 32, health: 34, healthPercent: 35, healthSince: 36, upper: 40, lower: 44 },
   read: (view: DataView, at: number): BackendDetail => ({
     address: readBytes(view, at + 0, 16),
     port: view.getUint16(at + 16, false),
@@ -833,6 +844,9 @@ export const BackendDetail = {
     weight: view.getUint32(at + 20, true),
     sinceMs: view.getBigUint64(at + 24, true),
     vlan: view.getUint16(at + 32, true),
+    health: view.getUint8(at + 34),
+    healthPercent: view.getUint8(at + 35),
+    healthSince: view.getUint32(at + 36, true),
     upper: view.getUint32(at + 40, true),
     lower: view.getUint32(at + 44, true),
   }),
@@ -844,6 +858,9 @@ export const BackendDetail = {
     view.setUint32(at + 20, value.weight, true)
     view.setBigUint64(at + 24, value.sinceMs, true)
     view.setUint16(at + 32, value.vlan, true)
+    view.setUint8(at + 34, value.health)
+    view.setUint8(at + 35, value.healthPercent)
+    view.setUint32(at + 36, value.healthSince, true)
     view.setUint32(at + 40, value.upper, true)
     view.setUint32(at + 44, value.lower, true)
   },

@@ -43,6 +43,9 @@ const linkPath = ({ mac }: Neighbour, { slot, vlan }: Segment): Path => ({
 /** Gives a backend's interface a slot where it has none. @throws Refusal where it cannot have one */
 export type Allot = (backend: string, link: Interface) => Reached
 
+/** Of enum admin_state, those of removed backends. */
+const LEAVING: ReadonlySet<number> = new Set([AdminState.ADMIN_LEAVING, AdminState.ADMIN_CUT])
+
 /** The kernel's neighbours of one moment. */
 export class Neighbours {
   readonly #native: Native
@@ -118,18 +121,18 @@ export class Neighbours {
     const outdated = new Set<string>()
     const leaving = new Set<string>()
     scanBackends(memory, live, (backend) => {
-      if (backend.admin >= AdminState.ADMIN_LEAVING) leaving.add(backend.name)
+      if (LEAVING.has(backend.admin)) leaving.add(backend.name)
       if ((backend.flags & BackendFlag.BACKEND_LOCAL) !== 0) return
-      const alive = (backend.flags & BackendFlag.BACKEND_ALIVE) !== 0
       for (const [segment, table] of tables) {
-        if (alive && segment.slot !== backend.interfaceSlot) continue
+        if (backend.isLink && segment.slot !== backend.interfaceSlot) continue
         const known = table.get(backend.address)
         // A tag that was asked for may be that of no device here: then the interface itself knows the backend.
         const own = backend.vlan !== 0 && tagged.has(`${segment.slot} ${backend.vlan}`) ? backend.vlan : undefined
-        if (alive && segment.vlan !== own && known?.kept !== true) continue
+        if (backend.isLink && segment.vlan !== own && known?.kept !== true) continue
         if (known === undefined || !known.kept) this.#manageAgain(segment, backend.address)
         if (known === undefined || known.low < 0) continue
-        if (!alive || known.low !== backend.macLow || known.high !== backend.macHigh) outdated.add(backend.name)
+        if (!backend.isLink || known.low !== backend.macLow || known.high !== backend.macHigh)
+          outdated.add(backend.name)
       }
     })
     return { outdated, leaving }

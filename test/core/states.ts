@@ -89,7 +89,7 @@ const backendsOf = (service: ServiceAddress): fc.Arbitrary<Backend[]> =>
         address: fc.integer({ min: 1, max: 8 }).map(backendAddress),
         port: fc.constant(backendPort(service)),
         weight,
-        admin: fc.constantFrom('up' as const, 'drain' as const),
+        admin: fc.constantFrom('up' as const, 'up' as const, 'drain' as const, 'maint' as const),
         path,
       },
       PLAIN,

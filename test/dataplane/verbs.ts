@@ -6,7 +6,9 @@ import {
   addService,
   type DesiredState,
   drainBackend,
+  existing,
   HASH_INPUTS,
+  maintBackend,
   type Path,
   removeService,
   SCHEDULERS,
@@ -14,7 +16,9 @@ import {
   type ServiceOptions,
   setBackend,
   setService,
+  withService,
 } from '../../src/core/desired.ts'
+import { type Health, withHealth } from '../../src/core/health.ts'
 import { FLOW_FATES, type FlowFate, removeBackend } from '../../src/core/leaving.ts'
 import {
   ADDRESSES,
@@ -34,6 +38,8 @@ export type Verb =
   | { verb: 'rm'; service: ServiceAddress }
   | { verb: 'backend'; service: ServiceAddress; backend: string; weight: number; path: Path }
   | { verb: 'drain'; service: ServiceAddress; backend: string }
+  | { verb: 'maint'; service: ServiceAddress; backend: string }
+  | { verb: 'health'; service: ServiceAddress; backend: string; health: Health }
   | { verb: 'remove'; service: ServiceAddress; backend: string; flows: FlowFate }
   | { verb: 'clear' }
   | { verb: 'restore'; state: DesiredState }
@@ -52,12 +58,24 @@ const options = fc.record<ServiceOptions>(
   { requiredKeys: [] },
 )
 
+/** As a daemon finds a backend; in the maps it has whole seconds. */
+const health: fc.Arbitrary<Health> = fc.oneof(
+  fc.record({
+    alive: fc.constant(true),
+    percent: fc.integer({ min: 0, max: 100 }),
+    sinceMs: fc.constant(1_800_000_001_000),
+  }),
+  fc.record({ alive: fc.constant(false), percent: fc.constant(0), sinceMs: fc.constant(1_800_000_002_000) }),
+)
+
 const verb: fc.Arbitrary<Verb> = fc.oneof(
   { weight: 4, arbitrary: fc.record({ verb: fc.constant('add' as const), service, options }) },
   { weight: 3, arbitrary: fc.record({ verb: fc.constant('set' as const), service, options }) },
   { weight: 1, arbitrary: fc.record({ verb: fc.constant('rm' as const), service }) },
   { weight: 10, arbitrary: fc.record({ verb: fc.constant('backend' as const), service, backend, weight, path }) },
   { weight: 2, arbitrary: fc.record({ verb: fc.constant('drain' as const), service, backend }) },
+  { weight: 2, arbitrary: fc.record({ verb: fc.constant('maint' as const), service, backend }) },
+  { weight: 4, arbitrary: fc.record({ verb: fc.constant('health' as const), service, backend, health }) },
   {
     weight: 3,
     arbitrary: fc.record({
@@ -86,6 +104,7 @@ export const busyVerbs = (): Verb[] => {
     { verb: 'add', service, options: {} },
     ...[1, 2].flatMap((weight) => HOSTS.map((backend): Verb => ({ verb: 'backend', service, backend, weight, path }))),
     ...HOSTS.map((backend): Verb => ({ verb: 'drain', service, backend })),
+    ...HOSTS.map((backend): Verb => ({ verb: 'maint', service, backend })),
     ...HOSTS.map((backend): Verb => ({ verb: 'remove', service, backend, flows: 'move' })),
   ]
 }
@@ -107,6 +126,10 @@ export const carryOut = (state: DesiredState, verb: Verb): DesiredState => {
     }
     case 'drain':
       return drainBackend(state, verb.service, { address: verb.backend, port: backendPort(verb.service) })
+    case 'maint':
+      return maintBackend(state, verb.service, { address: verb.backend, port: backendPort(verb.service) })
+    case 'health':
+      return withService(state, withHealth(existing(state, verb.service), new Map([[verb.backend, verb.health]])))
     case 'remove':
       return removeBackend(state, verb.service, { address: verb.backend, port: backendPort(verb.service) }, verb.flows)
     case 'clear':
@@ -118,12 +141,15 @@ export const carryOut = (state: DesiredState, verb: Verb): DesiredState => {
   }
 }
 
-type NaiveBackend = { port: number; weight: number; admin: string; path: string }
+type NaiveBackend = { port: number; weight: number; admin: string; path: string; alive: boolean; percent: number }
 export type NaiveService = Omit<Service, 'backends'> & { backends: Map<string, NaiveBackend> }
 export type Naive = Map<string, NaiveService>
 
 /** A path's text: why one is unresolved is not stored. */
 const pathText = (path: Path): string => (path.kind === 'link' ? `link ${path.mac} ${path.interfaceSlot}` : path.kind)
+
+/** Since when it is so is told of what was changed last alone. */
+const healthNow = (health: Health | undefined) => ({ alive: health?.alive ?? true, percent: health?.percent ?? 100 })
 
 export const naiveOf = (state: DesiredState): Naive =>
   new Map(
@@ -132,9 +158,9 @@ export const naiveOf = (state: DesiredState): Naive =>
       {
         ...service,
         backends: new Map(
-          service.backends.map(({ address, port, weight, admin, path }) => [
+          service.backends.map(({ address, port, weight, admin, path, health }) => [
             address,
-            { port, weight, admin, path: pathText(path) },
+            { port, weight, admin, path: pathText(path), ...healthNow(health) },
           ]),
         ),
       },
@@ -190,13 +216,26 @@ export const naively = (state: Naive, verb: Verb): boolean => {
   const existing = service.backends.get(verb.backend)
   if (verb.verb === 'backend') {
     const { weight, path } = verb
-    service.backends.set(verb.backend, { port: backendPort(service), weight, admin: 'up', path: pathText(path) })
+    const isKnown = existing !== undefined && existing.admin !== 'leaving' && existing.admin !== 'cut'
+    const { alive, percent } = isKnown ? existing : healthNow(undefined)
+    service.backends.set(verb.backend, {
+      port: backendPort(service),
+      weight,
+      admin: 'up',
+      path: pathText(path),
+      alive,
+      percent,
+    })
+    return true
+  }
+  if (verb.verb === 'health') {
+    if (existing !== undefined) Object.assign(existing, healthNow(verb.health))
     return true
   }
   if (existing === undefined) return false
-  if (verb.verb === 'drain') {
+  if (verb.verb === 'drain' || verb.verb === 'maint') {
     if (existing.admin === 'leaving' || existing.admin === 'cut') return false
-    existing.admin = 'drain'
+    existing.admin = verb.verb
     return true
   }
   if (verb.flows === 'cut' && service.protocol === 'udp' && ['mh', 'sh', 'dh'].includes(service.scheduler)) return false
@@ -210,6 +249,7 @@ export const naively = (state: Naive, verb: Verb): boolean => {
 /** The weight by which new flows come, written down once more. */
 export const naiveWeight = (service: NaiveService, address: string): number => {
   const backend = service.backends.get(address)
-  if (backend === undefined || backend.admin !== 'up' || backend.path === 'unresolved') return 0
-  return service.scheduler === 'rr' ? Math.min(1, backend.weight) : backend.weight
+  if (backend === undefined || backend.admin !== 'up' || backend.path === 'unresolved' || !backend.alive) return 0
+  if (backend.weight === 0 || backend.percent === 0) return 0
+  return service.scheduler === 'rr' ? 1 : Math.max(1, Math.round((backend.weight * backend.percent) / 100))
 }

@@ -42,6 +42,7 @@ for (const { family, HOST, optional, source, tcpFrame, udpFrame } of FAMILIES) {
     for (const [what, spec] of [
       ['of weight 0', { weight: 0 }],
       ['that is drained', { drained: true }],
+      ['that is in maintenance', { maint: true }],
       ['that is not resolved', { path: UNRESOLVED }],
     ] as const) {
       test.serial(`${family}: ${scheduler}: a backend ${what} takes no new flow, and another takes them all`, (t) => {

@@ -6,14 +6,18 @@ import {
   addService,
   type DesiredState,
   drainBackend,
+  existing,
   type Globals,
+  maintBackend,
   type Path,
   removeService,
   type ServiceOptions,
   setBackend,
   setService,
+  withService,
 } from '../../src/core/desired.ts'
 import { parseFilterFile, withFilter, withGlobalFilter } from '../../src/core/filter.ts'
+import { type Health, withHealth } from '../../src/core/health.ts'
 import { type Family, familyOf } from '../../src/core/ip.ts'
 import { type FlowFate, removeBackend } from '../../src/core/leaving.ts'
 import type { MaxConns } from '../../src/core/max-conns.ts'
@@ -58,6 +62,8 @@ export interface BackendSpec {
   weight?: number
   path?: Path
   drained?: boolean
+  maint?: boolean
+  health?: Health
   maxConns?: MaxConns | 'none'
 }
 
@@ -214,6 +220,10 @@ export class Balancer {
     this.setBackend(service, backend, { drained: true })
   }
 
+  maint(service: string, backend: number): void {
+    this.setBackend(service, backend, { maint: true })
+  }
+
   removeBackend(service: string, backend: number, flows?: FlowFate): void {
     const address = parseService(service)
     this.change((state) => removeBackend(state, address, parseBackend(addressFor(service, backend), address), flows))
@@ -305,17 +315,20 @@ const numbered = (count: number): Record<number, BackendSpec> =>
 export const withBackend = (state: DesiredState, service: string, backend: number, spec: BackendSpec): DesiredState => {
   const address = parseService(service)
   const at = parseBackend(addressFor(service, backend), address)
-  if (spec.drained === true) {
+  if (spec.drained === true || spec.maint === true) {
     const known = state.get(service)?.backends.some((each) => each.address === at.address)
-    const before = known === true ? state : withBackend(state, service, backend, { ...spec, drained: false })
-    return drainBackend(before, address, at)
+    const plain = { ...spec, drained: false, maint: false }
+    const before = known === true ? state : withBackend(state, service, backend, plain)
+    return spec.maint === true ? maintBackend(before, address, at) : drainBackend(before, address, at)
   }
   const path = spec.path ?? linkPath(backend)
-  return setBackend(state, address, at, {
+  const next = setBackend(state, address, at, {
     path,
     ...(spec.weight === undefined ? {} : { weight: spec.weight }),
     ...(spec.maxConns === undefined ? {} : { maxConns: spec.maxConns }),
   })
+  if (spec.health === undefined) return next
+  return withService(next, withHealth(existing(next, address), new Map([[at.address, spec.health]])))
 }
 
 /** By the destination MAC of a frame that was sent out. */

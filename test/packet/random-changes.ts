@@ -14,6 +14,7 @@ import {
   type ServiceOptions,
   setService,
 } from '../../src/core/desired.ts'
+import type { Health } from '../../src/core/health.ts'
 import { beforePort, familyOf } from '../../src/core/ip.ts'
 import { FLOW_FATES, removeBackend } from '../../src/core/leaving.ts'
 import type { PersistenceOptions } from '../../src/core/persistence.ts'
@@ -105,6 +106,14 @@ const choiceFor = (service: Service): readonly Scheduler[] => {
   return limited ? tracked : [...tracked, ...hashed]
 }
 
+/** As a daemon may find a backend. */
+const HEALTHS: readonly Health[] = [
+  { alive: true, percent: 100, sinceMs: 1_800_000_000_000 },
+  { alive: true, percent: 30, sinceMs: 1_800_000_001_000 },
+  { alive: true, percent: 0, sinceMs: 1_800_000_002_000 },
+  { alive: false, percent: 0, sinceMs: 1_800_000_003_000 },
+]
+
 const changedBackend = (random: Random, state: DesiredState, name: string): DesiredState => {
   const backend = 1 + random.below(BACKENDS)
   const address = backendAddress(backend, familyOf(parseService(name).vip))
@@ -119,7 +128,11 @@ const changedBackend = (random: Random, state: DesiredState, name: string): Desi
         ? removeBackend(state, parseService(name), parseBackend(address, parseService(name)), random.pick(FLOW_FATES))
         : state
     case 1:
-      return known && !leaving ? withBackend(state, name, backend, { drained: true }) : state
+      return known && !leaving
+        ? withBackend(state, name, backend, { [random.pick(['drained', 'maint'])]: true })
+        : state
+    case 4:
+      return withBackend(state, name, backend, { ...spec, health: random.pick(HEALTHS) })
     case 2:
       return withBackend(state, name, backend, {
         ...spec,

@@ -38,7 +38,8 @@ export class ReferenceClients {
     if (key === undefined || life === undefined || this.#servers.get(key)?.get(life.address) !== life) return undefined
     const backend = service.backends.find(({ address }) => address === life.address)
     if (backend === undefined || backend.path.kind === 'unresolved' || isLeaving(backend)) return undefined
-    const isDrained = backend.admin === 'drain' || backend.weight === 0
+    if (backend.admin === 'maint' || backend.health?.alive === false) return undefined
+    const isDrained = backend.admin === 'drain' || backend.weight === 0 || backend.health?.percent === 0
     return isDrained && service.persistence?.drain === 'cut' ? undefined : numberOf(life.address)
   }
 

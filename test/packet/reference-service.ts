@@ -116,7 +116,8 @@ export class ReferenceService {
 
   #isAlive(number: number | undefined): boolean {
     const backend = this.want.backends.find(({ address }) => numberOf(address) === number)
-    return backend !== undefined && backend.path.kind !== 'unresolved' && backend.admin !== 'cut'
+    if (backend === undefined || backend.admin === 'cut' || backend.admin === 'maint') return false
+    return backend.path.kind !== 'unresolved' && backend.health?.alive !== false
   }
 
   /** Removed, and whatever belongs to a flow of it is dropped. */

@@ -158,7 +158,23 @@ services:
     backends:
       - { address: 192.0.2.21, admin: down }
 `,
-    ['4:39', 'services[0].backends[0].admin', "'down' is not known", 'it takes up, drain (no new flows; the weight is'],
+    ['4:39', 'services[0].backends[0].admin', "'down' is not known", 'it takes up, drain (no new flows), maint (no'],
+  ),
+  faulty(
+    'an admin state spelled out',
+    `
+services:
+  - service: tcp://192.0.2.10:80
+    backends:
+      - { address: 192.0.2.21, admin: maintenance }
+      - { address: 192.0.2.22, admin: maint }
+`,
+    [
+      '4:39',
+      'services[0].backends[0].admin',
+      "'maintenance' is not known",
+      'it takes up, drain (no new flows), maint (no',
+    ],
   ),
   faulty(
     'a VLAN that is none',
