@@ -8,6 +8,9 @@ import { build } from 'esbuild'
 
 const dist = fileURLToPath(new URL('../dist', import.meta.url))
 
+// The daemon's libraries are found and loaded when it starts: no command pays for them.
+const DAEMON_LIBRARIES = ['fastify', '@fastify/swagger', 'pino', 'prom-client']
+
 const verbs = readdirSync(join(dist, 'commands')).map((file) => join(dist, 'commands', file))
 
 // Chunks lie one folder deep, as the modules in them did, which name the addon and the programs relative to themselves.
@@ -22,6 +25,7 @@ await build({
   splitting: true,
   format: 'esm',
   platform: 'node',
+  external: DAEMON_LIBRARIES,
   target: 'node20.19',
   // commander is CommonJS, and calls require() for Node's own modules.
   banner: {

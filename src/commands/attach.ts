@@ -2,7 +2,7 @@
 import type { AttachMode } from '../core/preflight-facts.ts'
 import { Refusal } from '../core/refusal.ts'
 import { attach, detach } from '../shell/attach.ts'
-import { type GlobalOptions, makeContext, printWarnings } from './context.ts'
+import { type Context, type GlobalOptions, printWarnings } from './context.ts'
 import { plural } from './text.ts'
 
 export interface AttachArguments extends GlobalOptions {
@@ -17,8 +17,7 @@ export interface AttachArguments extends GlobalOptions {
   newFlows?: number
 }
 
-export const runAttach = (interfaceName: string, options: AttachArguments): void => {
-  const context = makeContext(options)
+export const runAttach = (context: Context, interfaceName: string, options: AttachArguments): void => {
   const { native, paths, answer } = context
   const capacity = Object.fromEntries(
     (['services', 'backends', 'flows', 'flows6', 'prefixes', 'clients', 'destinations'] as const).flatMap((name) => {
@@ -32,6 +31,7 @@ export const runAttach = (interfaceName: string, options: AttachArguments): void
     capacity,
     ...(options.newFlows === undefined ? {} : { newFlows: options.newFlows }),
   })
+  context.daemon?.attached(interfaceName, options.mode)
   printWarnings(context, attached.warnings)
   answer(
     {
@@ -46,12 +46,16 @@ export const runAttach = (interfaceName: string, options: AttachArguments): void
   )
 }
 
-export const runDetach = (interfaceName: string | undefined, options: GlobalOptions & { all?: boolean }): void => {
+export const runDetach = (
+  { native, paths, answer, daemon }: Context,
+  interfaceName: string | undefined,
+  options: GlobalOptions & { all?: boolean },
+): void => {
   if ((interfaceName === undefined) !== (options.all === true)) {
     throw new Refusal('detach: name one interface, or --all', 'xlb detach eth0, or xlb detach --all', { usage: true })
   }
-  const { native, paths, answer } = makeContext(options)
   const ended = detach(native, paths, interfaceName)
+  for (const name of ended.interfaces) daemon?.detached(name)
   const services = ended.services > 0 ? `; gone with it: ${plural(ended.services, 'service')}` : ''
   answer({ instance: paths.name, ...ended }, `detached from ${ended.interfaces.join(', ') || 'nothing'}${services}`)
 }

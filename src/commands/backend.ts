@@ -6,21 +6,21 @@ import { parseMaxConns } from '../core/max-conns.ts'
 import type { Change } from '../core/plan.ts'
 import { Refusal } from '../core/refusal.ts'
 import { parseVlan } from '../core/vlan.ts'
-import { changeState, withSession } from '../shell/session.ts'
-import { type GlobalOptions, makeContext } from './context.ts'
+import { changeState } from '../shell/session.ts'
+import type { Context, GlobalOptions } from './context.ts'
 
-const report = (options: GlobalOptions, changes: readonly Change[], done: string): void =>
-  makeContext(options).answer(
+const report = ({ answer }: Context, changes: readonly Change[], done: string): void =>
+  answer(
     { changed: changes.map(({ kind, name }) => ({ kind, service: name })) },
     changes.length > 0 ? done : 'nothing to change',
   )
 
 export const runBackendSet = (
+  context: Context,
   serviceText: string,
   backendText: string,
   options: GlobalOptions & { weight?: number; vlan?: string; maxConns?: string; force?: boolean },
 ): void => {
-  const { native, paths, note } = makeContext(options)
   const service = parseService(serviceText)
   const backend = parseBackend(backendText, service)
   const wanted = {
@@ -29,7 +29,7 @@ export const runBackendSet = (
     ...(options.maxConns === undefined ? {} : { maxConns: parseMaxConns('--max-conns', options.maxConns) }),
   }
   let path: Path = { kind: 'unresolved', why: 'not asked' }
-  const changes = withSession(native, paths, (session) =>
+  const changes = context.session((session) =>
     changeState(session, (state, resolver) => {
       // Words that are wrong are refused before the kernel is asked for a MAC, which may take seconds.
       setBackend(state, service, backend, { ...wanted, path })
@@ -44,42 +44,37 @@ export const runBackendSet = (
       return setBackend(state, service, backend, { ...wanted, path })
     }),
   )
-  if (path.kind === 'unresolved') note(`warning: ${path.why}: it has weight 0 until a later verb finds its MAC`)
-  report(options, changes, `set ${backend.address} of ${formatService(service)}`)
+  if (path.kind === 'unresolved') context.note(`warning: ${path.why}: it has weight 0 until a later verb finds its MAC`)
+  report(context, changes, `set ${backend.address} of ${formatService(service)}`)
 }
 
 export const runBackendDrain = async (
+  context: Context,
   serviceText: string,
   backendText: string,
   options: GlobalOptions & { deadline?: number },
 ): Promise<void> => {
-  const context = makeContext(options)
-  const { native, paths } = context
   const service = parseService(serviceText)
   const backend = parseBackend(backendText, service)
-  const changes = withSession(native, paths, (session) =>
-    changeState(session, (state) => drainBackend(state, service, backend)),
-  )
+  const changes = context.session((session) => changeState(session, (state) => drainBackend(state, service, backend)))
   if (options.deadline !== undefined) {
-    const { awaitDrained } = await import('./drained.ts')
-    return awaitDrained(context, { service: formatService(service), backend: backend.address }, options.deadline)
+    const { awaitDrained, standing } = await import('./drained.ts')
+    const drained = { service: formatService(service), backend: backend.address }
+    return awaitDrained(context, drained, options.deadline, () => standing(context, drained))
   }
   report(
-    options,
+    context,
     changes,
     `draining ${backend.address} of ${formatService(service)}: no new flows, established ones stay`,
   )
 }
 
-export const runBackendMaint = (serviceText: string, backendText: string, options: GlobalOptions): void => {
-  const { native, paths } = makeContext(options)
+export const runBackendMaint = (context: Context, serviceText: string, backendText: string): void => {
   const service = parseService(serviceText)
   const backend = parseBackend(backendText, service)
-  const changes = withSession(native, paths, (session) =>
-    changeState(session, (state) => maintBackend(state, service, backend)),
-  )
+  const changes = context.session((session) => changeState(session, (state) => maintBackend(state, service, backend)))
   report(
-    options,
+    context,
     changes,
     `${backend.address} of ${formatService(service)} is in maintenance: no new flows, and those that it had are scheduled anew`,
   )
@@ -92,16 +87,16 @@ const FATES: Record<FlowFate, string> = {
 }
 
 export const runBackendRemove = (
+  context: Context,
   serviceText: string,
   backendText: string,
   options: GlobalOptions & { flows?: FlowFate },
 ): void => {
-  const { native, paths } = makeContext(options)
   const service = parseService(serviceText)
   const backend = parseBackend(backendText, service)
   const { flows = 'move' } = options
-  const changes = withSession(native, paths, (session) =>
+  const changes = context.session((session) =>
     changeState(session, (state) => removeBackend(state, service, backend, flows)),
   )
-  report(options, changes, `removed ${backend.address} of ${formatService(service)}: ${FATES[flows]}`)
+  report(context, changes, `removed ${backend.address} of ${formatService(service)}: ${FATES[flows]}`)
 }

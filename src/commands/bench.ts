@@ -3,7 +3,7 @@ import { FLOOR_LRU } from '../bench/harness.ts'
 import { measureLiveFrames, measurePacketPath } from '../bench/packet-path.ts'
 import { cpuReport, vethReport } from '../bench/report.ts'
 import { demandRoot } from '../shell/instance.ts'
-import { type GlobalOptions, makeContext } from './context.ts'
+import type { Context, GlobalOptions } from './context.ts'
 
 export interface BenchOptions extends GlobalOptions {
   rounds?: number
@@ -11,9 +11,8 @@ export interface BenchOptions extends GlobalOptions {
   veth?: boolean
 }
 
-export const runBench = async (options: BenchOptions): Promise<void> => {
+export const runBench = async ({ native, answer, note }: Context, options: BenchOptions): Promise<void> => {
   demandRoot()
-  const { native, answer, note } = makeContext(options)
   const packetPath = await measurePacketPath(native, {
     ...(options.rounds === undefined ? {} : { rounds: options.rounds }),
     ...(options.cpu === undefined ? {} : { cpu: options.cpu }),

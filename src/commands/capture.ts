@@ -10,9 +10,9 @@ import { type AddressRange, type CaptureWanted, REASONS } from '../dataplane/cap
 import { CaptureLimit } from '../dataplane/layout.gen.ts'
 import { Capture, type InterfaceSums } from '../shell/capture.ts'
 import type { AttachedInterface } from '../shell/interfaces.ts'
-import { type Session, withSession } from '../shell/session.ts'
+import type { Session } from '../shell/session.ts'
 import { type CaptureSink, demandWritable, openSink } from './capture-sink.ts'
-import { type Context, type GlobalOptions, makeContext, oneOf } from './context.ts'
+import { type Context, type GlobalOptions, oneOf } from './context.ts'
 import { backendWords, demandNamed } from './named.ts'
 import { grouped, plural } from './text.ts'
 
@@ -237,11 +237,11 @@ const summary = (taken: number, sums: readonly InterfaceSums[]) => ({
   seen: Number(sums.reduce((sum, { packets }) => sum + packets, 0n)),
 })
 
-export const runCapture = async (options: CaptureArguments): Promise<void> => {
+export const runCapture = async (context: Context, options: CaptureArguments): Promise<void> => {
   const words = wordsOf(options)
   demandWritable(options.write)
-  const { native, paths, answer, note, json } = makeContext(options)
-  const capture = withSession(native, paths, (session) => {
+  const { paths, answer, note, json } = context
+  const capture = context.session((session) => {
     demandNamed(session, words.service, words.backend)
     const interfaces = interfacesOf(session, options.interface, note)
     return new Capture(session, interfaces, { ...words, wanted: wantedOf(words, session) })

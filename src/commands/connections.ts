@@ -5,8 +5,7 @@ import { parseSource } from '../core/endpoint.ts'
 import { Refusal } from '../core/refusal.ts'
 import { type Connection, Connections, type Wanted } from '../dataplane/connections.ts'
 import { ServiceFlag } from '../dataplane/layout.gen.ts'
-import { withSession } from '../shell/session.ts'
-import { type Context, type GlobalOptions, makeContext } from './context.ts'
+import type { Context, GlobalOptions } from './context.ts'
 import { backendWords, demandNamed } from './named.ts'
 import { printAll } from './output.ts'
 import { plural } from './text.ts'
@@ -99,11 +98,14 @@ const noteMissing = (context: Context, { leftOver }: Connections, hashed: string
   }
 }
 
-export const runConnections = async (serviceText: string | undefined, options: ConnectionsOptions): Promise<void> => {
+export const runConnections = async (
+  context: Context,
+  serviceText: string | undefined,
+  options: ConnectionsOptions,
+): Promise<void> => {
   const service = serviceText === undefined ? undefined : parseService(serviceText)
   const wanted = wantedOf(service, options)
-  const context = makeContext(options)
-  const { connections, hashed } = withSession(context.native, context.paths, (session) => {
+  const { connections, hashed } = context.session((session) => {
     demandNamed(session, service, wanted.backend)
     const named = session.live.services.get(wanted.service ?? '')
     const tracked = named === undefined || (named.service.flags & ServiceFlag.SERVICE_TRACKED) !== 0

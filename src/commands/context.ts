@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // What every verb shares: which instance, how to print, how to fail.
-import type { Finding } from '../core/preflight-facts.ts'
+import type { AttachMode, Finding } from '../core/preflight-facts.ts'
 import { Refusal } from '../core/refusal.ts'
-import { loadNative, type Native } from '../dataplane/native.ts'
-import { type InstancePaths, instanceName, pathsOf } from '../shell/instance.ts'
+import type { DaemonFacts } from '../core/status.ts'
+import type { Native } from '../dataplane/native.ts'
+import type { InstancePaths } from '../shell/instance.ts'
+import type { Session } from '../shell/session.ts'
 
 export interface GlobalOptions {
   instance?: string
@@ -19,24 +21,25 @@ export interface Output {
   note: (text: string) => void
 }
 
+/** What a verb runs on: in a command's process that which is pinned; in the daemon what it has open. */
 export interface Context extends Output {
   native: Native
   paths: InstancePaths
+  /** withSession (src/shell/session.ts): while nobody else changes the instance. */
+  session: <T>(action: (session: Session) => T) => T
+  /** What only a daemon knows; absent: none performs this. */
+  daemon?: {
+    facts: () => DaemonFacts
+    /** Why an address cannot be reached; undefined: it can. */
+    unreached: (address: string) => { why: string; sinceMs: number } | undefined
+    /** An interface was attached, and shall be from now on; or no more. */
+    attached: (name: string, mode: AttachMode) => void
+    detached: (name: string) => void
+  }
 }
 
 /** JSON has no 64-bit integers: counters that exceed 2^53 are no worry, seeds are text. */
-const plain = (_key: string, value: unknown): unknown => (typeof value === 'bigint' ? Number(value) : value)
-
-const nativeOrRefusal = (): Native => {
-  try {
-    return loadNative()
-  } catch (error) {
-    throw new Refusal(
-      `the native addon cannot be loaded: ${error instanceof Error ? error.message.split('\n')[0] : error}`,
-      'build it: scripts/setup',
-    )
-  }
-}
+export const plain = (_key: string, value: unknown): unknown => (typeof value === 'bigint' ? Number(value) : value)
 
 export const makeOutput = (options: GlobalOptions): Output => ({
   json: options.json === true,
@@ -47,12 +50,6 @@ export const makeOutput = (options: GlobalOptions): Output => ({
   note: (text) => {
     process.stderr.write(`${text}\n`)
   },
-})
-
-export const makeContext = (options: GlobalOptions): Context => ({
-  native: nativeOrRefusal(),
-  paths: pathsOf(instanceName(options.instance)),
-  ...makeOutput(options),
 })
 
 /** What the pre-flight found that does not forbid the attach. */

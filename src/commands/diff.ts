@@ -15,9 +15,9 @@ import { capacityOf, powerOfTwo } from '../dataplane/memory.ts'
 import { keptTimeouts, readTimeouts } from '../dataplane/timeouts.ts'
 import { demandRoot } from '../shell/instance.ts'
 import { DEFAULT_NEW_FLOWS } from '../shell/load.ts'
-import { type Session, withSession } from '../shell/session.ts'
+import type { Session } from '../shell/session.ts'
 import type { ConfigOptions } from './check.ts'
-import { makeContext } from './context.ts'
+import type { Context } from './context.ts'
 import { forAllLines, serviceLines } from './diff-text.ts'
 import { newFlowsAt, newFlowsNow } from './limits.ts'
 import { printAll } from './output.ts'
@@ -87,10 +87,9 @@ const attachedDifference = (session: Session, config: Config): Difference => {
   }
 }
 
-const difference = (config: Config, options: ConfigOptions): Difference => {
-  const { native, paths } = makeContext(options)
+const difference = ({ paths, session: withSession }: Context, config: Config): Difference => {
   demandRoot()
-  if (existsSync(paths.pins)) return withSession(native, paths, (session) => attachedDifference(session, config))
+  if (existsSync(paths.pins)) return withSession((session) => attachedDifference(session, config))
   return {
     isAttached: false,
     services: servicesDifference(config, new Map()),
@@ -114,9 +113,9 @@ function* lines({ isAttached, services, forAll: keys, attach, fixed }: Differenc
   if (services.length + keys.length + attach.length === 0) yield 'nothing would change\n'
 }
 
-export const runDiff = async (options: ConfigOptions): Promise<void> => {
+export const runDiff = async (context: Context, options: ConfigOptions): Promise<void> => {
   const config = readConfig(options.config, process.env)
-  const found = difference(config, options)
+  const found = difference(context, config)
   if (options.json !== true) return printAll(lines(found))
   const answer = { ...found, services: serviceChanges(found.services) }
   return printAll([`${JSON.stringify(answer, null, 2)}\n`])

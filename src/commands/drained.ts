@@ -7,11 +7,10 @@ import type { Admin } from '../core/desired.ts'
 import { formatDuration } from '../core/duration.ts'
 import { Refusal } from '../core/refusal.ts'
 import { remainingFlows, unseenSeconds } from '../dataplane/remaining.ts'
-import { withSession } from '../shell/session.ts'
-import type { Context } from './context.ts'
+import type { Context, Output } from './context.ts'
 import { plural } from './text.ts'
 
-interface Drained {
+export interface Drained {
   /** formatService's text. */
   service: string
   /** Its address. */
@@ -19,7 +18,7 @@ interface Drained {
 }
 
 /** Where the wait stands. */
-interface Standing {
+export interface Standing {
   /** What another command has made of the backend meanwhile. */
   became: 'drained' | 'removed' | 'taken-back'
   /** Connections under way that the flow table knows of. */
@@ -46,8 +45,9 @@ const BECAME: Readonly<Record<Admin, Standing['became']>> = {
 
 const NOTHING_LEFT: Standing = { became: 'removed', remaining: 0, unseenSeconds: 0 }
 
-const standing = (context: Context, { service: name, backend: address }: Drained): Standing =>
-  withSession(context.native, context.paths, ({ plane, live }) => {
+/** What is left of a drained backend's flows now. */
+export const standing = (context: Pick<Context, 'session'>, { service: name, backend: address }: Drained): Standing =>
+  context.session(({ plane, live }) => {
     const service = live.services.get(name)
     const backend = service?.backends.find(({ want }) => want.address === address)
     // Cut: nothing of its flows reaches it any more.
@@ -69,12 +69,12 @@ const remainText = ({ remaining, unseenSeconds }: Standing): string => {
 
 /** Says how the wait goes: one line in place on a terminal; elsewhere a line now and then; as JSON a line each time. */
 class Telling {
-  readonly #context: Context
+  readonly #context: Output
   readonly #drained: Drained
   readonly #live = process.stdout.isTTY === true
   #told: { atMs: number; text: string } | undefined
 
-  constructor(context: Context, drained: Drained) {
+  constructor(context: Output, drained: Drained) {
     this.#context = context
     this.#drained = drained
   }
@@ -149,9 +149,16 @@ const outcome = (
 
 /**
  * Waits until no flow of a drained backend remains.
+ *
+ * @param look counts what is left: where it is asked of a daemon, it answers later
  * @throws Refusal where some do at the deadline, which leaves them and the backend as they are
  */
-export const awaitDrained = async (context: Context, drained: Drained, deadlineSeconds: number): Promise<void> => {
+export const awaitDrained = async (
+  context: Output,
+  drained: Drained,
+  deadlineSeconds: number,
+  look: () => Standing | Promise<Standing>,
+): Promise<void> => {
   const telling = new Telling(context, drained)
   const end = performance.now() + deadlineSeconds * 1000
   const interrupted = new AbortController()
@@ -170,7 +177,7 @@ export const awaitDrained = async (context: Context, drained: Drained, deadlineS
   try {
     for (;;) {
       const begun = performance.now()
-      last = standing(context, drained)
+      last = await look()
       const now = performance.now()
       const ended = outcome(drained, last, end - now)
       if (ended !== undefined) {

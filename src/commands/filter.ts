@@ -13,8 +13,8 @@ import {
 } from '../core/filter.ts'
 import { type Filter, formatPrefix, OPEN, parsePrefix, prefixAt, prefixCount, type Verdict } from '../core/prefixes.ts'
 import { Refusal } from '../core/refusal.ts'
-import { changeAll, withSession } from '../shell/session.ts'
-import { type GlobalOptions, makeContext, oneOf } from './context.ts'
+import { changeAll } from '../shell/session.ts'
+import { type Context, type GlobalOptions, oneOf } from './context.ts'
 
 /** Undefined: all services. */
 type Scope = ServiceAddress | undefined
@@ -32,13 +32,12 @@ const demand = (words: readonly string[], what: string, example: string): void =
 }
 
 const change = (
-  options: GlobalOptions,
+  { session, answer }: Context,
   scope: Scope,
   done: string,
   apply: (have: Filter | undefined) => Filter,
 ): void => {
-  const { native, paths, answer } = makeContext(options)
-  const { changed, filter } = withSession(native, paths, (session) => {
+  const { changed, filter } = session((session) => {
     let filter: Filter = OPEN
     const noted = (have: Filter | undefined): Filter => {
       filter = apply(have)
@@ -58,7 +57,7 @@ const change = (
   )
 }
 
-export const runFilterAdd = (words: readonly string[], options: GlobalOptions): void => {
+export const runFilterAdd = (context: Context, words: readonly string[]): void => {
   const { scope, rest } = takeScope(words)
   const [word = '', ...texts] = rest
   const example = 'xlb filter add [SERVICE] allow|deny PREFIX..., such as: xlb filter add deny 198.51.100.0/24'
@@ -66,27 +65,27 @@ export const runFilterAdd = (words: readonly string[], options: GlobalOptions): 
   const verdict = oneOf('verdict', VERDICTS)(word)
   demand(texts, 'no prefix was given', example)
   const prefixes = texts.map(parsePrefix)
-  change(options, scope, `added ${texts.join(', ')}`, (have) => addPrefixes(have, verdict, prefixes))
+  change(context, scope, `added ${texts.join(', ')}`, (have) => addPrefixes(have, verdict, prefixes))
 }
 
-export const runFilterRemove = (words: readonly string[], options: GlobalOptions): void => {
+export const runFilterRemove = (context: Context, words: readonly string[]): void => {
   const { scope, rest } = takeScope(words)
   demand(rest, 'no prefix was given', 'xlb filter rm [SERVICE] PREFIX...')
   const prefixes = rest.map(parsePrefix)
-  change(options, scope, `removed ${rest.join(', ')}`, (have) => removePrefixes(have, prefixes))
+  change(context, scope, `removed ${rest.join(', ')}`, (have) => removePrefixes(have, prefixes))
 }
 
-export const runFilterDefault = (words: readonly string[], options: GlobalOptions): void => {
+export const runFilterDefault = (context: Context, words: readonly string[]): void => {
   const { scope, rest } = takeScope(words)
   const [word = '', ...more] = rest
   if (rest.length === 0 || more.length > 0) {
     throw new Refusal('filter: no verdict was given', 'xlb filter default [SERVICE] allow|deny', { usage: true })
   }
   const fallback = oneOf('verdict', VERDICTS)(word)
-  change(options, scope, `default ${fallback}`, (have) => ({ ...(have ?? OPEN), fallback }))
+  change(context, scope, `default ${fallback}`, (have) => ({ ...(have ?? OPEN), fallback }))
 }
 
-const readText = (file: string): string => {
+export const readText = (file: string): string => {
   try {
     return readFileSync(file === '-' ? 0 : file, 'utf8')
   } catch (error) {
@@ -97,22 +96,26 @@ const readText = (file: string): string => {
   }
 }
 
-export const runFilterLoad = (words: readonly string[], options: GlobalOptions & { as?: Verdict }): void => {
+export const runFilterLoad = (
+  context: Context,
+  words: readonly string[],
+  options: GlobalOptions & { as?: Verdict; text?: string },
+): void => {
   const { scope, rest } = takeScope(words)
   const [file, ...more] = rest
   if (file === undefined || more.length > 0) {
     throw new Refusal('filter: no file was given', 'xlb filter load [SERVICE] FILE', { usage: true })
   }
-  const filter = parseFilterFile(file, readText(file), options.as)
-  change(options, scope, `loaded ${file}`, () => filter)
+  const filter = parseFilterFile(file, options.text ?? readText(file), options.as)
+  change(context, scope, `loaded ${file}`, () => filter)
 }
 
-export const runFilterClear = (words: readonly string[], options: GlobalOptions): void => {
+export const runFilterClear = (context: Context, words: readonly string[]): void => {
   const { scope, rest } = takeScope(words)
   if (rest.length > 0) {
     throw new Refusal(`filter: '${rest[0]}' is no service`, 'xlb filter clear [SERVICE]', { usage: true })
   }
-  change(options, scope, 'cleared', () => OPEN)
+  change(context, scope, 'cleared', () => OPEN)
 }
 
 /** In the form that `filter load` reads. */
@@ -124,16 +127,13 @@ const lines = ({ fallback, prefixes }: Filter): string[] => [
   }),
 ]
 
-export const runFilterList = (words: readonly string[], options: GlobalOptions): void => {
+export const runFilterList = ({ session, answer }: Context, words: readonly string[]): void => {
   const { scope, rest } = takeScope(words)
   if (rest.length > 0) {
     throw new Refusal(`filter: '${rest[0]}' is no service`, 'xlb filter list [SERVICE]', { usage: true })
   }
-  const { native, paths, answer } = makeContext(options)
   const filter =
-    withSession(native, paths, ({ live }) =>
-      scope === undefined ? live.globals.filter : existing(live.desired, scope).filter,
-    ) ?? OPEN
+    session(({ live }) => (scope === undefined ? live.globals.filter : existing(live.desired, scope).filter)) ?? OPEN
   const { fallback, prefixes } = filter
   answer(
     {

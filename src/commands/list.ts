@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { formatMac, formatService, parseService } from '../core/address.ts'
+import { backendState } from '../core/backend-state.ts'
 import { effectiveWeight, isLeaving, type Service } from '../core/desired.ts'
 import { formatDuration } from '../core/duration.ts'
 import { formatMaxConns } from '../core/max-conns.ts'
@@ -20,8 +21,8 @@ import type { LiveService } from '../dataplane/reader.ts'
 import { isNeeded } from '../dataplane/remaining.ts'
 import { readTimeouts } from '../dataplane/timeouts.ts'
 import { Neighbours } from '../shell/neighbours.ts'
-import { reachedBy, type Session, withSession } from '../shell/session.ts'
-import { type Context, formatSeed, type GlobalOptions, makeContext } from './context.ts'
+import { reachedBy, type Session } from '../shell/session.ts'
+import { type Context, formatSeed, type GlobalOptions } from './context.ts'
 import { newFlowsNow } from './limits.ts'
 import { duration, grouped, table } from './text.ts'
 
@@ -92,6 +93,8 @@ interface Listing {
   filter: FilterRow | null
   /** Seconds. */
   timeouts: Timeouts
+  /** Does a daemon follow the backends' MACs? */
+  followed: boolean
   services: ServiceRow[]
   reasons: Record<string, number>
   /** --rate: over how many seconds the counts were taken; they are then per second. */
@@ -102,16 +105,8 @@ const filterRow = (filter: Filter | undefined): FilterRow | null =>
   filter === undefined ? null : { ...countVerdicts(filter.prefixes), default: filter.fallback }
 
 const stateOf = ({ want }: LiveBackend, full: boolean): string => {
-  if (isLeaving(want) || want.admin === 'maint') return want.admin
-  if (want.path.kind === 'unresolved') return 'no-mac'
-  if (want.health?.alive === false) return 'down'
-  if (want.admin === 'drain') return 'drain'
-  if (want.weight === 0) return 'weight-0'
-  const { percent } = want.health ?? { percent: 100 }
-  if (percent === 0) return 'held'
-  if (full) return 'full'
-  if (percent < 100) return `${percent}%`
-  return want.path.kind === 'local' ? 'local' : 'up'
+  const state = backendState(want)
+  return full && (state === 'up' || state === 'local' || state.endsWith('%')) ? 'full' : state
 }
 
 const healthRow = ({ health }: LiveBackend['want']): BackendRow['health'] =>
@@ -129,7 +124,7 @@ const reasonsOf = (session: Session): Record<string, number> => {
 const persistenceOf = ({ persistence }: Service): ServiceRow['persistence'] =>
   persistence === undefined ? null : { ...persistence, group: persistence.group ?? null }
 
-const listing = (session: Session, only: string | undefined, nowMs: number): Listing => {
+const listing = (session: Session, only: string | undefined, nowMs: number, followed: boolean): Listing => {
   const { plane, live, interfaces, egress, native } = session
   const flows = countFlows(plane, plane.age())
   const slotNames = new Map([...interfaces, ...egress].map(({ slot, name }) => [slot, name]))
@@ -171,6 +166,7 @@ const listing = (session: Session, only: string | undefined, nowMs: number): Lis
     newFlows: newFlowsNow(session),
     filter: filterRow(live.globals.filter),
     timeouts: readTimeouts(plane),
+    followed,
     services: chosen
       .map((service) => ({
         service: service.name,
@@ -227,7 +223,8 @@ const header = (list: Listing): string[] => {
   if (set.length > 0) {
     lines.push(`timeouts: ${set.map((state) => `${state} ${formatDuration(list.timeouts[state])}`).join(', ')}`)
   }
-  if (list.neighboursReadSecondsAgo !== null) {
+  if (list.followed) lines.push('MACs: followed by the daemon')
+  else if (list.neighboursReadSecondsAgo !== null) {
     lines.push(`MACs: as read ${duration(list.neighboursReadSecondsAgo)} ago, when a verb last changed something`)
   }
   if (list.staleMacs.length > 0) {
@@ -325,20 +322,23 @@ const perSecond = (before: Listing, after: Listing, seconds: number): Listing =>
 }
 
 const takeListing = (context: Context, only: string | undefined): { list: Listing; at: number } =>
-  withSession(context.native, context.paths, (session) => {
+  context.session((session) => {
     if (only !== undefined && !session.live.services.has(only)) {
       throw new Refusal(`service ${only} does not exist`, '`xlb list` shows the services that do')
     }
     const at = Date.now()
-    return { list: listing(session, only, at), at }
+    return { list: listing(session, only, at, context.daemon !== undefined), at }
   })
 
-export const runList = async (serviceText: string | undefined, options: ListOptions): Promise<void> => {
+export const runList = async (
+  context: Context,
+  serviceText: string | undefined,
+  options: ListOptions,
+): Promise<void> => {
   if (options.stats === true && options.rate === true) {
     throw new Refusal('list: --stats and --rate exclude each other', 'choose one', { usage: true })
   }
   const only = serviceText === undefined ? undefined : formatService(parseService(serviceText))
-  const context = makeContext(options)
   let { list, at } = takeListing(context, only)
   if (options.rate === true) {
     await new Promise((resolve) => setTimeout(resolve, 1000))

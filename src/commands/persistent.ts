@@ -10,9 +10,9 @@ import { ClientState, Settings } from '../dataplane/layout.gen.ts'
 import { isPersistent, serversOf } from '../dataplane/persistence.ts'
 import type { LiveService } from '../dataplane/reader.ts'
 import { viewOf } from '../dataplane/views.ts'
-import { type Session, withSession } from '../shell/session.ts'
+import type { Session } from '../shell/session.ts'
 import type { ConnectionsOptions } from './connections.ts'
-import { makeContext } from './context.ts'
+import type { Context } from './context.ts'
 import { duration, table } from './text.ts'
 
 /** What `--json` prints of a client. */
@@ -130,11 +130,10 @@ const wantedOf = ({ state, format, source, backend }: ConnectionsOptions): Wante
   }
 }
 
-export const runPersistent = (serviceText: string | undefined, options: ConnectionsOptions): void => {
+export const runPersistent = (context: Context, serviceText: string | undefined, options: ConnectionsOptions): void => {
   const wanted = wantedOf(options)
   const address = serviceText === undefined ? undefined : parseService(serviceText)
-  const context = makeContext(options)
-  const clients = withSession(context.native, context.paths, (session) => {
+  const clients = context.session((session) => {
     const named = address === undefined ? undefined : existing(session.live.desired, address)
     if (named !== undefined && named.persistence === undefined) {
       throw new Refusal(

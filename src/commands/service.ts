@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 import { formatService, parseService } from '../core/address.ts'
 import { addService, type DesiredState, removeService, type ServiceOptions, setService } from '../core/desired.ts'
-import { changeState, random64, withSession } from '../shell/session.ts'
-import { type GlobalOptions, makeContext } from './context.ts'
+import { changeState, random64 } from '../shell/session.ts'
+import type { Context, GlobalOptions } from './context.ts'
 
-const change = (options: GlobalOptions, done: string, apply: (state: DesiredState) => DesiredState): void => {
-  const { native, paths, answer } = makeContext(options)
-  const changes = withSession(native, paths, (session) => changeState(session, apply))
-  answer(
+const change = (context: Context, done: string, apply: (state: DesiredState) => DesiredState): void => {
+  const changes = context.session((session) => changeState(session, apply))
+  context.answer(
     { changed: changes.map(({ kind, name }) => ({ kind, service: name })) },
     changes.length > 0 ? done : 'nothing to change',
   )
@@ -35,17 +34,17 @@ const chosen = (options: ServiceOptions): ServiceOptions => {
   }
 }
 
-export const runServiceAdd = (text: string, options: GlobalOptions & ServiceOptions): void => {
+export const runServiceAdd = (context: Context, text: string, options: GlobalOptions & ServiceOptions): void => {
   const service = parseService(text)
-  change(options, `added ${formatService(service)}`, (state) => addService(state, service, chosen(options), random64()))
+  change(context, `added ${formatService(service)}`, (state) => addService(state, service, chosen(options), random64()))
 }
 
-export const runServiceSet = (text: string, options: GlobalOptions & ServiceOptions): void => {
+export const runServiceSet = (context: Context, text: string, options: GlobalOptions & ServiceOptions): void => {
   const service = parseService(text)
-  change(options, `changed ${formatService(service)}`, (state) => setService(state, service, chosen(options)))
+  change(context, `changed ${formatService(service)}`, (state) => setService(state, service, chosen(options)))
 }
 
-export const runServiceRemove = (text: string, options: GlobalOptions): void => {
+export const runServiceRemove = (context: Context, text: string): void => {
   const service = parseService(text)
-  change(options, `removed ${formatService(service)}`, (state) => removeService(state, service))
+  change(context, `removed ${formatService(service)}`, (state) => removeService(state, service))
 }

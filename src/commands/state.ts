@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { existsSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync } from 'node:fs'
 import { type Config, readConfig } from '../config/read.ts'
 import { writeConfig } from '../config/write.ts'
 import { type DesiredState, type Globals, inVlan, type Path } from '../core/desired.ts'
@@ -11,14 +11,15 @@ import { capacityOf } from '../dataplane/memory.ts'
 import { readTimeouts, writeTimeouts } from '../dataplane/timeouts.ts'
 import { attach } from '../shell/attach.ts'
 import type { Changed } from '../shell/session.ts'
-import { changeAll, type Resolver, random64, withSession } from '../shell/session.ts'
-import { type Context, type GlobalOptions, makeContext, printWarnings } from './context.ts'
+import { changeAll, type Resolver, random64 } from '../shell/session.ts'
+import { type Context, type GlobalOptions, printWarnings } from './context.ts'
 import { newFlowsAt, newFlowsNow } from './limits.ts'
 import { plural } from './text.ts'
+import { writeWhole } from './write-whole.ts'
 
-export const runSave = (options: GlobalOptions & { output?: string }): void => {
-  const { native, paths, json } = makeContext(options)
-  const text = withSession(native, paths, (session) =>
+/** What is, as the text of a file. */
+export const savedText = ({ session: withSession }: Pick<Context, 'session'>, format: 'yaml' | 'json'): string =>
+  withSession((session) =>
     writeConfig(
       {
         interfaces: session.interfaces,
@@ -28,30 +29,17 @@ export const runSave = (options: GlobalOptions & { output?: string }): void => {
         timeouts: readTimeouts(session.plane),
         services: session.live.desired,
       },
-      json ? 'json' : 'yaml',
+      format,
     ),
   )
+
+export const runSave = (context: Context, options: GlobalOptions & { output?: string }): void => {
+  const text = savedText(context, context.json ? 'json' : 'yaml')
   if (options.output === undefined) {
     process.stdout.write(text)
     return
   }
   writeWhole(options.output, text)
-}
-
-/** Written beside and renamed: a reader, or a crash, sees the old file or the new one. */
-const writeWhole = (file: string, text: string): void => {
-  const beside = `${file}.${process.pid}.tmp`
-  try {
-    writeFileSync(beside, text, { mode: 0o600 })
-    renameSync(beside, file)
-  } catch (error) {
-    rmSync(beside, { force: true })
-    const code = error instanceof Error && 'code' in error ? error.code : error
-    throw new Refusal(
-      `${file}: cannot be written: ${code}`,
-      'name a file in a folder that exists and may be written to',
-    )
-  }
 }
 
 /** How the kernel asks for these addresses. */
@@ -94,15 +82,15 @@ const withResolvedPaths = (state: DesiredState, resolver: Resolver, force: boole
 const attachMissing = (context: Context, config: Config): void => {
   const { native, paths } = context
   const present = existsSync(paths.pins)
-    ? withSession(native, paths, ({ interfaces }) =>
-        interfaces.filter(({ attached }) => attached).map(({ name }) => name),
-      )
+    ? context.session(({ interfaces }) => interfaces.filter(({ attached }) => attached).map(({ name }) => name))
     : []
   for (const { name, mode } of config.interfaces) {
     if (present.includes(name)) continue
     const { capacity, newFlows } = existsSync(paths.pins) ? { capacity: {} } : config
     const bound = newFlows === undefined ? {} : { newFlows }
-    printWarnings(context, attach(native, paths, { interfaceName: name, mode, capacity, ...bound }).warnings)
+    const { warnings } = attach(native, paths, { interfaceName: name, mode, capacity, ...bound })
+    context.daemon?.attached(name, mode)
+    printWarnings(context, warnings)
   }
 }
 
@@ -116,13 +104,19 @@ const isChanged = ({ services, globals }: Changed): boolean => services.length >
 const changedText = ({ services, globals }: Changed): string =>
   `${plural(services.length, 'service')}${globals ? ', and what holds for all,' : ''}`
 
-export const runRestore = (file: string, options: GlobalOptions & { force?: boolean; attach?: boolean }): void => {
-  const context = makeContext(options)
-  const { native, paths, answer } = context
-  const config = readConfig(file, process.env, { aside: '; nothing was changed' })
+export interface RestoreOptions extends GlobalOptions {
+  force?: boolean
+  attach?: boolean
+}
+
+export const runRestore = (context: Context, file: string, options: RestoreOptions): void =>
+  restore(context, file, readConfig(file, process.env, { aside: '; nothing was changed' }), options)
+
+/** @param file its name, for words */
+export const restore = (context: Context, file: string, config: Config, options: RestoreOptions): void => {
   if (options.attach === true) attachMissing(context, config)
   const { newFlows, filter } = config
-  const changed = withSession(native, paths, (session) => {
+  const changed = context.session((session) => {
     const changed = changeAll(session, {
       services: (have, resolver) =>
         withLeavingOf(
@@ -140,15 +134,14 @@ export const runRestore = (file: string, options: GlobalOptions & { force?: bool
     const timeouts = writeTimeouts(session.plane, config.timeouts)
     return { ...changed, globals: changed.globals || timeouts.length > 0 }
   })
-  answer(
+  context.answer(
     report(changed),
     isChanged(changed) ? `restored from ${file}: ${changedText(changed)} changed` : 'nothing to change',
   )
 }
 
-export const runClear = (options: GlobalOptions): void => {
-  const { native, paths, answer } = makeContext(options)
-  const changed = withSession(native, paths, (session) =>
+export const runClear = ({ session: withSession, answer }: Context): void => {
+  const changed = withSession((session) =>
     changeAll(session, {
       services: () => new Map(),
       globals: (have: Globals) => ({ ...have, filter: undefined }),

@@ -2,8 +2,7 @@
 import { formatDuration } from '../core/duration.ts'
 import { TIMEOUT_NAMES, type Timeouts } from '../core/timeouts.ts'
 import { readTimeouts, writeTimeouts } from '../dataplane/timeouts.ts'
-import { withSession } from '../shell/session.ts'
-import { type GlobalOptions, makeContext } from './context.ts'
+import type { Context, GlobalOptions } from './context.ts'
 import { table } from './text.ts'
 
 export interface TimeoutOptions extends GlobalOptions {
@@ -27,12 +26,11 @@ const render = (timeouts: Timeouts): string =>
   table([['STATE', 'TIMEOUT'], ...TIMEOUT_NAMES.map((name) => [name, formatDuration(timeouts[name])])]).join('\n')
 
 /** Shows the timeouts, and sets those that are named first. */
-export const runTimeouts = (options: TimeoutOptions): void => {
-  const { native, paths, answer } = makeContext(options)
+export const runTimeouts = (context: Context, options: TimeoutOptions): void => {
   const wanted = wantedOf(options)
-  const { changed, timeouts } = withSession(native, paths, ({ plane }) => ({
+  const { changed, timeouts } = context.session(({ plane }) => ({
     changed: writeTimeouts(plane, wanted),
     timeouts: readTimeouts(plane),
   }))
-  answer({ changed, timeouts }, render(timeouts))
+  context.answer({ changed, timeouts }, render(timeouts))
 }

@@ -21,8 +21,8 @@ import type { SourceLook } from '../dataplane/source-look.ts'
 import { viewOf } from '../dataplane/views.ts'
 import type { Budget, DestinationLook, NoteLook, TracedPacket } from '../dataplane/way.ts'
 import type { AttachedInterface } from '../shell/interfaces.ts'
-import { type Session, withSession } from '../shell/session.ts'
-import { type GlobalOptions, makeContext, oneOf } from './context.ts'
+import type { Session } from '../shell/session.ts'
+import { type Context, type GlobalOptions, oneOf } from './context.ts'
 import { renderTrace } from './trace-text.ts'
 
 export interface TraceOptions extends GlobalOptions {
@@ -282,6 +282,7 @@ const packetOf = (protocol: Protocol, source: Endpoint, destination: Endpoint, s
 })
 
 export const runTrace = (
+  { session, answer, note }: Context,
   protocolText: string,
   sourceText: string,
   destinationText: string,
@@ -294,8 +295,7 @@ export const runTrace = (
   if (syn && protocol === 'udp') {
     throw new Refusal('trace: --syn with udp: UDP opens no connections', 'leave --syn out', { usage: true })
   }
-  const { native, paths, answer, note } = makeContext(options)
-  const { traced, by } = withSession(native, paths, (session) => {
+  const { traced, by } = session((session) => {
     const by = interfaceOf(session, options.interface)
     return { by, traced: trace(session, packetOf(protocol, source, destination, syn), by) }
   })

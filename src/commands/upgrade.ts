@@ -2,7 +2,7 @@
 import { uptime } from 'node:os'
 import type { ProgramInfo } from '../dataplane/native.ts'
 import { type Upgrade, type UpgradedInterface, upgrade } from '../shell/upgrade.ts'
-import { type GlobalOptions, makeContext } from './context.ts'
+import type { Context, GlobalOptions } from './context.ts'
 import { duration, plural } from './text.ts'
 
 export interface UpgradeArguments extends GlobalOptions {
@@ -43,8 +43,7 @@ const jsonOf = ({ name, mode, outcome, loaded, build, fault }: UpgradedInterface
   mend: fault === undefined ? null : mendOf(name),
 })
 
-export const runUpgrade = (options: UpgradeArguments): void => {
-  const { native, paths, answer, note } = makeContext(options)
+export const runUpgrade = ({ native, paths, answer, note }: Context, options: UpgradeArguments): void => {
   const check = options.check === true
   const done = upgrade(native, paths, { check })
   for (const { name, outcome, fault } of done.interfaces) {

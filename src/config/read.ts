@@ -9,7 +9,7 @@ import { rangeFaults } from '../core/ranges.ts'
 import type { StateFault } from '../core/refusal.ts'
 import { DEFAULT_TIMEOUTS, parseTimeout, TIMEOUT_NAMES, type Timeouts } from '../core/timeouts.ts'
 import type { Capacity } from '../dataplane/memory.ts'
-import type { Document } from './document.ts'
+import { Document } from './document.ts'
 import type { Environment } from './environment.ts'
 import { Faults, FaultyConfig, type KeyPath } from './faults.ts'
 import { readFiles } from './files.ts'
@@ -30,6 +30,7 @@ export interface Config {
   filter: Filter | undefined
   /** Whole seconds; those that no file names have their defaults. */
   timeouts: Timeouts
+  api: ConfigFile['api']
   services: ReadonlyMap<string, Service>
   /**
    * The services. One without a seed keeps that of the same service in `have`, else gets a drawn one. Backends' paths are
@@ -48,15 +49,16 @@ const LISTS: readonly string[] = ['include', 'interfaces', 'services']
 
 /** One reading: of a file and of those that it includes. */
 class Reading {
-  readonly faults = new Faults()
-  readonly documents: Document[]
+  readonly faults: Faults
+  readonly documents: readonly Document[]
   readonly #salvage = new Salvage()
   readonly #parts: Part[]
   readonly #services = new Map<string, ReadService & { origin: Origin }>()
   readonly #seeded = new Set<string>()
 
-  constructor(file: string, environment: Environment) {
-    this.documents = readFiles(file, environment, this.faults)
+  constructor(documents: readonly Document[], faults: Faults) {
+    this.documents = documents
+    this.faults = faults
     this.#parts = this.documents.flatMap((document) => this.#validated(document))
     this.#checkOnce()
   }
@@ -74,6 +76,7 @@ class Reading {
       interfaces,
       filter,
       timeouts,
+      api: this.#only('api')?.config.api ?? { listen: [] },
       ...(newFlows === undefined ? {} : { newFlows }),
       capacity: Object.fromEntries(Object.entries(capacity).filter(([, value]) => value !== undefined)),
       services,
@@ -200,10 +203,38 @@ const entryKeys = (keys: KeyPath, places: ReadService['places']): KeyPath => {
 export const readConfig = (
   file: string,
   environment: Environment,
-  { aside = '', shown }: { aside?: string; shown?: number } = {},
+  options: { aside?: string; shown?: number } = {},
 ): Config => {
-  const reading = new Reading(file, environment)
-  const config = reading.config()
-  if (reading.faults.count > 0) throw new FaultyConfig(file, reading.faults.list(reading.documents), aside, shown)
+  const faults = new Faults()
+  return configOf(file, readFiles(file, environment, faults), faults, options)
+}
+
+const configOf = (
+  file: string,
+  documents: readonly Document[],
+  faults: Faults,
+  { aside = '', shown }: { aside?: string; shown?: number | undefined } = {},
+): Config => {
+  const config = new Reading(documents, faults).config()
+  if (faults.count > 0) throw new FaultyConfig(file, faults.list(documents), aside, shown)
   return config
+}
+
+/** What a file and those that it includes say, as plain values: for a reader who has not these files. */
+export type Values = { file: string; value: unknown }[]
+
+/** @throws as readConfig does, of which nothing is left to find for configOfValues */
+export const readValues = (file: string, environment: Environment, aside = ''): Values => {
+  const faults = new Faults()
+  const documents = readFiles(file, environment, faults)
+  configOf(file, documents, faults, { aside })
+  return documents.map(({ file: name, value }) => ({ file: name, value }))
+}
+
+/** @throws FaultyConfig, whose places are those of the values written as JSON */
+export const configOfValues = (values: Values): Config => {
+  const faults = new Faults()
+  const documents = values.map(({ file, value }) => new Document(file, JSON.stringify(value)))
+  for (const document of documents) document.parse(faults)
+  return configOf(values[0]?.file ?? '-', documents, faults)
 }

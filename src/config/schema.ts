@@ -216,6 +216,33 @@ const timeouts = z.strictObject(
 
 const defaults = z.strictObject(shared)
 
+/** Where TCP is listened on: an IPv4 address, or an IPv6 one in brackets, and a port. */
+const LISTEN_FORM = /^(\d{1,3}(\.\d{1,3}){3}|\[[0-9a-fA-F:.]+\]):\d{1,5}$/
+
+const api = z.strictObject({
+  group: noted(z.string().optional(), {
+    values: 'the group that may use the Unix socket `/run/xlb/INSTANCE/api.sock`, whose mode is 0660',
+    fallback: '`xlb` if there is one, else root',
+  }),
+  listen: noted(z.array(z.string().regex(LISTEN_FORM, 'is no ADDRESS:PORT, such as 127.0.0.1:9618')).default([]), {
+    values:
+      'a list of `ADDRESS:PORT` to listen on by TCP beside it, such as `127.0.0.1:9618`; read-only without `token`',
+    fallback: 'none',
+  }),
+  token: noted(
+    z
+      .string()
+      .regex(/^.{16,}$/s, 'is shorter than 16 characters')
+      .optional(),
+    {
+      values:
+        'text of 16 characters or more, or a [variable](#variables): whoever sends it over TCP may change something',
+      fallback: 'none',
+      isSecret: true,
+    },
+  ),
+})
+
 export const configSchema = noted(
   z.strictObject({
     include: noted(z.array(z.string()).default([]), {
@@ -230,6 +257,7 @@ export const configSchema = noted(
     defaults: noted(defaults.default({}), { values: 'keys of [defaults](#defaults)', fallback: 'none' }),
     filter: noted(filter.optional(), { values: 'keys of [filter](#filter), for all services', fallback: 'none' }),
     timeouts: noted(timeouts.default({}), { values: 'keys of [timeouts](#timeouts)', fallback: 'none' }),
+    api: noted(api.default({ listen: [] }), { values: 'keys of [api](#api), of the daemon', fallback: 'none' }),
     services: noted(z.array(service).default([]), { values: 'a list of [services](#services)', fallback: 'none' }),
   }),
   { values: 'keys, such as `interfaces:` and `services:`' },
@@ -246,6 +274,7 @@ export const sections = {
   filter,
   'source-rate': sourceRate,
   backends: backend,
+  api,
 } satisfies Record<string, z.ZodObject>
 
 /**
@@ -263,8 +292,6 @@ export const NOT_YET: Record<string, string> = {
   'defaults.fall': 'health checks',
   notify: 'notification',
   vrrp: 'VRRP',
-  api: 'the API of a daemon',
-  metrics: 'metrics of a daemon',
 }
 
 export type ConfigFile = z.output<typeof configSchema>

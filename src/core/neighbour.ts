@@ -11,11 +11,14 @@ export interface NeighbourState {
   managed: boolean
 }
 
-const NUD = { REACHABLE: 2, STALE: 4, DELAY: 8, PROBE: 16, NOARP: 64, PERMANENT: 128 }
+const NUD = { REACHABLE: 2, STALE: 4, DELAY: 8, PROBE: 16, FAILED: 32, NOARP: 64, PERMANENT: 128 }
 const USABLE = NUD.REACHABLE | NUD.STALE | NUD.DELAY | NUD.PROBE | NUD.NOARP | NUD.PERMANENT
 
 /** Does it say where packets go? */
 export const isUsable = ({ mac, state }: NeighbourState): boolean => mac !== '' && (state & USABLE) !== 0
+
+/** Has the kernel asked in vain, and given up for now? One that it keeps it asks again later. */
+export const hasFailed = ({ state }: Pick<NeighbourState, 'state'>): boolean => (state & NUD.FAILED) !== 0
 
 /** An administrator's, or of a device that resolves nothing: it needs no upkeep. */
 export const isFixed = ({ state }: Pick<NeighbourState, 'state'>): boolean =>

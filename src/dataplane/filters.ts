@@ -17,7 +17,7 @@ import {
 import { Refusal } from '../core/refusal.ts'
 import { type SourceRate, sameRate } from '../core/source-rate.ts'
 import { FilterBound, FilterLimit, FilterPrefix, Filter as FilterRecord, Settings } from './layout.gen.ts'
-import type { PlaneMemory } from './memory.ts'
+import type { Extent, PlaneMemory } from './memory.ts'
 
 /** What a service, or all of them, ask of sources. */
 export type Asked = Pick<Service, 'filter' | 'sourceRate'>
@@ -55,6 +55,18 @@ export const freeFilterSpace = (memory: PlaneMemory, live: Iterable<number>): Fi
     space.prefixes.use(prefixes, prefixCount)
   }
   return space
+}
+
+/** A record of `filters` and what it leads to. */
+export const filterExtents = (memory: PlaneMemory, record: number): Extent[] => {
+  if (record === 0) return []
+  const { first4, count4, first6, count6, prefixes, prefixCount } = recordAt(memory, record)
+  return [
+    { map: 'filters', first: record, count: 1 },
+    { map: 'filter_bounds', first: first4, count: elements(AF.ipv4, count4) },
+    { map: 'filter_bounds', first: first6, count: elements(AF.ipv6, count6) },
+    { map: 'filter_prefixes', first: prefixes, count: prefixCount },
+  ]
 }
 
 const prefixWords = (memory: PlaneMemory, first: number, count: number): Prefixes => {

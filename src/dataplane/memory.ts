@@ -72,6 +72,13 @@ export const DETAILS: readonly MappedName[] = ['service_details', 'backend_detai
 
 export type MappedName = keyof typeof MAPPED
 
+/** Elements of a table, in a row. */
+export interface Extent {
+  map: MappedName
+  first: number
+  count: number
+}
+
 /** A map that is no table: the kernel looks up in it itself, by a helper that a packet pays for. */
 export interface KernelMapShape {
   /** enum bpf_map_type of linux/bpf.h. */

@@ -8,6 +8,7 @@ import type { Native } from '../dataplane/native.ts'
 const BPF_FS = '/sys/fs/bpf'
 const PIN_ROOT = join(BPF_FS, 'xlb')
 const RUN_ROOT = '/run/xlb'
+const STATE_ROOT = '/var/lib/xlb'
 
 /** `--instance`, or the environment's XLB_INSTANCE, or `default`. @throws Refusal for a name that no path may hold. */
 export const instanceName = (given: string | undefined): string => {
@@ -28,6 +29,10 @@ export interface InstancePaths {
   building: string
   leaving: string
   lock: string
+  /** Where its daemon listens. */
+  socket: string
+  /** What its daemon remembers beyond a restart of the host. */
+  state: string
 }
 
 export const pathsOf = (name: string): InstancePaths => ({
@@ -36,6 +41,8 @@ export const pathsOf = (name: string): InstancePaths => ({
   building: join(PIN_ROOT, `${name}~building`),
   leaving: join(PIN_ROOT, `${name}~leaving`),
   lock: join(RUN_ROOT, name, 'lock'),
+  socket: join(RUN_ROOT, name, 'api.sock'),
+  state: join(STATE_ROOT, name),
 })
 
 export const mapPin = (pins: string, map: string): string => join(pins, 'maps', map)

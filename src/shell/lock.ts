@@ -84,6 +84,12 @@ export const finishDetach = (native: Native, paths: InstancePaths): void => {
   removePins(paths.leaving)
 }
 
+/** But for the socket of a daemon that waits for its interfaces. */
+const removeRunFolder = (paths: InstancePaths): void => {
+  rmSync(paths.lock, { force: true })
+  if (readdirSync(runFolder(paths)).length === 0) rmSync(runFolder(paths), { recursive: true })
+}
+
 /**
  * Runs `action` while nobody else changes the instance. Where there is no instance afterwards, nothing of it is left.
  * @throws Refusal where another command holds the lock for half a minute
@@ -96,7 +102,7 @@ export const withLock = <T>(native: Native, paths: InstancePaths, action: () => 
     endLeftCapture(native, paths)
     return action()
   } finally {
-    if (!existsSync(paths.pins)) rmSync(runFolder(paths), { recursive: true, force: true })
+    if (!existsSync(paths.pins)) removeRunFolder(paths)
     native.system.unlock(descriptor)
   }
 }

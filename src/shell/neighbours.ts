@@ -4,7 +4,7 @@
 import { parseMac } from '../core/address.ts'
 import type { DesiredState, Path } from '../core/desired.ts'
 import { type AddressKey, AF, addressKey, familyOf, formatAddressKey } from '../core/ip.ts'
-import { isFixed, isKept, isUsable } from '../core/neighbour.ts'
+import { hasFailed, isFixed, isKept, isUsable } from '../core/neighbour.ts'
 import { Refusal } from '../core/refusal.ts'
 import { scanBackends } from '../dataplane/backend-records.ts'
 import { AdminState, BackendFlag } from '../dataplane/layout.gen.ts'
@@ -31,7 +31,12 @@ interface Known {
   low: number
   high: number
   kept: boolean
+  /** It has stopped answering, and somebody watches whether it begins again. */
+  failed: boolean
 }
+
+const noAnswer = (address: string, { name }: Pick<Segment, 'name'>): string =>
+  `${address} does not answer ${familyOf(address) === 'ipv4' ? 'ARP' : 'neighbour discovery'} on ${name}`
 
 const linkPath = ({ mac }: Neighbour, { slot, vlan }: Segment): Path => ({
   kind: 'link',
@@ -46,15 +51,28 @@ export type Allot = (backend: string, link: Interface) => Reached
 /** Of enum admin_state, those of removed backends. */
 const LEAVING: ReadonlySet<number> = new Set([AdminState.ADMIN_LEAVING, AdminState.ADMIN_CUT])
 
+/** How whoever asks goes about it. */
+export interface Manner {
+  /** How long `resolve` waits for answers; absent: as long as the kernel asks. */
+  answerMs?: number
+  /**
+   * Somebody looks again and again: a backend that has stopped answering is out until it answers, and one that cannot be reached is
+   * unresolved, and no refusal. Absent: what is out would stay out until the next verb.
+   */
+  watched?: boolean
+}
+
 /** The kernel's neighbours of one moment. */
 export class Neighbours {
   readonly #native: Native
+  readonly #manner: Manner
   readonly #segments: Segment[]
   #byKey = new Map<string, Neighbour>()
 
   /** `reached`: the interfaces that have slots, as far as they are there. */
-  constructor(native: Native, reached: readonly Reached[]) {
+  constructor(native: Native, reached: readonly Reached[], manner: Manner = {}) {
     this.#native = native
+    this.#manner = manner
     const plain = reached.map(({ slot, ifindex, name }): Segment => ({ slot, ifindex, name }))
     this.#segments = [...plain, ...vlansOn(plain, native.netlink.interfaces())]
     this.#read()
@@ -73,6 +91,14 @@ export class Neighbours {
     const segments = isLink ? byLikelihood(this.#segments, before.interfaceSlot, before.vlan) : this.#segments
     for (const segment of segments) {
       const neighbour = this.#byKey.get(key(segment.ifindex, address))
+      if (
+        isLink &&
+        this.#hasFailed(neighbour) &&
+        segment.vlan === before.vlan &&
+        segment.slot === before.interfaceSlot
+      ) {
+        return { kind: 'unresolved', why: noAnswer(address, segment) }
+      }
       if (!usable(neighbour)) continue
       // In another segment the same address may be another host's: unless that is where xlb has looked for it.
       if (isLink && segment.vlan !== before.vlan && !isKept(neighbour)) continue
@@ -91,9 +117,9 @@ export class Neighbours {
     const paths = new Map<string, Path>()
     const asked = new Map<string, Segment>()
     for (const address of addresses) {
-      const found = this.#segmentOf(address, allot)
-      if (found === 'local') {
-        paths.set(address, { kind: 'local' })
+      const found = this.#wayTo(address, allot)
+      if ('kind' in found) {
+        paths.set(address, found)
         continue
       }
       asked.set(address, found)
@@ -101,6 +127,21 @@ export class Neighbours {
     }
     this.#awaitAnswers(asked, paths)
     return paths
+  }
+
+  /** The segment of an address; or all that can be said of the path to it. */
+  #wayTo(address: string, allot: Allot): Segment | Path {
+    try {
+      const found = this.#segmentOf(address, allot)
+      return found === 'local' ? { kind: 'local' } : found
+    } catch (error) {
+      if (this.#manner.watched !== true || !(error instanceof Refusal)) throw error
+      return { kind: 'unresolved', why: error.message.replace(/^backend /, '') }
+    }
+  }
+
+  #hasFailed(neighbour: Neighbour | undefined): boolean {
+    return this.#manner.watched === true && neighbour !== undefined && hasFailed(neighbour)
   }
 
   #manage(ifindex: number, address: string): void {
@@ -130,6 +171,7 @@ export class Neighbours {
         const own = backend.vlan !== 0 && tagged.has(`${segment.slot} ${backend.vlan}`) ? backend.vlan : undefined
         if (backend.isLink && segment.vlan !== own && known?.kept !== true) continue
         if (known === undefined || !known.kept) this.#manageAgain(segment, backend.address)
+        if (backend.isLink && known?.failed === true) outdated.add(backend.name)
         if (known === undefined || known.low < 0) continue
         if (!backend.isLink || known.low !== backend.macLow || known.high !== backend.macHigh)
           outdated.add(backend.name)
@@ -161,13 +203,14 @@ export class Neighbours {
         low: mac === undefined ? -1 : Number(mac & 0xffffffffn),
         high: mac === undefined ? -1 : Number(mac >> 32n),
         kept,
+        failed: this.#hasFailed(neighbour),
       })
     }
     return [...tables.values()].map(({ segment, table }) => [segment, table])
   }
 
   #awaitAnswers(asked: Map<string, Segment>, paths: Map<string, Path>): void {
-    const end = Date.now() + ANSWER_MS
+    const end = Date.now() + (this.#manner.answerMs ?? ANSWER_MS)
     for (;;) {
       for (const [address, segment] of asked) {
         const neighbour = this.#byKey.get(key(segment.ifindex, address))
@@ -176,15 +219,12 @@ export class Neighbours {
         asked.delete(address)
       }
       if (asked.size === 0) return
-      if (Date.now() > end) break
+      if (Date.now() >= end) break
       sleep(POLL_MS)
       this.#read()
     }
-    for (const [address, { name }] of asked) {
-      paths.set(address, {
-        kind: 'unresolved',
-        why: `${address} does not answer ${familyOf(address) === 'ipv4' ? 'ARP' : 'neighbour discovery'} on ${name}`,
-      })
+    for (const [address, segment] of asked) {
+      paths.set(address, { kind: 'unresolved', why: noAnswer(address, segment) })
     }
   }
 

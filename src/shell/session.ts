@@ -29,7 +29,7 @@ import {
   refreshInterfaceMacs,
 } from './interfaces.ts'
 import { openPlaneAt, withLock } from './lock.ts'
-import { Neighbours } from './neighbours.ts'
+import { type Manner, Neighbours } from './neighbours.ts'
 import type { Reached } from './segments.ts'
 
 export const random64 = (): bigint => randomBytes(8).readBigUInt64LE()
@@ -42,7 +42,12 @@ export interface Session {
   interfaces: AttachedInterface[]
   /** Without a program, but leading to backends. */
   egress: EgressInterface[]
+  /** As of now: changeAll makes it what it has made of the maps. */
   live: LiveState
+  /** How backends are looked for; absent: as a verb does that nobody watches after. */
+  manner?: Manner
+  /** Told of each commit, before anybody else may make the next. */
+  committed?: (changed: Changed) => void
 }
 
 /** The interfaces by which backends can be reached now. */
@@ -118,14 +123,7 @@ export const changeState = (
  */
 export const changeAll = (session: Session, { services, globals, beforeCommit }: Wanted): Changed => {
   const { native, plane, live, interfaces } = session
-  const egress = new Egress(native, plane, interfaces)
-  egress.refresh()
-  const working = interfaces.filter(({ attached }) => attached)
-  const neighbours = new Neighbours(native, [...working, ...egress.reached])
-  const resolver: Resolver = {
-    resolve: (addresses) => neighbours.resolve(addresses, (backend, link) => egress.allot(backend, link)),
-    release: (addresses) => neighbours.release(unusedOf(plane, live, addresses)),
-  }
+  const { egress, neighbours, resolver } = findersOf(session)
   const asked = services?.(live.desired, resolver) ?? live.desired
   const wantedForAll = globals?.(live.globals) ?? live.globals
   const forAll = !sameGlobals(live.globals, wantedForAll)
@@ -142,10 +140,40 @@ export const changeAll = (session: Session, { services, globals, beforeCommit }:
   })
   refreshInterfaceMacs(plane, interfaces, native.netlink.interfaces(), parseMac)
   viewOf(plane, 'root').setBigUint64(Root.offset.neighboursMs, BigInt(Date.now()), true)
-  egress.giveBack(readLive(plane))
+  const changed = { services: changes, globals: forAll }
+  if (changes.length > 0 || forAll) {
+    session.live = readLive(plane)
+    session.committed?.(changed)
+  }
+  egress.giveBack(session.live)
   const gone = goneAddresses(changes)
-  if (gone.size > 0) neighbours.release(unusedOf(plane, readLive(plane), gone))
-  return { services: changes, globals: forAll }
+  if (gone.size > 0) neighbours.release(unusedOf(plane, session.live, gone))
+  return changed
+}
+
+/** What finds the ways to backends now. */
+const findersOf = ({ native, plane, live, interfaces, manner }: Session) => {
+  const egress = new Egress(native, plane, interfaces)
+  egress.refresh()
+  const working = interfaces.filter(({ attached }) => attached)
+  const neighbours = new Neighbours(native, [...working, ...egress.reached], manner)
+  const resolver: Resolver = {
+    resolve: (addresses) => neighbours.resolve(addresses, (backend, link) => egress.allot(backend, link)),
+    release: (addresses) => neighbours.release(unusedOf(plane, live, addresses)),
+  }
+  return { egress, neighbours, resolver }
+}
+
+/**
+ * The way to one address, as far as the kernel knows it now; it is asked for what it does not know.
+ * @throws Refusal as Neighbours.resolve does
+ */
+export const wayTo = (session: Session, address: string): Path => {
+  const path = findersOf({ ...session, manner: { answerMs: 0 } })
+    .resolver.resolve([address])
+    .get(address)
+  if (path === undefined) throw new Error(`unreachable: ${address} was asked for`)
+  return path
 }
 
 /** Tells of each leaving backend whether it is still there for anybody. */

@@ -4,6 +4,7 @@ import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import test from 'ava'
 import { hasRoot, Lab } from './lab.ts'
+import { remakeEth0 } from './remake.ts'
 import { ask, attach, backends, list, MODES, on, restore, save, until, xlb } from './xlb.ts'
 
 const labTest = hasRoot() ? test.serial : test.serial.skip
@@ -30,20 +31,6 @@ const traces = (instance: string): string[] =>
     .map((end) => `/sys/fs/bpf/xlb/${instance}${end}`)
     .concat(`/run/xlb/${instance}`)
     .filter((path) => existsSync(path))
-
-/** An interface of the director again, as lab-net makes it. */
-const remakeEth0 = async (lab: Lab): Promise<void> => {
-  const { address, mac } = lab.host('director')
-  await on(
-    lab,
-    'director',
-    `ip link add name eth0 address ${mac} type veth peer name to-director netns ${lab.prefix}-switch`,
-  )
-  await on(lab, 'switch', 'ip link set dev to-director master br0 up')
-  await on(lab, 'director', `ip link set dev eth0 up; ip address add ${address}/24 dev eth0`)
-  await on(lab, 'director', `ip address add ${lab.vip}/32 dev eth0`)
-  await on(lab, 'switch', `ip link set dev to-director xdpdrv obj ${PASS} sec xdp`)
-}
 
 const web = (lab: Lab, ...weights: number[]) => [
   { service: `tcp://${lab.vip}:80`, scheduler: 'rr', backends: backends(lab, ...weights) },

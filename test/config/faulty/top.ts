@@ -87,13 +87,16 @@ vrrp:
     ['1:1', 'vrrp', 'is for VRRP, which xlb does not have yet', 'leave it out'],
   ),
   faulty(
-    'the API and metrics',
+    'an API that listens nowhere, with a token that is short',
     `
-api: {}
-metrics: {}
+api:
+  listen: [localhost]
+  token: "0123456789"
+  mode: 0666
 `,
-    ['1:1', 'api', 'is for the API of a daemon, which xlb does not have yet', 'leave it out'],
-    ['2:1', 'metrics', 'is for metrics of a daemon, which xlb does not have yet', 'leave it out'],
+    ['2:12', 'api.listen[0]', "'localhost' is no ADDRESS:PORT, such as 127.0.0.1:9618", 'it takes'],
+    ['3:10', 'api.token', 'its value is shorter than 16 characters', 'it takes'],
+    ['4:3', 'api.mode', "key 'mode' is not known", ''],
   ),
   faulty('interfaces as a text', `interfaces: eth0\n`, [
     '1:13',

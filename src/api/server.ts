@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+// HTTP over the Unix socket, and over TCP where the configuration says so. Over TCP nothing changes without the token.
+import { timingSafeEqual } from 'node:crypto'
+import swagger from '@fastify/swagger'
+import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
+import { z } from 'zod'
+import type { Context, Output } from '../commands/context.ts'
+import { Refusal } from '../core/refusal.ts'
+import type { EventLog } from '../daemon/event-log.ts'
+import { answerOf, failureOf, serialize } from './answer.ts'
+import { API_VERBS, type ApiVerb } from './verbs.ts'
+
+export interface ServerOptions {
+  context: Omit<Context, keyof Output>
+  events: EventLog
+  /** Verbs that are the daemon's own, and of no command without it. */
+  own: Readonly<Record<string, ApiVerb>>
+  metrics: () => Promise<{ contentType: string; text: string }>
+  /** Before a verb: whatever it may wait for, so that it need not. */
+  prepare: (verb: string, input: Record<string, unknown>) => Promise<void>
+  /** Whatever is done within is told of with this reason. */
+  because: <T>(reason: string, action: () => T) => T
+  /** Over TCP: whoever has it may change something. Absent: nobody may. Over the Unix socket nobody is asked. */
+  access: { kind: 'socket' } | { kind: 'tcp'; token: string | undefined }
+}
+
+/** Of a request: a configuration of 100,000 backends is some 10 MB. */
+const BODY_MAX = 64 * 1024 * 1024
+/** So deep no request of these has to be; whoever nests deeper wants something else than to configure. */
+const DEPTH_MAX = 32
+
+const deeperThan = (value: unknown, depth: number): boolean => {
+  if (typeof value !== 'object' || value === null) return false
+  if (depth === 0) return true
+  return Object.values(value).some((each) => deeperThan(each, depth - 1))
+}
+
+const parseBody = (text: string): unknown => {
+  if (text === '') return {}
+  let value: unknown
+  try {
+    value = JSON.parse(text)
+  } catch (error) {
+    throw new Refusal(`the request is no JSON: ${error instanceof Error ? error.message : error}`, 'send an object', {
+      usage: true,
+    })
+  }
+  if (deeperThan(value, DEPTH_MAX)) {
+    throw new Refusal(
+      `the request is nested deeper than ${DEPTH_MAX}`,
+      'send what the API describes: GET /openapi.json',
+      {
+        usage: true,
+      },
+    )
+  }
+  return value
+}
+
+/** @throws Refusal with what is wrong of each field */
+const inputOf = (verb: ApiVerb, value: unknown): Record<string, unknown> => {
+  const read = verb.input.safeParse(value)
+  if (read.success) {
+    return Object.fromEntries(Object.entries(read.data).filter(([, each]) => each !== undefined))
+  }
+  const faults = read.error.issues.map(({ path, message }) => `${path.join('.') || 'the request'}: ${message}`)
+  throw new Refusal(faults.join('; '), 'see what it takes: GET /openapi.json', { usage: true })
+}
+
+const isEqual = (a: string, b: string): boolean => {
+  const [left, right] = [Buffer.from(a), Buffer.from(b)]
+  return left.length === right.length && timingSafeEqual(left, right)
+}
+
+const FORBIDDEN = 403
+const UNAUTHORIZED = 401
+
+/** What answers a request that may not be; undefined: it may. */
+const denied = (
+  access: ServerOptions['access'],
+  request: FastifyRequest,
+): { status: number; refusal: Refusal } | undefined => {
+  if (access.kind === 'socket') return undefined
+  if (access.token === undefined) {
+    const refusal = new Refusal(
+      'over TCP nothing is changed: no token is configured',
+      'use the Unix socket, or set api.token',
+    )
+    return { status: FORBIDDEN, refusal }
+  }
+  const given = /^Bearer (.+)$/.exec(request.headers.authorization ?? '')?.[1]
+  if (given !== undefined && isEqual(given, access.token)) return undefined
+  const refusal = new Refusal(
+    'this request changes something, and bears no valid token',
+    'send Authorization: Bearer TOKEN',
+  )
+  return { status: UNAUTHORIZED, refusal }
+}
+
+const send = (reply: FastifyReply, status: number, value: unknown): FastifyReply =>
+  reply.code(status).type('application/json; charset=utf-8').send(serialize(value))
+
+const fail = (reply: FastifyReply, error: unknown, asked?: number): FastifyReply => {
+  const { status, failure } = failureOf(error)
+  return send(reply, asked ?? status, failure)
+}
+
+const jsonSchema = (schema: z.ZodType) => {
+  const { $schema: _, ...rest } = z.toJSONSchema(schema, { io: 'input', unrepresentable: 'any' })
+  return rest
+}
+
+const addVerb = (server: FastifyInstance, name: string, verb: ApiVerb, options: ServerOptions): void => {
+  const tags = [verb.reads ? 'reads' : 'changes']
+  server.post(
+    `/v1/${name.replaceAll(' ', '/')}`,
+    { schema: { summary: verb.summary, tags, body: jsonSchema(verb.input) } },
+    async (request, reply) => {
+      const no = verb.reads ? undefined : denied(options.access, request)
+      if (no !== undefined) return fail(reply, no.refusal, no.status)
+      try {
+        const input = inputOf(verb, request.body ?? {})
+        await options.prepare(name, input)
+        const session: Context['session'] = (action) =>
+          options.because(`xlb ${name}`, () => options.context.session(action))
+        const answer = await answerOf({ ...options.context, session }, (context) => verb.run(context, input as never))
+        return send(reply, 200, answer)
+      } catch (error) {
+        return fail(reply, error)
+      }
+    },
+  )
+}
+
+const KEEP_ALIVE_MS = 15_000
+
+/** Server-sent events: those since Last-Event-ID first, then each as it happens. */
+const addEvents = (server: FastifyInstance, events: EventLog): void => {
+  const schema = {
+    summary: 'events as they happen (text/event-stream); with Last-Event-ID, or ?since=ID, those after it first',
+    tags: ['reads'],
+    querystring: {
+      type: 'object',
+      additionalProperties: false,
+      properties: { since: { type: 'integer', minimum: 0 } },
+    },
+  }
+  server.get('/v1/events', { schema }, (request, reply) => {
+    const { since } = request.query as { since?: string }
+    const after = since ?? request.headers['last-event-id']
+    if (after !== undefined && !/^\d{1,15}$/.test(String(after))) {
+      void fail(reply, new Refusal(`since '${after}': is no number of an event`, 'leave it out', { usage: true }))
+      return
+    }
+    reply.hijack()
+    const { raw } = reply
+    raw.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store' })
+    raw.write(': events of xlb\n\n')
+    const tell = (event: { id: number; kind: string }): void => {
+      raw.write(`id: ${event.id}\nevent: ${event.kind}\ndata: ${JSON.stringify(event)}\n\n`)
+    }
+    if (after !== undefined) for (const event of events.since(Number(after))) tell(event)
+    const end = events.follow(tell)
+    const alive = setInterval(() => raw.write(':\n\n'), KEEP_ALIVE_MS)
+    raw.on('close', () => {
+      clearInterval(alive)
+      end()
+    })
+  })
+}
+
+/** A server of all routes, that does not listen yet. */
+export const makeServer = async (options: ServerOptions): Promise<FastifyInstance> => {
+  const server = fastify({
+    bodyLimit: BODY_MAX,
+    requestTimeout: 60_000,
+    forceCloseConnections: true,
+  })
+  // The routes' schemas are for the document: each verb's own says what is wrong, in words.
+  server.setValidatorCompiler(() => () => true)
+  server.addContentTypeParser('application/json', { parseAs: 'string' }, (_request, body, done) => {
+    try {
+      done(null, parseBody(body as string))
+    } catch (error) {
+      done(error as Error)
+    }
+  })
+  server.setErrorHandler((error: Error & { statusCode?: number }, _request, reply) => {
+    if (error instanceof Refusal) return fail(reply, error)
+    const status = error.statusCode ?? 500
+    const mend = status < 500 ? 'see what it takes: GET /openapi.json' : "see the daemon's log"
+    return fail(reply, new Refusal(error.message, mend, { usage: true }), status)
+  })
+  server.setNotFoundHandler((request, reply) => {
+    const path = request.url.split('?')[0] ?? ''
+    const known = server.hasRoute({ method: 'POST', url: path })
+      ? 'POST'
+      : server.hasRoute({ method: 'GET', url: path })
+        ? 'GET'
+        : undefined
+    if (known === undefined)
+      return fail(reply, new Refusal(`there is no ${path}`, 'see: GET /openapi.json', { usage: true }), 404)
+    void reply.header('allow', known)
+    return fail(reply, new Refusal(`${path} takes ${known} alone`, `ask with ${known}`, { usage: true }), 405)
+  })
+  await server.register(swagger, {
+    openapi: {
+      info: {
+        title: 'xlb',
+        version: '1',
+        description:
+          'Each verb of the command line as a request, by the names of its words and options. It answers { result, text, notes }: what --json prints, what a person reads, and what there is to say beside; or { error: { what, mend } }.',
+      },
+    },
+  })
+  for (const [name, verb] of Object.entries({ ...API_VERBS, ...options.own })) addVerb(server, name, verb, options)
+  addEvents(server, options.events)
+  server.get(
+    '/metrics',
+    { schema: { summary: 'metrics for Prometheus', tags: ['reads'] } },
+    async (_request, reply) => {
+      const { contentType, text } = await options.metrics()
+      return reply.type(contentType).send(text)
+    },
+  )
+  server.get('/openapi.json', { schema: { summary: 'this document', tags: ['reads'] } }, () => server.swagger())
+  return server
+}

@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0
+// `xlb run`: everything put together, and the signals. Its end, however it comes, stops no packet: what is attached stays.
+import { mkdirSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { FastifyInstance } from 'fastify'
+import { z } from 'zod'
+import { makeServer, type ServerOptions } from '../api/server.ts'
+import type { ApiVerb } from '../api/verbs.ts'
+import type { Context, Output } from '../commands/context.ts'
+import { runStatus } from '../commands/status.ts'
+import { plural } from '../commands/text.ts'
+import { readConfig } from '../config/read.ts'
+import { parseBackend, parseService } from '../core/address.ts'
+import { Refusal } from '../core/refusal.ts'
+import type { DaemonFacts } from '../core/status.ts'
+import type { Native } from '../dataplane/native.ts'
+import { demandRoot, type InstancePaths, runFolder } from '../shell/instance.ts'
+import { nodePorts, Watcher } from '../shell/watcher.ts'
+import { Controller } from './controller.ts'
+import { type Logger, logHappening } from './logging.ts'
+import { listenOnSocket, listenOnTcp } from './sockets.ts'
+
+export interface DaemonOptions {
+  native: Native
+  paths: InstancePaths
+  file: string
+  environment: NodeJS.ProcessEnv
+  log: Logger
+}
+
+/** How often everything is looked at: what somebody else edited is mended, and what came back is taken in. */
+const RECONCILE_EVERY_MS = 1000
+/** How long a backend that is named in a request may take to answer ARP, as for a verb without a daemon. */
+const ANSWER_MS = 3500
+const LOOK_EVERY_MS = 20
+
+/** @throws Refusal where a daemon of this instance runs already. @returns ends the claim */
+const claimInstance = (native: Native, paths: InstancePaths): (() => void) => {
+  mkdirSync(runFolder(paths), { recursive: true, mode: 0o755 })
+  const path = join(runFolder(paths), 'daemon.lock')
+  const descriptor = native.system.tryLock(path)
+  if (descriptor < 0) {
+    throw new Refusal(
+      `a daemon of instance ${paths.name} runs already`,
+      `see: fuser ${path}; or choose another --instance`,
+    )
+  }
+  return () => {
+    rmSync(path, { force: true })
+    native.system.unlock(descriptor)
+  }
+}
+
+export class Daemon {
+  readonly #options: DaemonOptions
+  readonly #controller: Controller
+  readonly #context: Omit<Context, keyof Output>
+  readonly #servers: FastifyInstance[] = []
+  readonly #startedMs = Date.now()
+  #release: () => void = () => {}
+  #timer: NodeJS.Timeout | undefined
+  #watcher: Watcher | undefined
+
+  constructor(options: DaemonOptions) {
+    const { native, paths, file, environment, log } = options
+    this.#options = options
+    this.#controller = new Controller({ native, paths, file, environment, tell: (each) => logHappening(log, each) })
+    this.#context = {
+      native,
+      paths,
+      session: (action) => this.#controller.session(action),
+      daemon: {
+        facts: () => this.#facts(),
+        unreached: (address) => this.#controller.unreached.get(address),
+        attached: (name, mode) => this.#controller.addInterface(name, mode),
+        detached: (name) => this.#controller.removeInterface(name),
+      },
+    }
+  }
+
+  #facts(): DaemonFacts {
+    const { file, reloaded, missing } = this.#controller
+    return {
+      pid: process.pid,
+      startedMs: this.#startedMs,
+      file,
+      loadedMs: reloaded.at,
+      reloadError: reloaded.error ?? null,
+      missing: [...missing].map(([name, why]) => ({ name, why })),
+      changed: [...(this.#controller.changes()?.services.keys() ?? [])],
+      sharedMacs: this.#controller.sharedMacs,
+    }
+  }
+
+  /** @throws Refusal, FaultyConfig: nothing runs then, and nothing was changed */
+  async start(): Promise<void> {
+    demandRoot()
+    const { native, paths, file, environment } = this.#options
+    const { api } = readConfig(file, environment)
+    this.#release = claimInstance(native, paths)
+    try {
+      this.#controller.start()
+      const socket = await makeServer(this.#serverOptions({ kind: 'socket' }))
+      this.#servers.push(socket)
+      await listenOnSocket(socket, paths.socket, api.group)
+      for (const address of api.listen) {
+        const server = await makeServer(this.#serverOptions({ kind: 'tcp', token: api.token }))
+        this.#servers.push(server)
+        await listenOnTcp(server, address)
+      }
+    } catch (error) {
+      await this.close()
+      throw error
+    }
+    this.#timer = setInterval(() => this.#quietly('reconcile', () => this.#controller.reconcile()), RECONCILE_EVERY_MS)
+    this.#watch()
+    this.#options.log.info({ socket: paths.socket, listen: api.listen }, 'ready')
+  }
+
+  /** What fails is told, and tried again with the next change or at the next look. */
+  #quietly(what: string, action: () => void): void {
+    try {
+      action()
+    } catch (error) {
+      this.#options.log.error({ err: error }, `${what}: ${error instanceof Error ? error.message : error}`)
+    }
+  }
+
+  /** What the kernel tells of is followed at once; the look at everything finds what it did not tell. */
+  #watch(): void {
+    const { native } = this.#options
+    const refresh = (): void =>
+      this.#quietly('neighbours', () => this.#controller.refreshPaths('the kernel told of a change'))
+    this.#watcher = new Watcher(
+      nodePorts((listener) => native.netlink.monitor(listener)),
+      {
+        onNeighbours: (changed) => {
+          if (this.#controller.isConcernedBy(changed.map(({ address }) => address))) refresh()
+        },
+        onLinks: () => this.#quietly('interfaces', () => this.#controller.reconcile()),
+        onRoutes: refresh,
+        onOverrun: () => this.#quietly('reconcile', () => this.#controller.reconcile()),
+      },
+    )
+  }
+
+  /** SIGHUP. What is wrong with the file is told, and the old state runs on. */
+  reload(): void {
+    try {
+      this.#controller.reload()
+    } catch (error) {
+      if (!(error instanceof Refusal)) this.#options.log.error({ err: error }, 'reload')
+    }
+  }
+
+  #serverOptions(access: ServerOptions['access']): ServerOptions {
+    return {
+      context: this.#context,
+      events: this.#controller.events,
+      own: this.#ownVerbs(),
+      metrics: () => Promise.resolve({ contentType: 'text/plain; charset=utf-8', text: '' }),
+      prepare: (verb, input) => this.#prepare(verb, input),
+      because: (reason, action) => this.#controller.because(reason, action),
+      access,
+    }
+  }
+
+  #ownVerbs(): Record<string, ApiVerb> {
+    return {
+      status: {
+        summary: 'what is wrong, the worst first',
+        reads: true,
+        input: z.strictObject({}),
+        run: (context) => runStatus(context),
+      },
+      reload: {
+        summary: 'read the configuration again, and apply what differs',
+        reads: false,
+        input: z.strictObject({}),
+        run: ({ answer }) => {
+          const { services, globals } = this.#controller.reload()
+          answer(
+            { changed: services.map(({ kind, name }) => ({ kind, service: name })), changedForAll: globals },
+            services.length === 0 && !globals
+              ? `reloaded ${this.#controller.file}: nothing to change`
+              : `reloaded ${this.#controller.file}: ${plural(services.length, 'service')}${globals ? ', and what holds for all,' : ''} changed`,
+          )
+        },
+      },
+    }
+  }
+
+  /** Whoever names a backend that the kernel does not know yet waits for its answer here, and nobody else does. */
+  async #prepare(verb: string, input: Record<string, unknown>): Promise<void> {
+    if (verb === 'detach') this.#checkDetach(input)
+    if (verb !== 'backend set' || input.force === true) return
+    const service = parseService(String(input.service))
+    const { address } = parseBackend(String(input.address), service)
+    const end = performance.now() + ANSWER_MS
+    for (;;) {
+      if (this.#controller.isReachable(address) || performance.now() > end) return
+      await sleep(LOOK_EVERY_MS)
+    }
+  }
+
+  #checkDetach({ all, interface: name }: Record<string, unknown>): void {
+    const { interfaces } = this.#controller
+    const isLast = interfaces.length === 1 && interfaces[0]?.name === name
+    if (all !== true && !isLast) return
+    throw new Refusal(
+      'a daemon runs, and keeps this instance attached',
+      'stop it first: systemctl stop xlb; then: xlb detach --all',
+    )
+  }
+
+  /** Leaves everything in force: maps, programs and links are the kernel's. */
+  async close(): Promise<void> {
+    clearInterval(this.#timer)
+    this.#watcher?.close()
+    await Promise.all(this.#servers.map((server) => server.close()))
+    rmSync(this.#options.paths.socket, { force: true })
+    this.#controller.close()
+    this.#release()
+  }
+}

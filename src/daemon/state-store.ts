@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a daemon remembers beyond a restart of the host: the configuration as it was last loaded, and what was changed since. What is pinned in
+// the kernel says the rest, and says it better: these files are asked for when nothing is pinned.
+import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, writeSync } from 'node:fs'
+import { join } from 'node:path'
+import { type Config, configOfValues } from '../config/read.ts'
+import { entryOf, type ForAll, forAllEntry } from '../config/write.ts'
+import type { DesiredState, Service } from '../core/desired.ts'
+import type { RuntimeChange } from '../core/merge.ts'
+import { DEFAULT_TIMEOUTS } from '../core/timeouts.ts'
+import { DEFAULT_NEW_FLOWS } from '../shell/load.ts'
+
+type Interfaces = Config['interfaces']
+
+/** A configuration, as far as it says what shall be. */
+export interface Wish extends ForAll {
+  interfaces: Interfaces
+  services: DesiredState
+}
+
+/** What was changed since the configuration was loaded: by service, and of what holds for all both sides. */
+export interface Changes {
+  services: Map<string, RuntimeChange>
+  base: Omit<Wish, 'services'>
+  have: Omit<Wish, 'services'>
+}
+
+const documentOf = ({ interfaces, ...wish }: Omit<Wish, 'services'>, services: Iterable<Service>): unknown => ({
+  interfaces,
+  ...forAllEntry(wish),
+  services: [...services].map(entryOf),
+})
+
+const wishOf = (file: string, value: unknown): Wish => {
+  const { interfaces, newFlows = DEFAULT_NEW_FLOWS, filter, timeouts, desired } = configOfValues([{ file, value }])
+  // Every entry was written with its seed: there is none to draw.
+  return {
+    interfaces,
+    newFlows,
+    filter,
+    timeouts: { ...DEFAULT_TIMEOUTS, ...timeouts },
+    services: desired(new Map(), () => 0n),
+  }
+}
+
+/** Written beside, made durable and renamed: after a crash there is the old file or the new one. */
+const writeDurably = (file: string, text: string): void => {
+  const beside = `${file}.new`
+  const descriptor = openSync(beside, 'w', 0o600)
+  try {
+    writeSync(descriptor, text)
+    fsyncSync(descriptor)
+  } finally {
+    closeSync(descriptor)
+  }
+  renameSync(beside, file)
+}
+
+const readValue = (file: string): unknown => {
+  let text: string
+  try {
+    text = readFileSync(file, 'utf8')
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined
+    throw error
+  }
+  return JSON.parse(text)
+}
+
+export class StateStore {
+  readonly #loaded: string
+  readonly #changes: string
+  #written = ''
+
+  /** @param folder made where it is not there */
+  constructor(folder: string) {
+    mkdirSync(folder, { recursive: true, mode: 0o700 })
+    this.#loaded = join(folder, 'loaded.json')
+    this.#changes = join(folder, 'changes.json')
+  }
+
+  /** @throws what JSON.parse or a faulty configuration does: whoever edited the file has broken it */
+  readLoaded(): Wish | undefined {
+    const value = readValue(this.#loaded)
+    return value === undefined ? undefined : wishOf(this.#loaded, value)
+  }
+
+  readChanges(): Changes | undefined {
+    const value = readValue(this.#changes) as { base: unknown; have: unknown } | undefined
+    if (value === undefined) return undefined
+    const base = wishOf(this.#changes, value.base)
+    const have = wishOf(this.#changes, value.have)
+    const names = new Set([...base.services.keys(), ...have.services.keys()])
+    const services = new Map(
+      [...names].map((name): [string, RuntimeChange] => [
+        name,
+        { base: base.services.get(name) ?? null, have: have.services.get(name) ?? null },
+      ]),
+    )
+    return { services, base, have }
+  }
+
+  writeLoaded(wish: Wish): void {
+    writeDurably(this.#loaded, `${JSON.stringify(documentOf(wish, wish.services.values()))}\n`)
+  }
+
+  writeChanges({ services, base, have }: Changes): void {
+    const side = (name: keyof RuntimeChange): Service[] =>
+      [...services.values()].flatMap((change) => change[name] ?? [])
+    const text = `${JSON.stringify({ base: documentOf(base, side('base')), have: documentOf(have, side('have')) })}\n`
+    if (text === this.#written) return
+    writeDurably(this.#changes, text)
+    this.#written = text
+  }
+}

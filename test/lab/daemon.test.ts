@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+// The daemon beside living connections: none is lost when it is reloaded, killed, started again, or drains a backend; and whatever
+// somebody else does to what it keeps is mended.
+import { existsSync, readdirSync } from 'node:fs'
+import test from 'ava'
+import { loadNative } from '../../src/dataplane/native.ts'
+import { configFile, configure, startDaemon, until } from './daemon.ts'
+import { hasRoot, Lab } from './lab.ts'
+import { remakeEth0 } from './remake.ts'
+import { list, on, xlb } from './xlb.ts'
+
+const labTest = hasRoot() ? test.serial : test.serial.skip
+
+const servers = (lab: Lab, count = 3): string[] =>
+  Array.from({ length: count }, (_, i) => lab.host(`rs${i + 1}`).address)
+
+const backend = async (lab: Lab, address: string) =>
+  (await list(lab)).services[0]?.backends.find((each) => each.address === address)
+
+interface Status {
+  problems: { severity: string; what: string; since: string | null; mend: string }[]
+}
+
+const problems = async (lab: Lab): Promise<string[]> =>
+  (JSON.parse(await xlb(lab, ['status', '--json'])) as Status).problems.map(
+    ({ severity, what }) => `${severity}: ${what}`,
+  )
+
+labTest('connections live through reload, kill -9, a start, a drain and verbs; and what verbs did lasts', async (t) => {
+  const lab = await Lab.up(t)
+  const file = configFile(t)
+  const [rs1 = '', rs2 = '', rs3 = ''] = servers(lab)
+  const service = `tcp://${lab.vip}:80`
+  const config = (weight: number) => ({
+    interfaces: ['eth0'],
+    services: [{ service, scheduler: 'rr', backends: [{ address: rs1, weight }, { address: rs2 }] }],
+  })
+  configure(file, config(1))
+  const first = await startDaemon(lab, file)
+  for (const server of [1, 2, 3]) await lab.lines(server, 80)
+  await until('both answer', 5000, async () => (await problems(lab)).length === 0)
+  const held = await lab.holdLines(80, 40, 50)
+
+  configure(file, config(5))
+  t.regex(await xlb(lab, ['reload']), /1 service changed/)
+  t.is((await backend(lab, rs1))?.weight, 5)
+  configure(file, { interfaces: ['eth0'], services: [{ service: 'tcp://nonsense:80' }] })
+  t.is((await lab.xlb(['reload'])).code, 1)
+  t.is((await backend(lab, rs1))?.weight, 5, 'the old state runs on')
+  t.true((await problems(lab)).some((each) => each.startsWith('degraded: the last reload was refused')))
+  configure(file, config(5))
+  await xlb(lab, ['reload'])
+
+  await xlb(lab, ['backend', 'set', service, rs3, '--weight', '4'])
+  await xlb(lab, ['backend', 'drain', service, rs1])
+  t.is((await first.stop('SIGKILL')).code, 137)
+  t.is((await backend(lab, rs1))?.state, 'drain', 'without a daemon the verb reads what is pinned')
+  configure(file, config(6))
+  const second = await startDaemon(lab, file)
+  const after = await backend(lab, rs1)
+  t.is(after?.state, 'drain', 'what an operator said outlives the daemon')
+  t.is(after?.weight, 6, 'and what the file says otherwise is in force')
+  t.is((await backend(lab, rs3))?.weight, 4)
+  t.true((await problems(lab)).some((each) => each.includes('changed at run time')))
+
+  await second.stop('SIGTERM')
+  t.false(existsSync(`/run/xlb/${lab.instance()}/api.sock`))
+  const { intact, lost } = JSON.parse((await held.stop('SIGTERM')).stdout.trim().split('\n').at(-1) ?? '{}')
+  t.deepEqual(lost, [])
+  t.is(intact, 40)
+
+  // As after a restart of the host: nothing is pinned.
+  await xlb(lab, ['detach', '--all'])
+  await startDaemon(lab, file)
+  t.is((await backend(lab, rs1))?.state === 'up', false, 'still drained')
+  t.is((await backend(lab, rs3))?.weight, 4)
+  await xlb(lab, ['save', '-o', file])
+  await xlb(lab, ['reload'])
+  t.false(
+    (await problems(lab)).some((each) => each.includes('changed at run time')),
+    'save makes a configuration of it',
+  )
+  t.is((await backend(lab, rs3))?.weight, 4)
+})
+
+labTest('what somebody else does to maps, links and interfaces is mended', async (t) => {
+  const lab = await Lab.up(t)
+  const file = configFile(t)
+  const service = `tcp://${lab.vip}:80`
+  configure(file, {
+    interfaces: ['eth0'],
+    services: [{ service, scheduler: 'mh', backends: servers(lab).map((address) => ({ address })) }],
+  })
+  const daemon = await startDaemon(lab, file)
+  for (const server of [1, 2, 3]) await lab.http(server, 80)
+  await until('all answer', 5000, async () => (await problems(lab)).length === 0)
+  const before = await xlb(lab, ['save'])
+
+  const native = loadNative()
+  const pins = `/sys/fs/bpf/xlb/${lab.instance()}`
+  for (const [name, edit] of [
+    ['backends', (octets: Uint8Array) => octets.fill(0, 0, 64)],
+    ['rings', (octets: Uint8Array) => octets.fill(0xff, 0, 4096)],
+    ['vip_buckets', (octets: Uint8Array) => octets.fill(0)],
+    ['services', (octets: Uint8Array) => octets.fill(0, 0, 128)],
+    ['root', (octets: Uint8Array) => octets.fill(0, 0, 8)],
+  ] as const) {
+    const map = native.openMap(`${pins}/maps/${name}`)
+    edit(new Uint8Array(map.mmap()))
+    await daemon.waitFor(new RegExp(`octets of ${name} were changed`), 5000)
+    map.unmap()
+    map.close()
+    t.is(await xlb(lab, ['save']), before, name)
+    t.is((await lab.curl(`http://${lab.vip}/`)).code, 0, name)
+  }
+
+  const link = native.openLink(`${pins}/links/${readdirSync(`${pins}/links`)[0]}`)
+  link.detach()
+  link.close()
+  await until('the link is made again', 5000, async () => (await list(lab)).interfaces[0]?.attached === true)
+  t.is((await lab.curl(`http://${lab.vip}/`)).code, 0)
+
+  await on(lab, 'director', 'ip link del dev eth0')
+  await until('it is told that eth0 is missing', 5000, async () =>
+    (await problems(lab)).some((each) => each.startsWith('down: eth0 is not attached')),
+  )
+  await remakeEth0(lab)
+  await until('eth0 is attached again', 10_000, async () => (await list(lab)).interfaces[0]?.attached === true)
+  await until('backends answer', 10_000, async () => (await problems(lab)).length === 0)
+  t.is((await lab.curl(`http://${lab.vip}/`)).code, 0)
+})
+
+labTest(
+  'a backend that is silent is out with the reason, and back when it answers; its new MAC is followed',
+  async (t) => {
+    const lab = await Lab.up(t)
+    const file = configFile(t)
+    const [rs1 = '', rs2 = ''] = servers(lab)
+    configure(file, {
+      interfaces: ['eth0'],
+      services: [{ service: `tcp://${lab.vip}:80`, scheduler: 'rr', backends: [{ address: rs1 }, { address: rs2 }] }],
+    })
+    await startDaemon(lab, file)
+    await until('both are up', 5000, async () => (await problems(lab)).length === 0)
+
+    await on(lab, 'rs2', 'ip link set eth0 address 02:00:00:00:77:77')
+    await on(lab, 'rs2', `ip -s neigh flush all >/dev/null 2>&1 || true`)
+    await on(lab, 'director', `ip neigh replace ${rs2} lladdr 02:00:00:00:77:77 dev eth0 nud reachable`)
+    await until('the new MAC is there', 5000, async () => (await backend(lab, rs2))?.mac === '02:00:00:00:77:77')
+
+    await on(lab, 'rs1', 'ip link set eth0 down')
+    await on(lab, 'director', `ip neigh change ${rs1} dev eth0 nud probe 2>/dev/null || true`)
+    await until('rs1 is out', 25_000, async () => (await backend(lab, rs1))?.state === 'no-mac')
+    const told = await problems(lab)
+    t.true(
+      told.some((each) => each.includes(`${rs1} of`) && each.includes('does not answer ARP on eth0')),
+      told.join('\n'),
+    )
+    await on(lab, 'rs1', 'ip link set eth0 up')
+    await until('rs1 is back', 25_000, async () => (await backend(lab, rs1))?.state === 'up')
+  },
+)
