@@ -8,6 +8,7 @@
 #include "netlink.h"
 #include "object.h"
 #include "program.h"
+#include "raw_socket.h"
 #include "ring.h"
 #include "state.h"
 #include "system.h"
@@ -26,6 +27,7 @@ Napi::Value open_handles(const Napi::CallbackInfo &info)
 	result.Set("links", counters.links);
 	result.Set("rings", counters.rings);
 	result.Set("monitors", counters.monitors);
+	result.Set("rawSockets", counters.raw_sockets);
 	result.Set("mappings", counters.mappings);
 	result.Set("mappedBytes", static_cast<double>(counters.mapped_bytes));
 	return result;
@@ -41,6 +43,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports)
 	BpfLink::define(env);
 	BpfRing::define(env);
 	NetlinkMonitor::define(env);
+	RawSocket::define(env);
 
 	exports.Set("openObject", Napi::Function::New<BpfObject::open>(env, "openObject"));
 	exports.Set("createMap", Napi::Function::New<BpfMap::create>(env, "createMap"));
@@ -49,6 +52,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports)
 	exports.Set("openProgramById", Napi::Function::New<BpfProgram::open_by_id>(env, "openProgramById"));
 	exports.Set("openLink", Napi::Function::New<BpfLink::open>(env, "openLink"));
 	exports.Set("openRing", Napi::Function::New<BpfRing::open>(env, "openRing"));
+	exports.Set("openRawSocket", Napi::Function::New<RawSocket::open>(env, "openRawSocket"));
 	exports.Set("attachXdp", Napi::Function::New<BpfLink::attach_xdp>(env, "attachXdp"));
 	exports.Set("programInfo", Napi::Function::New<BpfProgram::info_by_id>(env, "programInfo"));
 	exports.Set("openHandles", Napi::Function::New<open_handles>(env, "openHandles"));

@@ -17,6 +17,7 @@ struct Counters {
 	uint32_t links = 0;
 	uint32_t rings = 0;
 	uint32_t monitors = 0;
+	uint32_t raw_sockets = 0;
 	uint32_t mappings = 0;
 	uint64_t mapped_bytes = 0;
 };
@@ -29,6 +30,7 @@ struct State {
 	Napi::FunctionReference link;
 	Napi::FunctionReference ring;
 	Napi::FunctionReference monitor;
+	Napi::FunctionReference raw_socket;
 	/** Descriptors that tryLock() gave out: unlock() closes these and no others. */
 	std::set<int> locks;
 	/** The CPUs this thread was allowed before pinToCpu(). */
@@ -68,7 +70,8 @@ struct Opened {
 	std::string name;
 };
 
-/** The descriptor of one BpfMap, BpfProgram, BpfLink, BpfRing or NetlinkMonitor, counted while it is open. */
+/** The descriptor of one BpfMap, BpfProgram, BpfLink, BpfRing, RawSocket or NetlinkMonitor, counted while it is open.
+ */
 class Handle
 {
       public:

@@ -4,6 +4,7 @@ import type { ConnectionsOptions } from '../commands/connections.ts'
 import { oneOf, wholeNumber } from '../commands/context.ts'
 import { VERDICTS } from '../core/captured.ts'
 import { CONNECTION_STATES } from '../core/connection-states.ts'
+import { parseDuration } from '../core/duration.ts'
 import { optionsOf, perform, verb } from './verb.ts'
 
 export const addShowVerbs = (program: Command): void => {
@@ -20,6 +21,20 @@ export const addShowVerbs = (program: Command): void => {
   verb(program, 'status', 'show what is wrong, the worst first').action((_: unknown, command: Command) =>
     perform(command, async (context) => (await import('../commands/status.ts')).runStatus(context)),
   )
+
+  verb(program, 'doctor', 'find what is wrong with this director, its VIPs and its real servers; 1 if anything is')
+    .argument('[service]')
+    .option('--setup', 'print the commands that set up each real server, and examine nothing')
+    .option(
+      '--listen <time>',
+      'look so long at packets for partial checksums: 10s, 1m (default: where connections are stuck)',
+      (text) => parseDuration('--listen', text),
+    )
+    .action((text: string | undefined, _: unknown, command: Command) =>
+      perform(command, async (context) =>
+        (await import('../commands/doctor.ts')).runDoctor(context, text, optionsOf(command)),
+      ),
+    )
 
   verb(program, 'connections', 'list the flow table: connections of tracked services')
     .argument('[service]')

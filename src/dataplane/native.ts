@@ -138,6 +138,19 @@ export interface BpfRing {
   close(): void
 }
 
+/** A packet socket (AF_PACKET) of all interfaces. What XDP drops, sends on or redirects never comes to it. */
+export interface RawSocket {
+  /** Sends one frame, from its destination MAC on. */
+  send(ifindex: number, frame: Uint8Array): void
+  /**
+   * Waits until there is a frame, `waitMs` (up to 10,000) at most, then takes those that are there, `most` (up to 65,536) at most.
+   * Each is the interface that it came in by (32 bits), its length (32 bits), its octets as far as the filter wants them, 2,048 at
+   * most, and octets that make its length a multiple of 8. A VLAN tag is taken off.
+   */
+  read(waitMs: number, most: number): Buffer
+  close(): void
+}
+
 /** A BPF object file: open, then set, then load. After load() its maps and programs can be taken. */
 export interface BpfObject {
   readonly mapNames: string[]
@@ -343,6 +356,11 @@ export interface Native {
   openLink(path: string): BpfLink
   /** Maps the ring for reading (ring_buffer__new). The map may be closed then. */
   openRing(map: BpfMap): BpfRing
+  /**
+   * A packet socket that hears of all frames that come in those which `filter` takes: instructions of classic BPF (struct
+   * sock_filter), which answer how many octets. What goes out it does not hear.
+   */
+  openRawSocket(filter: Uint8Array): RawSocket
   /** BPF_LINK_CREATE for XDP. Throws EBUSY where another program is attached, EOPNOTSUPP where the driver has no native XDP. */
   attachXdp(program: BpfProgram, ifindex: number, mode: 'native' | 'generic'): BpfLink
   /** BPF_PROG_GET_FD_BY_ID, then its info. Undefined: no such program. */
@@ -357,6 +375,7 @@ export interface Native {
     links: number
     rings: number
     monitors: number
+    rawSockets: number
     mappings: number
     mappedBytes: number
   }

@@ -51,7 +51,7 @@ import { endLink, finishDetach, openPlaneAt, withLock } from './lock.ts'
 import { collectFacts } from './preflight.ts'
 
 const buildFile = (name: string): string => fileURLToPath(new URL(`../../build/bpf/${name}`, import.meta.url))
-const PASS_FILE = buildFile('pass.bpf.o')
+export const PASS_FILE = buildFile('pass.bpf.o')
 
 export interface AttachOptions {
   interfaceName: string

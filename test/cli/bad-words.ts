@@ -331,6 +331,17 @@ export const BAD_WORDS: readonly Wrong[] = [
     "differs from the service's 80",
   ),
   wrongUse('connections in an unknown format', ['connections', '--format', 'yaml'], "--format 'yaml'", 'ipvsadm'),
+  wrongUse('doctor of no service', ['doctor', 'web'], "service 'web'", 'write tcp://192.0.2.10:80'),
+  wrongUse('doctor of two services', ['doctor', WEB, WEB], 'too many arguments'),
+  wrongUse('doctor that listens for no time', ['doctor', '--listen', '0s'], '--listen 0s', 'choose a time such as 10s'),
+  wrongUse('doctor that listens for a day', ['doctor', '--listen', '1d'], '--listen 86400s', 'from 1 s to 1 h'),
+  wrongUse(
+    'doctor of setup and listening',
+    ['doctor', '--setup', '--listen', '5s'],
+    'exclude each other',
+    'choose one',
+  ),
+  wrongUse('doctor that listens for words', ['doctor', '--listen', 'long'], "--listen 'long'", '90s'),
   wrongUse('trace without a destination', ['trace', 'tcp', '10.89.0.1:40000'], "missing required argument 'vip:port'"),
   wrongUse('trace of an unknown protocol', ['trace', 'icmp', '10.89.0.1:1', '10.89.0.100:80'], "'icmp'", 'tcp, udp'),
   wrongUse(

@@ -372,7 +372,17 @@ test('what is opened, mapped and closed 2,000 times leaves nothing behind', (t) 
   const script = fileURLToPath(new URL('leak.ts', import.meta.url))
   const args = ['--expose-gc', '--import=tsx', script, fixturePath, pins, '2000']
   const { before, after, open } = JSON.parse(execFileSync(process.execPath, args, { encoding: 'utf8' }))
-  t.deepEqual(open, { objects: 0, maps: 0, programs: 0, links: 0, rings: 0, monitors: 0, mappings: 0, mappedBytes: 0 })
+  t.deepEqual(open, {
+    objects: 0,
+    maps: 0,
+    programs: 0,
+    links: 0,
+    rings: 0,
+    monitors: 0,
+    rawSockets: 0,
+    mappings: 0,
+    mappedBytes: 0,
+  })
   t.deepEqual(after.descriptors.sort(), before.descriptors.sort())
   t.true(after.residentBytes - before.residentBytes < 32 * 2 ** 20, `${after.residentBytes} of ${before.residentBytes}`)
 })

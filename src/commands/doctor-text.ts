@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// The doctor's report for people: what is wrong first.
+import type { Diagnosis, Report } from '../core/doctor/diagnosis.ts'
+import { plural } from './text.ts'
+
+const findingLines = ({ name, severity, what, why, mend, commands }: Diagnosis): string[] => [
+  `${severity.toUpperCase()} ${name}: ${what}`,
+  `  why:  ${why}`,
+  `  mend: ${mend}`,
+  ...(commands === undefined
+    ? []
+    : [`        # on ${commands.host}`, ...commands.lines.map((line) => `        ${line}`)]),
+]
+
+const countOf = ({ findings }: Report, severity: Diagnosis['severity'], noun: string): string[] => {
+  const count = findings.filter((finding) => finding.severity === severity).length
+  return count === 0 ? [] : [plural(count, noun)]
+}
+
+const summary = (report: Report): string => {
+  const counts = [...countOf(report, 'error', 'error'), ...countOf(report, 'warning', 'warning')]
+  return counts.length === 0 ? 'nothing is wrong' : `${counts.join(' and ')}`
+}
+
+export const reportText = (report: Report): string => {
+  const sections = [
+    [summary(report)],
+    ...report.findings.map(findingLines),
+    report.unexamined.length === 0
+      ? []
+      : ['not examined:', ...report.unexamined.map(({ what, why }) => `  ${what}: ${why}`)],
+    report.fine.length === 0 ? [] : ['well:', ...report.fine.map((line) => `  ${line}`)],
+  ]
+  return sections
+    .filter((lines) => lines.length > 0)
+    .map((lines) => lines.join('\n'))
+    .join('\n\n')
+}
+
+/** The setup of several real servers, each as a script of its own. */
+export const setupText = (servers: readonly { host: string; lines: readonly string[] }[]): string =>
+  servers.length === 0
+    ? 'there are no real servers to set up'
+    : servers.map(({ host, lines }) => [`# on ${host}`, ...lines].join('\n')).join('\n\n')
