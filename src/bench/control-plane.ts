@@ -6,10 +6,12 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { DEFAULT_BACKEND_LIMIT } from '../api/metrics.ts'
 import { formatIpv4 } from '../core/ip.ts'
 import { elementsFor, MAPPED, type MappedName } from '../dataplane/memory.ts'
 import type { Native } from '../dataplane/native.ts'
 import { median } from './harness.ts'
+import { measureScrape, type ScrapeResult } from './scrape.ts'
 
 export interface CommandResult {
   command: string
@@ -27,6 +29,8 @@ export interface ControlPlaneResult {
   backendsPerService: number
   fileBytes: number
   commands: CommandResult[]
+  /** With the limit of backends as it is, and with series for every backend. */
+  scrapes: ScrapeResult[]
   /** What the instance's maps take, MiB, by name. */
   mapsMiB: Partial<Record<MappedName, number>>
   mapsTotalMiB: number
@@ -127,12 +131,16 @@ const measureCommands = (name: string, folder: string, runs: number): CommandRes
 }
 
 /** Takes about a minute and a half. Leaves nothing. */
-export const measureControlPlane = (native: Native, runs = 9): ControlPlaneResult => {
+export const measureControlPlane = async (native: Native, runs = 9): Promise<ControlPlaneResult> => {
   const name = `xlbbc${process.pid}`
   const folder = mkdtempSync(join(tmpdir(), 'xlb-bench-'))
   try {
     makeNetwork(name)
     const commands = measureCommands(name, folder, runs)
+    const scrapes: ScrapeResult[] = []
+    for (const limit of [DEFAULT_BACKEND_LIMIT, SERVICES * BACKENDS]) {
+      scrapes.push(await measureScrape(native, name, limit, runs))
+    }
     const elements = elementsFor(CAPACITY, native.system.possibleCpus())
     const mebibytes = (map: MappedName) => Math.round((elements[map] * MAPPED[map] * 10) / 2 ** 20) / 10
     const mapsMiB = Object.fromEntries((Object.keys(MAPPED) as MappedName[]).map((map) => [map, mebibytes(map)]))
@@ -141,6 +149,7 @@ export const measureControlPlane = (native: Native, runs = 9): ControlPlaneResul
       backendsPerService: BACKENDS,
       fileBytes: Buffer.byteLength(yaml(() => 1)),
       commands,
+      scrapes,
       mapsMiB,
       mapsTotalMiB: Math.round(Object.values(mapsMiB).reduce((sum, size) => sum + size, 0)),
     }

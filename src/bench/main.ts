@@ -55,6 +55,21 @@ const controlReport = (result: ControlPlaneResult): string =>
         ...[ms, lowestMs, highestMs, residentMiB, runs].map(String),
       ]),
     ]),
+    ...table([
+      [
+        'scrape of the metrics, backends told',
+        'series',
+        'octets',
+        'ms under the lock',
+        'highest',
+        'ms in all',
+        'highest',
+      ],
+      ...result.scrapes.map((each) => [
+        ...[each.backendLimit, each.series, each.bytes].map((count) => count.toLocaleString('en')),
+        ...[each.lockedMs, each.highestLockedMs, each.ms, each.highestMs].map(String),
+      ]),
+    ]),
     `maps: ${result.mapsTotalMiB} MiB (${Object.entries(result.mapsMiB)
       .filter(([, size]) => size >= 1)
       .map(([name, size]) => `${name} ${size}`)
@@ -89,7 +104,7 @@ if (parts.includes('flows')) {
 }
 if (parts.includes('control')) {
   progress('control plane: about a minute and a half')
-  const measured = measureControlPlane(native)
+  const measured = await measureControlPlane(native)
   results.controlPlane = measured
   print(`${controlReport(measured)}\n`)
 }

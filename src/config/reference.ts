@@ -1,16 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The tables of docs/configuration.md: each between `<!-- keys: NAME -->` and `<!-- end of keys -->`.
+import { markdownTable } from '../core/markdown.ts'
 import { noteOf } from './notes.ts'
 import { NOT_YET, sections } from './schema.ts'
 
 const TABLE = /(<!-- keys: ([a-z-]+) -->\n)[\s\S]*?(\n<!-- end of keys -->)/g
-
-const aligned = (rows: readonly (readonly string[])[]): string => {
-  const widths = (rows[0] ?? []).map((_, i) => Math.max(...rows.map((row) => row[i]?.length ?? 0)))
-  const line = (row: readonly string[]) => `| ${row.map((cell, i) => cell.padEnd(widths[i] ?? 0)).join(' | ')} |`
-  const [head = [], ...rest] = rows
-  return [line(head), line(widths.map((width) => '-'.repeat(width))), ...rest.map(line)].join('\n')
-}
 
 const code = (text: string): string => `\`${text}\``
 
@@ -22,11 +16,11 @@ const keysTable = (name: string): string => {
     if (note === undefined) throw new Error(`src/config/schema.ts: ${name}.${key} has no note`)
     return [code(key), note.values, note.fallback ?? 'required']
   })
-  return aligned([['key', 'values', 'default'], ...rows])
+  return markdownTable([['key', 'values', 'default'], ...rows])
 }
 
 const soonTable = (): string =>
-  aligned([['key', 'for'], ...Object.entries(NOT_YET).map(([path, what]) => [code(path), what])])
+  markdownTable([['key', 'for'], ...Object.entries(NOT_YET).map(([path, what]) => [code(path), what])])
 
 /** The page with its tables made anew. @throws Error where one is unknown, or a section of the schema has none */
 export const withTables = (page: string): string => {

@@ -2,20 +2,15 @@
 // What an operator is told of a backend, in one word; and what a change says of it.
 
 import { formatMac } from './address.ts'
-import { type Backend, isLeaving, samePath } from './desired.ts'
+import { stateWord } from './backend-words.ts'
+import { type Backend, samePath } from './desired.ts'
 import type { Change } from './plan.ts'
 
-/** The first of what keeps it from new flows, or that nothing does. */
-export const backendState = (backend: Backend): string => {
-  if (isLeaving(backend) || backend.admin === 'maint') return backend.admin
-  if (backend.path.kind === 'unresolved') return 'no-mac'
-  if (backend.health?.alive === false) return 'down'
-  if (backend.admin === 'drain') return 'drain'
-  if (backend.weight === 0) return 'weight-0'
-  const { percent } = backend.health ?? { percent: 100 }
-  if (percent === 0) return 'held'
-  if (percent < 100) return `${percent}%`
-  return backend.path.kind === 'local' ? 'local' : 'up'
+/** The first of what keeps it from new flows, or that nothing does; of a share of its weight how much that is. */
+export const backendState = ({ admin, weight, path, health }: Backend): string => {
+  const { alive, percent } = health ?? { alive: true, percent: 100 }
+  const word = stateWord({ admin, weight, path: path.kind, alive, percent, full: false })
+  return word === 'reduced' ? `${percent}%` : word
 }
 
 /** What happened, for logs, followers and notification. */

@@ -60,6 +60,9 @@ const wordOf = (backend: Backend): bigint => {
   }
 }
 
+/** Of enum admin_state; one that was removed is up to nobody any more. */
+export const adminOf = (state: number): Admin => ADMINS.get(state) ?? 'up'
+
 const pathOf = (word: bigint, vlan: number): Path => {
   const flags = Number(word & BigInt(BackendWord.BACKEND_FLAGS_MASK))
   if ((flags & BackendFlag.BACKEND_LOCAL) !== 0) return { kind: 'local' }
@@ -162,7 +165,7 @@ export const readBackends = (
         ),
         port: details.getUint16(detailAt + BackendDetail.offset.port),
         weight: details.getUint32(detailAt + BackendDetail.offset.weight, true),
-        admin: ADMINS.get(admin) ?? 'up',
+        admin: adminOf(admin),
         ...vlanOf(details.getUint16(detailAt + BackendDetail.offset.vlan, true)),
         ...maxConnsOf(details, detailAt),
         ...healthOf(details, detailAt),
@@ -176,6 +179,8 @@ export const readBackends = (
 /** What packets go by of every backend, without making an object of each. */
 export interface BackendScan {
   name: string
+  /** Within the service. */
+  index: number
   address: AddressKey
   /** Octets of the MAC as struct backend holds them: the first four, the other two. */
   macLow: number
@@ -187,8 +192,15 @@ export interface BackendScan {
   /** 0: untagged. */
   vlan: number
   counter: number
+  /** As configured. */
+  weight: number
+  /** What schedulers go by. */
+  effectiveWeight: number
   /** enum admin_state */
   admin: number
+  /** Of its health; true and 100 where nobody has found out anything. */
+  alive: boolean
+  percent: number
 }
 
 /** Calls `visit` for every backend that was not removed, of every live service; the object it gets is the same each time. */
@@ -198,9 +210,11 @@ export const scanBackends = (
   visit: (backend: BackendScan) => void,
 ): void => {
   const words = new Uint32Array(memory.buffer('backends'))
+  const records = viewOf(memory, 'backends')
   const details = viewOf(memory, 'backend_details')
   const scan: BackendScan = {
     name: '',
+    index: 0,
     address: 0,
     macLow: 0,
     macHigh: 0,
@@ -209,7 +223,11 @@ export const scanBackends = (
     interfaceSlot: 0,
     vlan: 0,
     counter: 0,
+    weight: 0,
+    effectiveWeight: 0,
     admin: 0,
+    alive: true,
+    percent: 100,
   }
   const { BACKEND_CUT, BACKEND_LOCAL, BACKEND_TAGGED } = BackendFlag
   for (const { name, service } of live.services.values()) {
@@ -220,6 +238,8 @@ export const scanBackends = (
       scan.admin = details.getUint8(detailAt + BackendDetail.offset.admin)
       if (scan.admin === AdminState.ADMIN_REMOVED) continue
       const at = (record * BackendRecord.size) / 4
+      scan.index = record - service.backendBase
+      scan.weight = details.getUint32(detailAt + BackendDetail.offset.weight, true)
       scan.address = readAddressKey(
         details,
         detailAt + BackendDetail.offset.address,
@@ -235,6 +255,11 @@ export const scanBackends = (
       scan.vlan = (scan.flags & BACKEND_TAGGED) === 0 ? 0 : (words[at + BackendRecord.offset.vlan / 4] ?? 0) & 0xffff
       scan.interfaceSlot = (low >>> BackendWord.BACKEND_INTERFACE_SHIFT) & 0xff
       scan.counter = words[at + BackendRecord.offset.counter / 4] ?? 0
+      scan.effectiveWeight = records.getUint16(4 * at + BackendRecord.offset.weight, true)
+      const health = details.getUint8(detailAt + BackendDetail.offset.health)
+      const isSaid = health !== HealthState.HEALTH_UNSAID
+      scan.alive = health !== HealthState.HEALTH_DOWN
+      scan.percent = isSaid ? details.getUint8(detailAt + BackendDetail.offset.healthPercent) : 100
       visit(scan)
     }
   }

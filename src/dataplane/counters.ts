@@ -30,6 +30,43 @@ export const readCounts = (memory: Buffers, counter: number): Counts => {
   return sum
 }
 
+/** As Counts, in numbers: exact up to 2^53. */
+export interface CountNumbers {
+  packets: number
+  bytes: number
+  flows: number
+}
+
+/** A word of 64 bits, read by halves: should the lower overflow meanwhile, it is read again. */
+const readWord = (halves: Uint32Array, at: number): number => {
+  for (;;) {
+    const high = halves[at + 1] ?? 0
+    const low = halves[at] ?? 0
+    if ((halves[at + 1] ?? 0) === high) return high * 2 ** 32 + low
+  }
+}
+
+/** readCounts for many: no BigInt is made, and the object that it answers is the same each time. */
+export const countReader = (memory: Buffers): ((counter: number) => CountNumbers) => {
+  const halves = new Uint32Array(memory.buffer('counters'))
+  const perCpu = countersPerCpu(memory)
+  const cpus = cpusOf(memory)
+  const sum: CountNumbers = { packets: 0, bytes: 0, flows: 0 }
+  const { packets, bytes, flows } = BackendCounters.offset
+  return (counter) => {
+    sum.packets = 0
+    sum.bytes = 0
+    sum.flows = 0
+    for (let cpu = 0; cpu < cpus; cpu++) {
+      const at = (cpu * perCpu + counter) * WORDS * 2
+      sum.packets += readWord(halves, at + packets / 4)
+      sum.bytes += readWord(halves, at + bytes / 4)
+      sum.flows += readWord(halves, at + flows / 4)
+    }
+    return sum
+  }
+}
+
 /** Sets counters to zero that no live backend has. What they have counted stays in the sum of all. */
 export const clearCounts = (memory: Buffers, counters: readonly number[]): void => {
   const words = new BigUint64Array(memory.buffer('counters'))

@@ -1,0 +1,331 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a scrape says of a director whose tables are this process's memory.
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import test, { type ExecutionContext } from 'ava'
+import { Gauge, Registry } from 'prom-client'
+import { FAMILIES } from '../../src/api/metric-families.ts'
+import { type DaemonFacts, type ExporterOptions, MetricsExporter } from '../../src/api/metrics.ts'
+import { BACKEND_STATES } from '../../src/core/backend-words.ts'
+import { clearCounts } from '../../src/dataplane/counters.ts'
+import { FlowState, Reason } from '../../src/dataplane/layout.gen.ts'
+import type { Native } from '../../src/dataplane/native.ts'
+import { readLive } from '../../src/dataplane/reader.ts'
+import { fill } from '../dataplane/flow-entries.ts'
+import { ROOMY } from '../dataplane/plane.ts'
+import { backend, type FakeSession, fakeSession, service } from './plane.ts'
+import { complaints, promtool } from './promtool.ts'
+
+const WEB = 'tcp://192.0.2.1:80'
+const zeros = Object.fromEntries(BACKEND_STATES.map((state) => [state, 0]))
+const VERSION = { version: '0.1.0' }
+const ABSENT = { ...VERSION, statsFile: '/nonexistent' }
+
+/** The values of a metric by its labels. */
+const valuesOf = (text: string, name: string): Record<string, number> =>
+  Object.fromEntries(
+    text
+      .split('\n')
+      .filter((line) => line.startsWith(`${name}{`) || line.startsWith(`${name} `))
+      .map((line) => {
+        const at = line.lastIndexOf(' ')
+        return [line.slice(name.length, at), Number(line.slice(at + 1))]
+      }),
+  )
+
+const scrape = (fake: FakeSession, options: Partial<ExporterOptions> = {}, facts: DaemonFacts = {}): Promise<string> =>
+  new MetricsExporter({ ...ABSENT, ...options }).export(fake.session(), facts)
+
+/** Three services: one whose flows are recorded, one that is hashed, one without backends. */
+const busy = (native?: Partial<Native>): FakeSession => {
+  const fake = fakeSession(native)
+  fake.set(
+    service(1, 'wrr', [backend(1, { weight: 3 }), backend(2, { admin: 'drain' })], 'we"b'),
+    service(2, 'mh', [
+      backend(3),
+      backend(4, { weight: 0 }),
+      backend(5, { path: { kind: 'unresolved', why: 'silent' } }),
+      backend(6, { path: { kind: 'local' } }),
+    ]),
+    service(3, 'rr', []),
+  )
+  fake.count(WEB, '198.51.100.1', 10, 1000, 2)
+  fake.count(WEB, '198.51.100.2', 5, 2 ** 40, 1)
+  fake.reason(Reason.DROP_NO_BACKEND, 7)
+  fake.reason(Reason.FLOW_REFUSED_FULL, 3)
+  const id = readLive(fake.plane.memory).services.get(WEB)?.service.id ?? 0
+  const { age } = fake.plane
+  const flow = { source: 1, sourcePort: 1, service: id, port: 80, backend: 0, state: 0, age, check: 1 }
+  const { FLOW_ESTABLISHED, FLOW_CLOSING } = FlowState
+  fill(fake.plane.memory, [
+    { ...flow, state: FLOW_ESTABLISHED },
+    { ...flow, state: FLOW_ESTABLISHED },
+    { ...flow, state: FLOW_CLOSING },
+    { ...flow, state: FLOW_ESTABLISHED, age: age - 200 },
+  ])
+  return fake
+}
+
+const everything = async (t: ExecutionContext): Promise<string> => {
+  const folder = mkdtempSync(join(tmpdir(), 'xlb-metrics-'))
+  t.teardown(() => rmSync(folder, { recursive: true }))
+  const statsFile = join(folder, 'on')
+  writeFileSync(statsFile, '1\n')
+  const link = { info: { programId: 9 }, close: () => undefined }
+  const native = {
+    openLink: () => link,
+    programInfo: () => ({ runCount: 4n, runTimeNs: 2_500_000_000n }),
+  } as unknown as Native
+  const reload = { succeeded: true, lastSuccessMs: 1_700_000_000_500, lastDurationMs: 250 }
+  return new MetricsExporter({ ...VERSION, statsFile }).export(busy(native).session(), { reload })
+}
+
+test("each backend's counters, weights and state are told", async (t) => {
+  const text = await scrape(busy())
+  const first = '{service="tcp://192.0.2.1:80",backend="198.51.100.1"}'
+  const second = '{service="tcp://192.0.2.1:80",backend="198.51.100.2"}'
+  t.is(valuesOf(text, 'xlb_backend_packets_total')[first], 10)
+  t.is(valuesOf(text, 'xlb_backend_bytes_total')[first], 1000)
+  t.is(valuesOf(text, 'xlb_backend_bytes_total')[second], 2 ** 40)
+  t.is(valuesOf(text, 'xlb_backend_flows_total')[second], 1)
+  t.is(valuesOf(text, 'xlb_backend_weight')[first], 3)
+  t.is(valuesOf(text, 'xlb_backend_effective_weight')[first], 3)
+  t.is(valuesOf(text, 'xlb_backend_effective_weight')[second], 0)
+  const states = Object.keys(valuesOf(text, 'xlb_backend_state')).map((labels) =>
+    /backend="198\.51\.100\.(\d)",state="([^"]*)",reason="([^"]*)"/.exec(labels)?.slice(1).join(' '),
+  )
+  t.deepEqual(states.sort(), [
+    '1 up none',
+    '2 drain admin',
+    '3 up none',
+    '4 weight-0 weight',
+    '5 no-mac neighbour',
+    '6 local none',
+  ])
+})
+
+test('what a daemon found of a backend is told as its state, and its weight by it', async (t) => {
+  const fake = fakeSession()
+  const found = (alive: boolean, percent: number) => ({ weight: 10, health: { alive, percent, sinceMs: 0 } })
+  const down = backend(1, found(false, 0))
+  const held = backend(2, found(true, 0))
+  const reduced = backend(3, found(true, 30))
+  fake.set(service(1, 'wrr', [down, held, reduced, backend(4, { admin: 'maint' })]))
+  const text = await scrape(fake)
+  t.deepEqual(Object.values(valuesOf(text, 'xlb_backend_effective_weight')), [0, 0, 3, 0])
+  const states = Object.keys(valuesOf(text, 'xlb_backend_state')).map((labels) => /state="([^"]*)"/.exec(labels)?.[1])
+  t.deepEqual(states, ['down', 'held', 'reduced', 'maint'])
+  t.is(valuesOf(text, 'xlb_service_backends_available')[`{service="${WEB}"}`], 1)
+})
+
+test('live flows are told of services that record them, expired ones are not', async (t) => {
+  const text = await scrape(busy())
+  const web = 'service="tcp://192.0.2.1:80"'
+  t.deepEqual(valuesOf(text, 'xlb_backend_connections'), {
+    [`{${web},backend="198.51.100.1",state="active"}`]: 2,
+    [`{${web},backend="198.51.100.1",state="inactive"}`]: 1,
+    [`{${web},backend="198.51.100.2",state="active"}`]: 0,
+    [`{${web},backend="198.51.100.2",state="inactive"}`]: 0,
+  })
+  const none = 'service="tcp://192.0.2.3:80"'
+  t.deepEqual(valuesOf(text, 'xlb_service_connections'), {
+    [`{${web},state="active"}`]: 2,
+    [`{${web},state="inactive"}`]: 1,
+    [`{${none},state="active"}`]: 0,
+    [`{${none},state="inactive"}`]: 0,
+  })
+  t.is(valuesOf(text, 'xlb_table_entries')['{table="flows"}'], 3)
+  t.is(valuesOf(text, 'xlb_table_entries_limit')['{table="flows"}'], 64)
+})
+
+test('services are told as a whole, with what people call them', async (t) => {
+  const text = await scrape(busy())
+  const of = (n: number) => `{service="tcp://192.0.2.${n}:80"}`
+  t.deepEqual(valuesOf(text, 'xlb_service_packets_total'), { [of(1)]: 15, [of(2)]: 0, [of(3)]: 0 })
+  t.deepEqual(valuesOf(text, 'xlb_service_backends'), { [of(1)]: 2, [of(2)]: 4, [of(3)]: 0 })
+  t.deepEqual(valuesOf(text, 'xlb_service_backends_available'), { [of(1)]: 1, [of(2)]: 2, [of(3)]: 0 })
+  t.is(valuesOf(text, 'xlb_service_info')['{service="tcp://192.0.2.1:80",name="we\\"b",scheduler="wrr"}'], 1)
+  const counts: Record<string, number> = { up: 2, local: 1, 'weight-0': 1, drain: 1, 'no-mac': 1 }
+  t.deepEqual(
+    valuesOf(text, 'xlb_backends'),
+    Object.fromEntries(BACKEND_STATES.map((state) => [`{state="${state}"}`, { ...zeros, ...counts }[state]])),
+  )
+})
+
+test('each reason is told once: those of packets by verdict, those of tables as events', async (t) => {
+  const text = await scrape(busy())
+  const packets = valuesOf(text, 'xlb_packets_total')
+  const events = valuesOf(text, 'xlb_table_events_total')
+  t.is(packets['{verdict="drop",reason="drop_no_backend"}'], 7)
+  t.is(packets['{verdict="forward",reason="tx_forwarded"}'], 15)
+  t.is(events['{event="flow_refused_full"}'], 3)
+  t.is(Object.keys(packets).length + Object.keys(events).length, Reason.REASONS)
+})
+
+test('beyond the limit whole services are left to their sums, and how many backends that concerns is told', async (t) => {
+  const text = await scrape(busy(), { backendLimit: 3 })
+  const told = new Set(
+    Object.keys(valuesOf(text, 'xlb_backend_weight')).map((labels) => /backend="([^"]*)"/.exec(labels)?.[1]),
+  )
+  t.deepEqual([...told], ['198.51.100.1', '198.51.100.2'])
+  t.deepEqual(valuesOf(text, 'xlb_metrics_backends_omitted'), { '': 4 })
+  t.deepEqual(valuesOf(text, 'xlb_metrics_backend_limit'), { '': 3 })
+  t.is(Object.keys(valuesOf(text, 'xlb_service_packets_total')).length, 3)
+  t.is(
+    Object.values(valuesOf(text, 'xlb_backends')).reduce((sum, count) => sum + count),
+    6,
+  )
+  const none = await scrape(busy(), { backendLimit: 0 })
+  t.notRegex(none, /^(# \w+ )?xlb_backend_/m)
+})
+
+test("a service's sums do not fall when a backend goes, comes back, or counts anew", async (t) => {
+  const fake = fakeSession()
+  const exporter = new MetricsExporter(ABSENT)
+  const sums = async () => valuesOf(await exporter.export(fake.session()), 'xlb_service_packets_total')
+  const first = backend(1)
+  const second = backend(2)
+  const of = `{service="${WEB}"}`
+  fake.set(service(1, 'wrr', [first, second]))
+  fake.count(WEB, first.address, 100)
+  fake.count(WEB, second.address, 10)
+  t.is((await sums())[of], 110)
+  fake.set(service(1, 'wrr', [second]))
+  t.is((await sums())[of], 110)
+  fake.count(WEB, second.address, 1)
+  t.is((await sums())[of], 111)
+  fake.set(service(1, 'wrr', [first, second]))
+  fake.count(WEB, first.address, 5)
+  t.is((await sums())[of], 116)
+  const counters =
+    readLive(fake.plane.memory)
+      .services.get(WEB)
+      ?.backends.map(({ counter }) => counter) ?? []
+  clearCounts(fake.plane.memory, counters)
+  t.is((await sums())[of], 116)
+  fake.count(WEB, second.address, 2)
+  t.is((await sums())[of], 118)
+  fake.set()
+  t.deepEqual(await sums(), {})
+  fake.set(service(1, 'wrr', [first]))
+  t.is((await sums())[of], 0)
+})
+
+test('packets forwarded do not fall by what is read a moment later, but begin anew with new tables', async (t) => {
+  const exporter = new MetricsExporter(ABSENT)
+  const forwarded = async (fake: FakeSession) =>
+    valuesOf(await exporter.export(fake.session()), 'xlb_packets_total')['{verdict="forward",reason="tx_forwarded"}']
+  const fake = busy()
+  t.is(await forwarded(fake), 15)
+  fake.reason(Reason.TX_REDIRECTED, 2) // counted, and its backend's counter not yet read
+  t.is(await forwarded(fake), 15)
+  fake.count(WEB, '198.51.100.1', 4)
+  t.is(await forwarded(fake), 17)
+  t.is(await forwarded(fakeSession()), 0)
+})
+
+test("what the daemon knows of a backend's state goes before the packet path's view; its words are kept few", async (t) => {
+  const standingOf = (name: string, address: string) => {
+    if (name !== WEB) return undefined
+    return address.endsWith('.1') ? { state: 'down', reason: 'check' } : { state: 'down', reason: 'HTTP 500: /x "y"' }
+  }
+  const states = Object.keys(valuesOf(await scrape(busy(), {}, { standingOf }), 'xlb_backend_state'))
+  t.true(states.includes(`{service="${WEB}",backend="198.51.100.1",state="down",reason="check"}`))
+  t.true(states.includes(`{service="${WEB}",backend="198.51.100.2",state="down",reason="other"}`))
+  t.true(states.some((labels) => labels.includes('state="no-mac",reason="neighbour"')))
+})
+
+test('interfaces are told with their modes, and those that lead to backends', async (t) => {
+  const text = await scrape(busy())
+  t.deepEqual(valuesOf(text, 'xlb_interface_attached'), {
+    '{interface="eth0",mode="native"}': 1,
+    '{interface="eth1",mode="generic"}': 0,
+  })
+  t.deepEqual(valuesOf(text, 'xlb_interface_egress_present'), { '{interface="eth2"}': 1 })
+})
+
+test('runs of the program are told where the kernel counts them, and where this process may see them', async (t) => {
+  const text = await everything(t)
+  t.deepEqual(valuesOf(text, 'xlb_program_run_seconds_total'), { '{interface="eth0"}': 2.5 })
+  t.deepEqual(valuesOf(text, 'xlb_program_runs_total'), { '{interface="eth0"}': 4 })
+  t.deepEqual(valuesOf(text, 'xlb_program_statistics_enabled'), { '': 1 })
+  const unknown = await scrape(busy())
+  t.notRegex(unknown, /xlb_program_/)
+  const refused = {
+    openLink: () => ({ info: { programId: 9 }, close: () => undefined }),
+    programInfo: () => {
+      throw Object.assign(new Error('no'), { code: 'EPERM' })
+    },
+  } as unknown as Native
+  const folder = mkdtempSync(join(tmpdir(), 'xlb-metrics-'))
+  t.teardown(() => rmSync(folder, { recursive: true }))
+  writeFileSync(join(folder, 'on'), '1\n')
+  const hidden = await scrape(busy(refused), { statsFile: join(folder, 'on') })
+  t.notRegex(hidden, /xlb_program_run/)
+  t.deepEqual(valuesOf(hidden, 'xlb_program_statistics_enabled'), { '': 1 })
+})
+
+test('reloads are told once there was one; a time is in seconds', async (t) => {
+  t.notRegex(await scrape(busy()), /xlb_config_/)
+  const reload = { succeeded: false, lastSuccessMs: 1_700_000_000_500, lastDurationMs: 250 }
+  const text = await scrape(busy(), {}, { reload })
+  t.deepEqual(valuesOf(text, 'xlb_config_last_reload_successful'), { '': 0 })
+  t.deepEqual(valuesOf(text, 'xlb_config_last_reload_success_timestamp_seconds'), { '': 1_700_000_000.5 })
+  t.deepEqual(valuesOf(text, 'xlb_config_last_reload_duration_seconds'), { '': 0.25 })
+})
+
+test('an instance that is attached to nothing says that, and no more of the packet path', async (t) => {
+  const text = await new MetricsExporter(ABSENT).export(undefined)
+  t.deepEqual(valuesOf(text, 'xlb_attached'), { '': 0 })
+  t.deepEqual(Object.keys(valuesOf(text, 'xlb_build_info')), ['{version="0.1.0",contract="5"}'])
+  t.notRegex(text, /xlb_(service|backend|packets|table)/)
+})
+
+test('a metric of many series has its help and type once, and each series once', async (t) => {
+  const fake = fakeSession({}, { ...ROOMY, backends: 600 })
+  const many = Array.from({ length: 200 }, (_, i) => backend(i + 1))
+  fake.set(service(1, 'wrr', many), service(2, 'wrr', many), service(3, 'wrr', many))
+  const text = await scrape(fake)
+  t.is(Object.keys(valuesOf(text, 'xlb_backend_connections')).length, 1200)
+  const lines = text.trimEnd().split('\n')
+  t.is(new Set(lines).size, lines.length)
+  t.is(lines.filter((line) => line.startsWith('# TYPE xlb_backend_connections ')).length, 1)
+})
+
+test("the daemon's own registries are appended", async (t) => {
+  const more = new Registry()
+  new Gauge({ name: 'xlb_checks_running', help: 'Probes under way.', registers: [more] }).set(3)
+  const text = await scrape(busy(), {}, { more: [more] })
+  t.deepEqual(valuesOf(text, 'xlb_checks_running'), { '': 3 })
+})
+
+test('a scrape that has everything has every metric of the table, each with help and type, and no other', async (t) => {
+  const text = await everything(t)
+  const told = [...text.matchAll(/^# TYPE (\S+) (\S+)$/gm)].map(([, name, type]) => `${name} ${type}`)
+  t.deepEqual(
+    told,
+    FAMILIES.map(({ name, type }) => `${name} ${type}`),
+  )
+  for (const { name, labels } of FAMILIES) {
+    t.true(text.includes(`# HELP ${name} `))
+    for (const row of Object.keys(valuesOf(text, name))) {
+      const names = [...row.matchAll(/(\w+)="(?:[^"\\]|\\.)*"/g)].map(([, label]) => label)
+      t.deepEqual(names.sort(), [...labels].sort(), name)
+    }
+  }
+  t.regex(text, /[^\n]\n$/)
+})
+
+test('names follow the conventions: a prefix, base units, _total for counters and for nothing else', (t) => {
+  for (const { name, type, help } of FAMILIES) {
+    t.regex(name, /^xlb_[a-z0-9_]+$/)
+    t.is(name.endsWith('_total'), type === 'counter', name)
+    t.notRegex(name, /milli|micro|nano|_ms\b|_kb|percent/)
+    t.regex(help, /\.$/)
+  }
+})
+
+;(promtool === undefined ? test.skip : test)('promtool finds nothing to say of it', async (t) => {
+  t.is(complaints(['check', 'metrics'], await everything(t)), '')
+})
