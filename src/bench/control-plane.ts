@@ -10,6 +10,7 @@ import { DEFAULT_BACKEND_LIMIT } from '../api/metrics.ts'
 import { formatIpv4 } from '../core/ip.ts'
 import { elementsFor, MAPPED, type MappedName } from '../dataplane/memory.ts'
 import type { Native } from '../dataplane/native.ts'
+import { type DaemonResult, measureDaemon } from './daemon.ts'
 import { median } from './harness.ts'
 import { measureScrape, type ScrapeResult } from './scrape.ts'
 
@@ -31,6 +32,7 @@ export interface ControlPlaneResult {
   commands: CommandResult[]
   /** With the limit of backends as it is, and with series for every backend. */
   scrapes: ScrapeResult[]
+  daemon: DaemonResult
   /** What the instance's maps take, MiB, by name. */
   mapsMiB: Partial<Record<MappedName, number>>
   mapsTotalMiB: number
@@ -41,12 +43,15 @@ const BACKENDS = 25
 const CAPACITY = { services: 4096, backends: 102_400, flows: 2 ** 21, flows6: 2 ** 21 }
 const CLI = fileURLToPath(new URL('../cli.js', import.meta.url))
 
-const yaml = (weightOf: (backend: number) => number): string => {
+const serviceName = (service: number): string => `tcp://${formatIpv4(0xc6_12_00_01 + service)}:80`
+
+/** @param weightOf by the backend's number in its service, and the service's */
+const yaml = (weightOf: (backend: number, service: number) => number): string => {
   const lines = ['services:']
   for (let service = 0; service < SERVICES; service++) {
-    lines.push(`  - service: tcp://${formatIpv4(0xc6_12_00_01 + service)}:80`, '    scheduler: mh', '    backends:')
+    lines.push(`  - service: ${serviceName(service)}`, '    scheduler: mh', '    backends:')
     for (let backend = 0; backend < BACKENDS; backend++) {
-      lines.push(`      - { address: 10.254.0.${10 + backend}, weight: ${weightOf(backend)} }`)
+      lines.push(`      - { address: 10.254.0.${10 + backend}, weight: ${weightOf(backend, service)} }`)
     }
   }
   return `${lines.join('\n')}\n`
@@ -119,7 +124,7 @@ const measureCommands = (name: string, folder: string, runs: number): CommandRes
       runs,
     }
   }
-  const service = `tcp://${formatIpv4(0xc6_12_00_01 + 2000)}:80`
+  const service = serviceName(2000)
   return [
     measured('restore, into an empty director', () => ['restore', files[0] ?? ''], ['clear']),
     // Each run changes every weight of every service.
@@ -141,6 +146,18 @@ export const measureControlPlane = async (native: Native, runs = 9): Promise<Con
     for (const limit of [DEFAULT_BACKEND_LIMIT, SERVICES * BACKENDS]) {
       scrapes.push(await measureScrape(native, name, limit, runs))
     }
+    xlb(name, ['detach', '--all'])
+    const daemon = await measureDaemon({
+      name,
+      folder,
+      cli: CLI,
+      config: (change) =>
+        `interfaces: [{ name: eth0, mode: generic }]\nlimits: { services: ${CAPACITY.services}, backends: ${CAPACITY.backends} }\n${yaml((backend, service) => (backend === 3 && service === 7 ? 1 + change : 1))}`,
+      service: serviceName(2000),
+      backend: '10.254.0.20',
+      runs,
+      command: (words) => milliseconds(name, words),
+    })
     const elements = elementsFor(CAPACITY, native.system.possibleCpus())
     const mebibytes = (map: MappedName) => Math.round((elements[map] * MAPPED[map] * 10) / 2 ** 20) / 10
     const mapsMiB = Object.fromEntries((Object.keys(MAPPED) as MappedName[]).map((map) => [map, mebibytes(map)]))
@@ -150,6 +167,7 @@ export const measureControlPlane = async (native: Native, runs = 9): Promise<Con
       fileBytes: Buffer.byteLength(yaml(() => 1)),
       commands,
       scrapes,
+      daemon,
       mapsMiB,
       mapsTotalMiB: Math.round(Object.values(mapsMiB).reduce((sum, size) => sum + size, 0)),
     }

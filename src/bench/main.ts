@@ -6,6 +6,7 @@ import { table } from '../commands/text.ts'
 import { loadNative } from '../dataplane/native.ts'
 import { demandRoot } from '../shell/instance.ts'
 import { type ControlPlaneResult, measureControlPlane } from './control-plane.ts'
+import type { DaemonResult } from './daemon.ts'
 import { checkFlowTables, type FlowTableResult } from './flow-table.ts'
 import { FLOOR_LRU } from './harness.ts'
 import { measureLiveFrames, measurePacketPath } from './packet-path.ts'
@@ -45,6 +46,18 @@ const flowReport = (results: readonly FlowTableResult[]): string => {
   ]).join('\n')
 }
 
+const daemonReport = ({
+  times,
+  residentMiB: { idle, idleOwn, full, fullOwn },
+  scrapeBytes,
+}: DaemonResult): string[] => [
+  ...table([
+    ['daemon', 'ms', 'lowest', 'highest', 'runs'],
+    ...times.map(({ what, ms, lowestMs, highestMs, runs }) => [what, ...[ms, lowestMs, highestMs, runs].map(String)]),
+  ]),
+  `daemon's memory: ${idle} MiB resident without services, of which ${idleOwn} its own; ${full} and ${fullOwn} with all; a scrape has ${scrapeBytes} octets`,
+]
+
 const controlReport = (result: ControlPlaneResult): string =>
   [
     `control plane: ${result.services} services of ${result.backendsPerService} backends, a file of ${result.fileBytes} octets`,
@@ -70,6 +83,7 @@ const controlReport = (result: ControlPlaneResult): string =>
         ...[each.lockedMs, each.highestLockedMs, each.ms, each.highestMs].map(String),
       ]),
     ]),
+    ...daemonReport(result.daemon),
     `maps: ${result.mapsTotalMiB} MiB (${Object.entries(result.mapsMiB)
       .filter(([, size]) => size >= 1)
       .map(([name, size]) => `${name} ${size}`)

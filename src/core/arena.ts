@@ -37,6 +37,21 @@ export class Arena {
     else this.#used.push({ start, end: start + length })
   }
 
+  /** Gives back places that were taken, and that nobody else uses. */
+  release(start: number, length: number): void {
+    if (length === 0) return
+    this.#leaveOutUsed()
+    const end = start + length
+    const at = this.#gaps.findIndex((gap) => gap.end >= start)
+    const gap = this.#gaps[at]
+    if (gap !== undefined && gap.end === start) gap.end = end
+    else if (gap !== undefined && gap.start === end) gap.start = start
+    else {
+      this.#gaps.splice(at < 0 ? this.#gaps.length : at, 0, { start, end })
+      if (at >= 0 && at <= this.#nextGap) this.#nextGap++
+    }
+  }
+
   /** The start of `length` free places in a row, now used; -1 where there are none. */
   take(length: number): number {
     this.#leaveOutUsed()

@@ -413,8 +413,8 @@ export const setBackend = (
   change: { weight?: number; vlan?: Vlan | 'auto'; maxConns?: MaxConns | 'none'; path: Path },
 ): DesiredState => {
   const service = existing(state, serviceAddress)
-  checkCircle(state, service, address.address)
   const before = service.backends.find((backend) => backend.address === address.address)
+  if (before === undefined) checkCircle(state, service, address.address)
   const known = before === undefined || isLeaving(before) ? undefined : before
   const vlan = change.vlan ?? known?.vlan ?? 'auto'
   const maxConns = change.maxConns ?? known?.maxConns ?? 'none'

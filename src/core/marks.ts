@@ -91,6 +91,20 @@ export const hasFreshMarks = (
 }
 
 /**
+ * Is there a mark that lasts only if an entry of the flow table deviates? While there is none, the table need not be looked
+ * through: every mark stays by its age.
+ */
+export const hasPastMarks = (
+  change: Pick<RingChange, 'current' | 'now' | 'written' | 'timeout' | 'markShift' | 'foreignBefore'>,
+): boolean => {
+  const { before, ring } = change.current
+  if (before === undefined) return false
+  const moment = momentOf(change)
+  if (moment.past || before.length !== ring.length || change.foreignBefore) return true
+  return before.some((slot, i) => ((ring[i] ?? 0) & SLOT_MARKED) !== 0 && !isFresh(moment, slot))
+}
+
+/**
  * Ages, from now, for which a mark within its timeout leads to a backend; 0: none does. The backend takes no new flows, so that
  * what goes there by the ring goes by a mark.
  */

@@ -23,11 +23,13 @@ import type { Native } from '../dataplane/native.ts'
 import { type LiveState, readLive } from '../dataplane/reader.ts'
 import { readTimeouts, writeTimeouts } from '../dataplane/timeouts.ts'
 import { viewOf } from '../dataplane/views.ts'
+import type { Replaced } from '../dataplane/writer.ts'
 import { attach, detach } from '../shell/attach.ts'
 import type { InstancePaths } from '../shell/instance.ts'
 import { attachedInterfaces, egressInterfaces } from '../shell/interfaces.ts'
 import { DEFAULT_NEW_FLOWS, newFlowsPerAge, newFlowsPerSecond } from '../shell/load.ts'
 import { openPlaneAt, withLock } from '../shell/lock.ts'
+import type { Manner } from '../shell/neighbours.ts'
 import { type Changed, changeAll, notAttached, type Resolver, random64, type Session, wayTo } from '../shell/session.ts'
 import { EventLog } from './event-log.ts'
 import { type Changes, StateStore, type Wish } from './state-store.ts'
@@ -119,7 +121,7 @@ export class Controller {
   // ---- the way to the maps
 
   /** withSession (src/shell/session.ts), on what is open. @throws Refusal where no interface is attached yet */
-  session<T>(action: (session: Session) => T): T {
+  session<T>(action: (session: Session) => T, manner: Manner = { answerMs: 0, watched: true, followed: true }): T {
     return withLock(this.#native, this.paths, () => {
       const open = this.#opened()
       if (open === undefined) throw this.#notYet()
@@ -132,8 +134,8 @@ export class Controller {
         interfaces,
         egress: egressInterfaces(this.#native, plane, interfaces),
         live: open.live,
-        manner: { answerMs: 0, watched: true },
-        committed: (changed) => this.#committed(open, session.live, changed),
+        manner,
+        committed: (changed, replaced) => this.#committed(open, session.live, changed, replaced),
       }
       this.#tellEdits(open.guard.undoInterfaces())
       const timeouts = JSON.stringify(readTimeouts(plane))
@@ -169,11 +171,14 @@ export class Controller {
     this.#open = undefined
   }
 
-  #committed(open: Open, live: LiveState, { services, globals }: Changed): void {
+  #committed(open: Open, live: LiveState, { services, globals }: Changed, replaced: Replaced | undefined): void {
     open.live = live
     const names = services.map(({ name }) => name)
     // What holds for all services is marked in the records of each.
-    open.guard.take(live, globals ? undefined : names)
+    if (replaced !== undefined) open.guard.takeRecord(live, replaced.name)
+    else open.guard.take(live, globals ? undefined : names)
+    // The next change need not wait for packets that came before this one.
+    setImmediate(() => this.#open?.plane.waitForPrograms())
     for (const name of names) this.#touched?.add(name)
     const silentSince = (address: string) => {
       const known = this.unreached.get(address)
@@ -512,7 +517,7 @@ export class Controller {
   /** Takes over what the kernel knows of backends' MACs, and looks for those that cannot be reached. */
   refreshPaths(reason: string): void {
     if (this.#open === undefined && !existsSync(this.paths.pins)) return
-    this.because(reason, () => this.session((session) => this.#refresh(session)))
+    this.because(reason, () => this.session((session) => this.#refresh(session), { answerMs: 0, watched: true }))
   }
 
   #refresh(session: Session): void {

@@ -2,7 +2,7 @@
 // A copy of whatever a commit made live and nothing but the next commit may change. Whoever edits a map behind the owner's back is found by
 // it, and undone word by word: flows, ids and counters stay, which a service that is built anew would lose.
 import { filterExtents } from './filters.ts'
-import { Directory, Interface, InterfaceLimit, Root, ServiceFlag } from './layout.gen.ts'
+import { Directory, Interface, InterfaceLimit, Root, ServiceFlag, Target } from './layout.gen.ts'
 import { bucketsOf, bucketsPerDirectory, liveVips } from './live-directory.ts'
 import { type Extent, MAPPED, type MappedName, type PlaneMemory } from './memory.ts'
 import { isPersistent, persistSlotCount } from './persistence.ts'
@@ -94,7 +94,7 @@ const octetsOf = (memory: PlaneMemory, map: MappedName, start: number, length: n
 const copyOf = (memory: PlaneMemory, { map, start, length }: ReturnType<typeof rangeOf>): Copy => ({
   map,
   start,
-  octets: Buffer.from(octetsOf(memory, map, start, length)),
+  octets: Buffer.from(memory.buffer(map).slice(start, start + length)),
 })
 
 export class Guard {
@@ -131,6 +131,23 @@ export class Guard {
       DIRECTORY,
       directoryRanges(this.#memory, live).map((range) => copyOf(this.#memory, range)),
     )
+  }
+
+  /** As take, after a commit that gave one service another record and changed nothing else. */
+  takeRecord(live: LiveState, name: string): void {
+    const service = live.services.get(name)
+    if (service === undefined) throw new Error(`${name} is not in the maps`)
+    const ranges = serviceExtents(this.#memory, service).map(rangeOf)
+    const directory = this.#copies.get(DIRECTORY) ?? []
+    this.#copies.delete(DIRECTORY)
+    this.#copies.set(
+      name,
+      ranges.filter(({ length }) => length > 0).map((range) => copyOf(this.#memory, range)),
+    )
+    this.#copies.set(DIRECTORY, directory)
+    const { table, at } = service.target
+    const copy = directory.find(({ map, start, octets }) => map === table && at >= start && at < start + octets.length)
+    copy?.octets.set(octetsOf(this.#memory, table, at, Target.size), at - copy.start)
   }
 
   /** Takes the interfaces as they are: verbs write them beside what they commit. */

@@ -40,6 +40,8 @@ export class KernelPlane implements PlaneMemory {
   readonly #maps = new Map<string, BpfMap>()
   readonly #buffers = new Map<MappedName, ArrayBuffer>()
   readonly #parts = new Map<MappedName, number>()
+  /** Whoever had the maps before may have retired something just now. */
+  #hasRetired = true
 
   /** @throws Refusal where the pins are of another contract than this xlb's. */
   constructor(native: Native, source: PlaneSource) {
@@ -91,8 +93,15 @@ export class KernelPlane implements PlaneMemory {
     return this.map(name)
   }
 
+  /** Some 10 ms, unless nothing was retired since the last time. */
   waitForPrograms(): void {
+    if (!this.#hasRetired) return
     this.#native.system.waitForPrograms()
+    this.#hasRetired = false
+  }
+
+  retired(): void {
+    this.#hasRetired = true
   }
 
   age(): number {

@@ -136,8 +136,10 @@ export interface PlaneMemory {
   part(name: MappedName, offset: number, length: number): Uint8Array
   /** A map that is no table, opened when it is first asked for. */
   kernelMap(name: KernelMapName): KernelMap
-  /** Returns after every packet has left that came before the call: what was retired earlier may be written again. */
+  /** Returns after every packet has left that came before the last commit: what was retired by it may be written again. */
   waitForPrograms(): void
+  /** A commit has retired something: packets that came before it may still look there. */
+  retired(): void
   /** The packet path's clock: units of age. */
   age(): number
 }
@@ -280,6 +282,7 @@ export const makeMemory = (capacity: Capacity, age: () => number = () => 0): Pla
       return map
     },
     waitForPrograms: () => {},
+    retired: () => {},
     age,
   }
 }

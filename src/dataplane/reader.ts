@@ -85,19 +85,21 @@ const wantOf = (detail: ServiceDetail, backends: readonly LiveBackend[], asked: 
   backends: backends.map((backend) => backend.want),
 })
 
+const viewsOf = (memory: PlaneMemory): Views => ({
+  memory,
+  records: viewOf(memory, 'services'),
+  policies: viewOf(memory, 'service_policies'),
+  serviceDetails: viewOf(memory, 'service_details'),
+  backends: viewOf(memory, 'backends'),
+  details: viewOf(memory, 'backend_details'),
+})
+
 export const readLive = (memory: PlaneMemory): LiveState => {
   const root = Root.read(viewOf(memory, 'root'), 0)
   const { live, ...vips } = liveVips(memory, root.live)
   const directory = root.directory[live]
   if (directory === undefined) throw new Error('unreachable: a root has two directories')
-  const views: Views = {
-    memory,
-    records: viewOf(memory, 'services'),
-    policies: viewOf(memory, 'service_policies'),
-    serviceDetails: viewOf(memory, 'service_details'),
-    backends: viewOf(memory, 'backends'),
-    details: viewOf(memory, 'backend_details'),
-  }
+  const views = viewsOf(memory)
   const services = new Map<string, LiveService>()
   for (const { target, key, record, lastPort } of liveTargets(memory, vips, directory)) {
     const name = nameOf(memory, key, lastPort)
@@ -112,6 +114,15 @@ export const readLive = (memory: PlaneMemory): LiveState => {
     filter,
     globals: new ReadGlobals(memory, filter, newFlows),
   }
+}
+
+/** `live` after a commit that gave one service another record, and nothing else. */
+export const withRecord = (memory: PlaneMemory, live: LiveState, name: string, record: number): LiveState => {
+  const before = live.services.get(name)
+  if (before === undefined) throw new Error(`${name} is not in the maps`)
+  const services = new Map(live.services)
+  services.set(name, new ReadService(viewsOf(memory), name, before.target, record))
+  return { ...live, services, desired: new LazyState(services) }
 }
 
 class ReadGlobals implements Globals {

@@ -14,7 +14,7 @@ import {
 import { expandSeed, hashAddress6, hashMix } from '../core/hash.ts'
 import { address6, familyOf, parseIpv4 } from '../core/ip.ts'
 import { defaultRingSize, maglevRing } from '../core/maglev.ts'
-import { changeRing, hasFreshMarks, type MarkedRing, markShift, type NextRing } from '../core/marks.ts'
+import { changeRing, hasFreshMarks, hasPastMarks, type MarkedRing, markShift, type NextRing } from '../core/marks.ts'
 import { Refusal } from '../core/refusal.ts'
 import { smoothSchedule } from '../core/schedule.ts'
 import type { Placed } from './backend-records.ts'
@@ -95,6 +95,20 @@ const hasForeignBefore = ({ service, want }: LiveService): boolean =>
   (service.flags & ServiceFlag.SERVICE_MARKED) !== 0 &&
   (service.beforeSeed !== expandSeed(want.seed) || (service.flags & BEFORE_HASHES) !== BEFORE_HASH[want.hash])
 
+/** What is known of a service's marks now. */
+const markedNow = (memory: PlaneMemory, have: LiveService, now: number) => ({
+  current: currentRing(memory, have),
+  now,
+  written: have.service.written,
+  timeout: markTimeout(memory, have.want),
+  markShift: have.service.markShift,
+  foreignBefore: hasForeignBefore(have),
+})
+
+/** Does a mark of this service last only if an entry of the flow table deviates from the ring? */
+export const mayDeviate = (memory: PlaneMemory, have: LiveService, age: number): boolean =>
+  (have.service.flags & ServiceFlag.SERVICE_MARKED) !== 0 && hasPastMarks(markedNow(memory, have, age))
+
 const nextRing = (
   want: Service,
   have: LiveService,
@@ -105,17 +119,13 @@ const nextRing = (
   const timeout = markTimeout(context.memory, want)
   const staying = new Set(placed.map(({ index }) => index))
   const change = {
-    current: currentRing(context.memory, have),
-    fresh,
-    now: context.age,
-    written: have.service.written,
+    ...markedNow(context.memory, have, context.age),
     timeout,
-    markShift: have.service.markShift,
+    fresh,
     deviating: context.deviating.get(have.service.id) ?? new Set<number>(),
     removed: new Set(have.backends.map(({ index }) => index).filter((index) => !staying.has(index))),
     markAll: isTracked(have.want) && !isTracked(want),
     rehashed: have.want.seed !== want.seed || have.want.hash !== want.hash,
-    foreignBefore: hasForeignBefore(have),
   }
   if (change.rehashed && have.backends.length > 0 && hasFreshMarks(change)) {
     throw new Refusal(

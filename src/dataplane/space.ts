@@ -7,7 +7,7 @@ import { type FilterSpace, freeFilterSpace } from './filters.ts'
 import { Backend as BackendRecord, RingLimit, ServiceFlag, Service as ServiceRecord } from './layout.gen.ts'
 import { countersPerCpu, type PlaneMemory } from './memory.ts'
 import { isPersistent, type Persistences, persistSlotCount } from './persistence.ts'
-import type { LiveState } from './reader.ts'
+import type { LiveService, LiveState } from './reader.ts'
 import { linesFor } from './views.ts'
 
 /** What is free in the maps, given what is live. */
@@ -40,22 +40,65 @@ export const freeSpace = (memory: PlaneMemory, live: LiveState): Space => {
     backends: new Arena(memory.size('backends') / BackendRecord.size),
     lines: new Arena(memory.size('rings') / (RingLimit.SLOTS_PER_LINE * 2)),
     ids: new Arena(65536),
-    counters: once(() => freeCounters(memory, live)),
-    filters: once(() =>
-      freeFilterSpace(memory, [live.filter, ...[...live.services.values()].map(({ filter }) => filter)]),
-    ),
+    ...readLater(memory, live),
   }
   for (const found of live.services.values()) {
     const { record, service } = found
     space.records.use(record, 1)
     space.ids.use(service.id, 1)
     space.backends.use(service.backendBase, service.backendCount)
-    space.lines.use(service.ringLine, linesFor(service.ringSize))
-    space.lines.use(service.scheduleLine, linesFor(service.scheduleSize))
-    if (service.flags & ServiceFlag.SERVICE_MARKED) space.lines.use(service.beforeLine, linesFor(service.beforeSize))
-    if (isPersistent(found)) space.lines.use(found.policy.persistLine, linesFor(persistSlotCount(found)))
+    for (const [line, lines] of linesOf(found)) space.lines.use(line, lines)
   }
   return space
+}
+
+const readLater = (memory: PlaneMemory, live: LiveState): Pick<Space, 'counters' | 'filters'> => ({
+  counters: once(() => freeCounters(memory, live)),
+  filters: once(() =>
+    freeFilterSpace(memory, [live.filter, ...[...live.services.values()].map(({ filter }) => filter)]),
+  ),
+})
+
+/** Of live states whose free space was not read from the maps, but followed from what was free before. */
+const followed = new WeakMap<LiveState, Space>()
+
+/** What is free, given what is live; whoever takes of it must commit, or ask for it no more. */
+export const takeSpace = (memory: PlaneMemory, live: LiveState): Space => {
+  const space = followed.get(live) ?? freeSpace(memory, live)
+  followed.delete(live)
+  return space
+}
+
+/** The lines of `rings` that a service has. */
+const linesOf = (found: LiveService): [line: number, lines: number][] => {
+  const { service } = found
+  return [
+    [service.ringLine, linesFor(service.ringSize)],
+    [service.scheduleLine, linesFor(service.scheduleSize)],
+    ...(service.flags & ServiceFlag.SERVICE_MARKED
+      ? [[service.beforeLine, linesFor(service.beforeSize)] satisfies [number, number]]
+      : []),
+    ...(isPersistent(found)
+      ? [[found.policy.persistLine, linesFor(persistSlotCount(found))] satisfies [number, number]]
+      : []),
+  ]
+}
+
+/**
+ * After a commit that gave one service another record, and left it its backends and its filter: what is free now, without looking at all
+ * other services. Packets may still be in what is given back; waitForPrograms comes before it is taken.
+ */
+export const followSpace = (
+  memory: PlaneMemory,
+  space: Space,
+  { before, after, live }: { before: LiveService; after: LiveService; live: LiveState },
+): void => {
+  const kept = new Set(linesOf(after).map(([line]) => line))
+  for (const [line, lines] of linesOf(before)) if (!kept.has(line)) space.lines.release(line, lines)
+  space.records.release(before.record, 1)
+  space.backends.release(before.service.backendBase, before.service.backendCount)
+  // By the records that there are now: those that were live before may be others' by the time that these are read.
+  followed.set(live, { ...space, ...readLater(memory, live) })
 }
 
 const freeCounters = (memory: PlaneMemory, live: LiveState): Arena => {

@@ -6,8 +6,9 @@ import { swap16, vipOf } from '../core/address.ts'
 import { type Globals, isTracked, type Service } from '../core/desired.ts'
 import { expandSeed } from '../core/hash.ts'
 import { type Change, sameGlobals } from '../core/plan.ts'
-import { prefixCount } from '../core/prefixes.ts'
+import { prefixCount, sameFilter } from '../core/prefixes.ts'
 import { Refusal } from '../core/refusal.ts'
+import { sameRate } from '../core/source-rate.ts'
 import { scanBackends } from './backend-records.ts'
 import { type Built, buildService } from './builder.ts'
 import { forgetClients } from './clients.ts'
@@ -31,9 +32,10 @@ import { bucketsPerDirectory } from './live-directory.ts'
 import { capacityOf, type PlaneMemory } from './memory.ts'
 import { Persistences } from './persistence.ts'
 import type { LiveService, LiveState } from './reader.ts'
+import { mayDeviate } from './rings.ts'
 import { clearConnections, forgetFull, isSwept, mendRuns, readService, storeSwept, sweptOf, writeRuns } from './runs.ts'
 import { HASHED_DESTINATION } from './service-key.ts'
-import { type BuildContext, freeSpace } from './space.ts'
+import { type BuildContext, type Space, takeSpace } from './space.ts'
 import { slotsAt, viewOf } from './views.ts'
 
 export interface ApplyOptions {
@@ -47,13 +49,21 @@ export interface ApplyOptions {
   beforeCommit?: () => void
 }
 
+/** A service of which nothing but its record is another: its directory, and all other services, are as they were. */
+export interface Replaced {
+  name: string
+  record: number
+  /** What was free before, less what it took; absent: to be read from the maps. */
+  space?: Space
+}
+
 const store32 = (buffer: ArrayBuffer, offset: number, value: number): void => {
   Atomics.store(new Uint32Array(buffer), offset / 4, value)
 }
 
-/** Hashed services with marks, among those that change: their slots' marks last while flows deviate. */
+/** Hashed services with marks that are past, among those that change: these marks last while flows deviate. */
 const findDeviating = (memory: PlaneMemory, changed: readonly LiveService[], age: number) => {
-  const asked = changed.filter(({ service, want }) => service.flags & ServiceFlag.SERVICE_MARKED && !isTracked(want))
+  const asked = changed.filter((live) => !isTracked(live.want) && mayDeviate(memory, live, age))
   if (asked.length === 0) return new Map<number, Set<number>>()
   return deviatingSlots(
     memory,
@@ -65,6 +75,14 @@ const findDeviating = (memory: PlaneMemory, changed: readonly LiveService[], age
     })),
     age,
   )
+}
+
+/** Is all that the change retired told by the service's two records? Counters and filters have owners of their own. */
+const followable = (built: Built | undefined, change: Change, space: Space): Pick<Replaced, 'space'> => {
+  if (built === undefined || change.kind !== 'change' || built.newCounters.length > 0) return {}
+  const { have, want } = change
+  const same = have.backends.length === want.backends.length && sameFilter(have.filter, want.filter)
+  return same && sameRate(have.sourceRate, want.sourceRate) ? { space } : {}
 }
 
 const buildAll = (changes: readonly Change[], live: LiveState, context: BuildContext): Map<string, Built> => {
@@ -181,6 +199,7 @@ const askedOf = ({ filter }: Globals): Asked => (filter === undefined ? {} : { f
  * Makes the maps hold what the plan wants, whole or not at all.
  *
  * @param live what readLive answered; nobody else may change the maps in between (the instance's lock)
+ * @returns where that was all: the one service that has another record now
  * @throws Refusal where a table is full; nothing is changed then
  */
 export const applyChanges = (
@@ -188,9 +207,9 @@ export const applyChanges = (
   live: LiveState,
   changes: readonly Change[],
   options: ApplyOptions,
-): void => {
+): Replaced | undefined => {
   const globals = changedGlobals(live, options.globals)
-  if (changes.length === 0 && globals === undefined) return
+  if (changes.length === 0 && globals === undefined) return undefined
   // Whatever an earlier command retired may still be under the eyes of a packet that came before its commit.
   memory.waitForPrograms()
   mendRuns(memory, live)
@@ -198,7 +217,7 @@ export const applyChanges = (
   const changed = changes.flatMap(({ name }) => live.services.get(name) ?? [])
   const context: BuildContext = {
     memory,
-    space: freeSpace(memory, live),
+    space: takeSpace(memory, live),
     age,
     nowMs: options.nowMs,
     deviating: findDeviating(memory, changed, age),
@@ -220,7 +239,8 @@ export const applyChanges = (
     markFiltered(memory, [record], live.filter !== 0)
     options.beforeCommit?.()
     store32(memory.buffer(target.target.table), target.target.at + Target.offset.service, record)
-    return
+    memory.retired()
+    return { name: only.name, record, ...followable(built.get(only.name), only, context.space) }
   }
   const entries = entriesAfter(memory, changes, live, built)
   const records = entries.map(({ record }) => record)
@@ -239,6 +259,8 @@ export const applyChanges = (
   // A removed service's ports may be another's now, of a range or of every port: notes of before the commit end here.
   if (changes.some(({ kind }) => kind === 'remove')) forgetFragments(memory)
   if (filter === 0) markFiltered(memory, records, false)
+  memory.retired()
+  return undefined
 }
 
 /** Before the commit: has entries of flows lead to the counts of the backends that there will be. */

@@ -60,6 +60,8 @@ export interface Manner {
    * unresolved, and no refusal. Absent: what is out would stay out until the next verb.
    */
   watched?: boolean
+  /** Somebody is told of each change, and takes it over: a change of something else need not look for those of all backends. */
+  followed?: boolean
 }
 
 /** The kernel's neighbours of one moment. */
@@ -157,6 +159,7 @@ export class Neighbours {
    * its neighbours along.
    */
   outdated(memory: PlaneMemory, live: LiveState): { outdated: Set<string>; leaving: Set<string> } {
+    if (this.#manner.followed === true) return { outdated: new Set(), leaving: new Set() }
     const tables = this.#addressTables()
     const tagged = new Set(this.#segments.flatMap(({ slot, vlan }) => (vlan === undefined ? [] : [`${slot} ${vlan}`])))
     const outdated = new Set<string>()

@@ -12,13 +12,14 @@ import { Refusal } from '../core/refusal.ts'
 import { namesToCompare } from '../core/state-map.ts'
 import { scanBackends } from '../dataplane/backend-records.ts'
 import { countFlows } from '../dataplane/flows.ts'
+import { liveAfter } from '../dataplane/follow.ts'
 import type { KernelPlane } from '../dataplane/kernel.ts'
 import { Root } from '../dataplane/layout.gen.ts'
 import type { Native } from '../dataplane/native.ts'
 import { type LiveState, readLive } from '../dataplane/reader.ts'
 import { isNeeded } from '../dataplane/remaining.ts'
 import { viewOf } from '../dataplane/views.ts'
-import { applyChanges } from '../dataplane/writer.ts'
+import { applyChanges, type Replaced } from '../dataplane/writer.ts'
 import { Egress } from './egress.ts'
 import { attachedInstances, demandRoot, type InstancePaths } from './instance.ts'
 import {
@@ -47,7 +48,7 @@ export interface Session {
   /** How backends are looked for; absent: as a verb does that nobody watches after. */
   manner?: Manner
   /** Told of each commit, before anybody else may make the next. */
-  committed?: (changed: Changed) => void
+  committed?: (changed: Changed, replaced: Replaced | undefined) => void
 }
 
 /** The interfaces by which backends can be reached now. */
@@ -132,7 +133,7 @@ export const changeAll = (session: Session, { services, globals, beforeCommit }:
   const names = new Set([...outdated, ...namesToCompare(live.desired, wanted)])
   const want = withPaths(wanted, names, refreshedOnce(neighbours))
   const changes = plan(live.desired, want)
-  applyChanges(plane, live, changes, {
+  const replaced = applyChanges(plane, live, changes, {
     nowMs: Date.now(),
     random: random64,
     ...(forAll ? { globals: wantedForAll } : {}),
@@ -142,8 +143,8 @@ export const changeAll = (session: Session, { services, globals, beforeCommit }:
   viewOf(plane, 'root').setBigUint64(Root.offset.neighboursMs, BigInt(Date.now()), true)
   const changed = { services: changes, globals: forAll }
   if (changes.length > 0 || forAll) {
-    session.live = readLive(plane)
-    session.committed?.(changed)
+    session.live = replaced === undefined ? readLive(plane) : liveAfter(plane, live, replaced)
+    session.committed?.(changed, replaced)
   }
   egress.giveBack(session.live)
   const gone = goneAddresses(changes)

@@ -4,7 +4,7 @@ import test from 'ava'
 import fc from 'fast-check'
 import { Arena } from '../../src/core/arena.ts'
 
-type Step = { use: [start: number, length: number] } | { take: number }
+type Step = { use: [start: number, length: number] } | { take: number } | { release: number }
 
 const CAPACITY = 24
 
@@ -14,6 +14,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     .filter(([start, length]) => start + length <= CAPACITY)
     .map((use): Step => ({ use })),
   fc.integer({ min: 1, max: 9 }).map((take): Step => ({ take })),
+  fc.nat(9).map((release): Step => ({ release })),
 )
 
 /** Is there a run of `length` free places? */
@@ -25,8 +26,17 @@ test('a run is taken from places that were free, wherever one of that length is,
     fc.property(fc.array(step, { maxLength: 20 }), (steps) => {
       const arena = new Arena(CAPACITY)
       const used = new Array<boolean>(CAPACITY).fill(false)
+      let taken: [start: number, length: number][] = []
       for (const each of steps) {
-        if ('use' in each) {
+        if ('release' in each) {
+          const [run] = taken.splice(each.release, 1)
+          if (run === undefined) continue
+          arena.release(...run)
+          used.fill(false, run[0], run[0] + run[1])
+        } else if ('use' in each) {
+          // What has a second owner is not to be given back.
+          const [from, length] = each.use
+          taken = taken.filter(([start, count]) => start + count <= from || start >= from + length)
           arena.use(...each.use)
           used.fill(true, each.use[0], each.use[0] + each.use[1])
         } else {
@@ -36,6 +46,7 @@ test('a run is taken from places that were free, wherever one of that length is,
           if (start >= 0) {
             assert.deepEqual(used.slice(start, start + each.take), new Array(each.take).fill(false))
             used.fill(true, start, start + each.take)
+            taken.push([start, each.take])
           } else assert.equal(start, -1)
         }
         assert.equal(arena.free, used.filter((place) => !place).length)

@@ -2,9 +2,10 @@
 // A data plane in memory, driven as a command drives it: read, plan, apply.
 import type { DesiredState } from '../../src/core/desired.ts'
 import { plan } from '../../src/core/plan.ts'
+import { liveAfter } from '../../src/dataplane/follow.ts'
 import { FlowState, Settings } from '../../src/dataplane/layout.gen.ts'
 import { type Capacity, MAPPED, type MappedName, makeMemory, type PlaneMemory } from '../../src/dataplane/memory.ts'
-import { readLive } from '../../src/dataplane/reader.ts'
+import { type LiveState, readLive } from '../../src/dataplane/reader.ts'
 import { applyChanges, formatRoot } from '../../src/dataplane/writer.ts'
 
 export interface Plane {
@@ -13,6 +14,8 @@ export interface Plane {
   age: number
   nowMs: number
   random: () => bigint
+  /** After a commit that gave one service another record: what was followed of it; else it is read. */
+  live?: LiveState | undefined
 }
 
 export const TIMEOUTS = { established: 90, udp: 30 }
@@ -54,7 +57,8 @@ export const makePlane = (capacity: Capacity = ROOMY): Plane => {
 }
 
 /**
- * A whole state, or a verb on the state that is there: as src/shell/session.ts does it.
+ * A whole state, or a verb on the state that is there: as src/shell/session.ts does it, for a daemon that follows what it has
+ * changed.
  *
  * @throws Refusal as the verb and applyChanges do, and whatever `beforeCommit` throws
  */
@@ -63,10 +67,11 @@ export const apply = (
   want: DesiredState | ((have: DesiredState) => DesiredState),
   beforeCommit: () => void = () => {},
 ): void => {
-  const live = readLive(plane.memory)
+  const live = plane.live ?? readLive(plane.memory)
   const { nowMs, random } = plane
   const changes = plan(live.desired, typeof want === 'function' ? want(live.desired) : want)
-  applyChanges(plane.memory, live, changes, { nowMs, random, beforeCommit })
+  const replaced = applyChanges(plane.memory, live, changes, { nowMs, random, beforeCommit })
+  plane.live = replaced === undefined ? undefined : liveAfter(plane.memory, live, replaced)
 }
 
 /** All that is read of the live state, now: readLive itself reads some of it when it is asked. */
