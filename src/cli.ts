@@ -11,10 +11,11 @@ import { addShowVerbs } from './cli/show.ts'
 import { withGlobals } from './cli/verb.ts'
 import { reportError } from './commands/context.ts'
 import { Refusal } from './core/refusal.ts'
+import { VERSION } from './core/version.ts'
 
 const program = withGlobals(new Command('xlb'))
   .description('layer-4 load balancer: direct server return in XDP')
-  .version('0.1.0')
+  .version(VERSION)
   .showSuggestionAfterError()
 
 for (const add of [addAttachVerbs, addServiceVerbs, addFilterVerbs, addShowVerbs, addFileVerbs, addDaemonVerbs])

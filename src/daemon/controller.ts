@@ -61,6 +61,10 @@ export interface ControllerOptions {
 export interface Reloaded {
   at: number
   error?: string
+  /** When one was last applied; 0: never. */
+  succeededAt: number
+  /** That the last one took, applied or not. */
+  tookMs: number
 }
 
 const UNASKED: Path = { kind: 'unresolved', why: 'not asked yet' }
@@ -74,7 +78,7 @@ export class Controller {
   readonly file: string
   /** Of backends that cannot be reached now, by address. */
   readonly unreached = new Map<string, Unreached>()
-  reloaded: Reloaded = { at: 0 }
+  reloaded: Reloaded = { at: 0, succeededAt: 0, tookMs: 0 }
   readonly #native: Native
   readonly #environment: NodeJS.ProcessEnv
   readonly #tell: (happening: Happening) => void
@@ -150,6 +154,11 @@ export class Controller {
     const waiting = [...this.missing].map(([name, why]) => `${name}: ${why}`)
     if (waiting.length === 0) return notAttached(this.paths)
     return new Refusal(`xlb is not attached to any interface yet: ${waiting.join('; ')}`, 'see: xlb status')
+  }
+
+  /** Is there anything that session() could open? */
+  get isAttached(): boolean {
+    return existsSync(this.paths.pins)
   }
 
   /** What is pinned, opened; what was open of an instance that is no more is closed. */
@@ -363,14 +372,15 @@ export class Controller {
    * @throws FaultyConfig, Refusal: nothing was changed then
    */
   reload(): Changed {
+    const startedMs = this.#nowMs()
     try {
       const config = readConfig(this.file, this.#environment, { aside: '; nothing was changed' })
       const changed = this.because(`reload of ${this.file}`, () => this.#apply(config))
-      this.reloaded = { at: this.#nowMs() }
+      this.#reloadedSince(startedMs)
       return changed
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error)
-      this.reloaded = { at: this.#nowMs(), error: reason }
+      this.#reloadedSince(startedMs, reason)
       this.#tell({ kind: 'configuration', subject: this.file, to: 'refused', reason })
       throw error
     }
@@ -419,6 +429,7 @@ export class Controller {
 
   /** @param kept of a host that came up: what was changed before, which no map remembers */
   #load(config: Config, kept: Changes | undefined): Changed {
+    const startedMs = this.#nowMs()
     const base = this.#loaded
     let file: DesiredState = new Map()
     let timeoutsChanged = false
@@ -470,8 +481,14 @@ export class Controller {
       to: 'loaded',
       reason: `${plural(changes.services.length, 'service')} changed`,
     })
-    this.reloaded = { at: this.#nowMs() }
+    this.#reloadedSince(startedMs)
     return changes
+  }
+
+  #reloadedSince(startedMs: number, error?: string): void {
+    const at = this.#nowMs()
+    const succeededAt = error === undefined ? at : this.reloaded.succeededAt
+    this.reloaded = { at, succeededAt, tookMs: at - startedMs, ...(error === undefined ? {} : { error }) }
   }
 
   // ---- keeping it so

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import { z } from 'zod'
+import { CONTENT_TYPE, MetricsExporter } from '../api/metrics.ts'
 import { makeServer, type ServerOptions } from '../api/server.ts'
 import type { ApiVerb } from '../api/verbs.ts'
 import type { Context, Output } from '../commands/context.ts'
@@ -14,11 +15,13 @@ import { readConfig } from '../config/read.ts'
 import { parseBackend, parseService } from '../core/address.ts'
 import { Refusal } from '../core/refusal.ts'
 import type { DaemonFacts } from '../core/status.ts'
+import { VERSION } from '../core/version.ts'
 import type { Native } from '../dataplane/native.ts'
 import { demandRoot, type InstancePaths, runFolder } from '../shell/instance.ts'
 import { nodePorts, Watcher } from '../shell/watcher.ts'
 import { Controller } from './controller.ts'
 import { type Logger, logHappening } from './logging.ts'
+import { processMetrics } from './process-metrics.ts'
 import { listenOnSocket, listenOnTcp } from './sockets.ts'
 
 export interface DaemonOptions {
@@ -57,6 +60,8 @@ export class Daemon {
   readonly #controller: Controller
   readonly #context: Omit<Context, keyof Output>
   readonly #servers: FastifyInstance[] = []
+  readonly #exporter = new MetricsExporter({ version: VERSION })
+  readonly #processMetrics = processMetrics()
   readonly #startedMs = Date.now()
   #release: () => void = () => {}
   #timer: NodeJS.Timeout | undefined
@@ -159,11 +164,22 @@ export class Daemon {
       context: this.#context,
       events: this.#controller.events,
       own: this.#ownVerbs(),
-      metrics: () => Promise.resolve({ contentType: 'text/plain; charset=utf-8', text: '' }),
+      metrics: async () => ({ contentType: CONTENT_TYPE, text: await this.#scraped() }),
       prepare: (verb, input) => this.#prepare(verb, input),
       because: (reason, action) => this.#controller.because(reason, action),
       access,
     }
+  }
+
+  #scraped(): Promise<string> {
+    const { error, succeededAt, tookMs } = this.#controller.reloaded
+    const facts = {
+      reload: { succeeded: error === undefined, lastSuccessMs: succeededAt, lastDurationMs: tookMs },
+      more: [this.#processMetrics],
+    }
+    // Of an instance that is not attached yet there is this much to tell.
+    if (!this.#controller.isAttached) return this.#exporter.export(undefined, facts)
+    return this.#controller.session((session) => this.#exporter.export(session, facts))
   }
 
   #ownVerbs(): Record<string, ApiVerb> {

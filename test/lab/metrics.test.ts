@@ -4,6 +4,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import test from 'ava'
 import { complaints, promtool } from '../api/promtool.ts'
+import { configFile, configure, ask as request, startDaemon } from './daemon.ts'
 import { hasRoot, Lab } from './lab.ts'
 import { ask, attach, backends, list, restore, xlb } from './xlb.ts'
 
@@ -55,6 +56,43 @@ labTest('a scrape tells of traffic what list tells', async (t) => {
   t.is(sampleOf(text, /^xlb_table_entries{table="flows"}/), told.flows.used)
   t.is(sampleOf(text, /^xlb_interface_attached{interface="eth0"/), 1)
   if (promtool !== undefined) t.is(complaints(['check', 'metrics'], text), '')
+})
+
+labTest('a daemon tells it at /metrics, with how its reloads went, and its own process', async (t) => {
+  const lab = await Lab.up(t, { servers: 1 })
+  const file = configFile(t)
+  const service = `tcp://${lab.vip}:80`
+  const config = (weight: number) => ({
+    interfaces: ['eth0'],
+    services: [{ service, name: 'web', backends: [{ address: lab.host('rs1').address, weight }] }],
+  })
+  configure(file, config(2))
+  await startDaemon(lab, file)
+  const socket = `/run/xlb/${lab.instance()}/api.sock`
+  const metrics = async (): Promise<string> => {
+    const { status, body } = await request(socket, 'GET', '/metrics')
+    t.is(status, 200)
+    return body
+  }
+  const first = await metrics()
+  t.is(sampleOf(first, /^xlb_service_info{service=".*",name="web",scheduler="wrr"}/), 1)
+  t.is(sampleOf(first, /^xlb_config_last_reload_successful /), 1)
+  t.true(Math.abs(sampleOf(first, /^xlb_config_last_reload_success_timestamp_seconds /) - Date.now() / 1000) < 60)
+  t.true(sampleOf(first, /^process_resident_memory_bytes /) > 1e6)
+  if (promtool !== undefined) t.is(complaints(['check', 'metrics'], first), '')
+  configure(file, { services: 'nonsense' })
+  t.is((await lab.xlb(['reload'])).code, 1)
+  const second = await metrics()
+  t.is(sampleOf(second, /^xlb_config_last_reload_successful /), 0)
+  const time = /^xlb_config_last_reload_success_timestamp_seconds /
+  t.is(sampleOf(second, time), sampleOf(first, time))
+  t.is(sampleOf(second, /^xlb_backend_weight{/), 2)
+  configure(file, config(3))
+  await xlb(lab, ['reload'])
+  const third = await metrics()
+  t.is(sampleOf(third, /^xlb_config_last_reload_successful /), 1)
+  t.true(sampleOf(third, time) > sampleOf(first, time))
+  t.is(sampleOf(third, /^xlb_backend_weight{/), 3)
 })
 
 labTest("the program's runs are told while the kernel counts them", async (t) => {
