@@ -2,101 +2,26 @@
 // From facts to what is wrong: each fault by its name, and nothing where nothing is wrong.
 import test from 'ava'
 import type { Diagnosis, DiagnosisName } from '../../src/core/doctor/diagnosis.ts'
-import type { AnswerFacts, BackendFacts, DoctorFacts, InterfaceFacts, VipFacts } from '../../src/core/doctor/facts.ts'
+import type { DoctorFacts } from '../../src/core/doctor/facts.ts'
 import { isIll, judge } from '../../src/core/doctor/judge.ts'
 import { setupLines } from '../../src/core/doctor/setup.ts'
 import type { Facts } from '../../src/core/preflight-facts.ts'
-
-const SERVICE = 'tcp://10.89.0.100:80'
-const OWN = '02:00:00:00:00:02'
-const RS1 = '02:00:00:00:00:21'
-const RS2 = '02:00:00:00:00:22'
-
-const machine: Facts = {
-  interfaceName: 'eth0',
-  link: { name: 'eth0', mtu: 1500, kind: 'veth', up: true, loopback: false, rxQueues: 2, txQueues: 2 },
-  knownInterfaces: ['lo', 'eth0'],
-  master: undefined,
-  vlanDevices: [],
-  peer: { state: 'seen', name: 'to-director', netnsId: 3, mtu: 1500, txQueues: 2, nativeProgram: true },
-  program: undefined,
-  features: { 'rx-vlan-hw-parse': true },
-  receiveChannels: 1,
-  cpus: 2,
-  pageSize: 4096,
-  multiBuffer: false,
-  kernelRelease: '6.1.0-18-amd64',
-  btf: true,
-  jit: true,
-  capabilities: { bpf: true, netAdmin: true, perfmon: true },
-  passObject: '/opt/xlb/build/bpf/pass.bpf.o',
-}
-
-const eth0: InterfaceFacts = {
-  name: 'eth0',
-  mode: 'native',
-  fault: undefined,
-  foreignProgram: undefined,
-  tags: [],
+import {
+  answer,
+  answering,
+  attached,
+  backend,
+  eth0,
+  given,
+  link,
   machine,
-  rpFilter: 0,
-}
-
-const vip: VipFacts = {
-  vip: '10.89.0.100',
-  heldOn: ['eth0'],
-  asked: ['eth0'],
-  answers: [],
-  isPrefix: false,
-  onLink: true,
-}
-
-const answer: AnswerFacts = {
-  vip: '10.89.0.100',
-  answered: true,
-  returned: false,
-  ports: [{ service: SERVICE, protocol: 'tcp', port: 80, state: 'open' }],
-  elsewhere: [],
-  mss: 1460,
-}
-
-const link = { kind: 'link', mac: RS1, interface: 'eth0', ifindex: 2, vlan: undefined } as const
-
-const rs1: BackendFacts = {
-  address: '10.89.0.21',
-  active: [SERVICE],
-  inactive: [],
-  path: link,
-  answering: [RS1],
-  reachable: true,
-  answers: [answer],
-  mtu: { egress: 1500, ingress: 1500, sent: 1500, passed: 1500 },
-  unasked: undefined,
-}
-
-/** A sound director with one real server, with what the test changes. */
-const given = (changes: Partial<DoctorFacts> = {}): DoctorFacts => ({
-  instance: 'default',
-  interfaces: [eth0],
-  egress: [],
-  own: [{ ifindex: 2, name: 'eth0', mac: OWN, loopback: false }],
-  vips: [vip],
-  backends: [rs1],
-  flows: [],
-  settled: 7,
-  untracked: [],
-  lookSeconds: 2,
-  checksums: undefined,
-  dropsToSender: 0,
-  defaultRoutes: ['eth0'],
-  unexamined: [],
-  ...changes,
-})
-
-const backend = (changes: Partial<BackendFacts>): DoctorFacts => given({ backends: [{ ...rs1, ...changes }] })
-const answering = (changes: Partial<AnswerFacts>): DoctorFacts => backend({ answers: [{ ...answer, ...changes }] })
-const attached = (changes: Partial<InterfaceFacts>): DoctorFacts => given({ interfaces: [{ ...eth0, ...changes }] })
-const onVip = (changes: Partial<VipFacts>): DoctorFacts => given({ vips: [{ ...vip, ...changes }] })
+  OWN,
+  onVip,
+  RS1,
+  RS2,
+  rs1,
+  SERVICE,
+} from './doctor-facts.ts'
 
 const names = (facts: DoctorFacts): string[] => judge(facts).findings.map(({ name, severity }) => `${severity} ${name}`)
 
@@ -125,6 +50,7 @@ const down: Facts = { ...machine, link: { ...machine.link, up: false } as Facts[
 const other: Facts = { ...machine, program: { id: 7, name: 'xdp_dispatcher', mode: 'native' } }
 const local = (missing: string[]) =>
   backend({ path: { kind: 'local', held: ['10.89.0.99'], missing }, answering: [], answers: [], mtu: undefined })
+const closed = { service: SERVICE, protocol: 'tcp', port: 80, state: 'closed' } as const
 const udp = [{ service: 'udp://10.89.0.100:53', protocol: 'udp', port: 53, state: 'silent' }] as const
 const stuckFlow = { service: SERVICE, backend: '10.89.0.21', stuck: 3, settled: 0, example: '10.89.0.10:40000' }
 const source = { address: '10.89.0.10', mac: '02:00:00:00:00:10' }
@@ -302,6 +228,18 @@ test('stuck connections say whether the backend answers the director', (t) => {
   t.regex(find(given({ flows: [stuckFlow] }), 'syn-recv').why, /answers this director/)
   const missing = { ...answering({ answered: false }), flows: [stuckFlow] }
   t.regex(find(missing, 'syn-recv').why, /does not answer/)
+})
+
+test('ports that are closed alike are told once', (t) => {
+  const ports = [80, 81, 82, 83, 84].map((port) => ({ ...closed, service: `tcp://10.89.0.100:${port}`, port }))
+  const facts = answering({ ports: [...ports, { ...closed, port: 90, state: 'silent' }] })
+  t.deepEqual(
+    judge(facts).findings.map(({ what }) => what),
+    [
+      'nothing listens on tcp ports 80, 81, 82 and 2 more of 10.89.0.100 at backend 10.89.0.21',
+      'backend 10.89.0.21 has 10.89.0.100, but is silent at tcp port 90',
+    ],
+  )
 })
 
 test('many backends that are well have one line', (t) => {

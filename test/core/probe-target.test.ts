@@ -13,6 +13,7 @@ const CLIENT_SIDE = '192.0.2.2'
 const PORT = 61003
 
 const web: AskedVip = {
+  name: VIP,
   vip: VIP,
   ports: [
     { service: 'tcp://10.89.0.100:80', protocol: 'tcp', port: 80 },

@@ -101,13 +101,13 @@ test('a SYN-ACK names its MSS, and what it acknowledges', (t) => {
     0x80,
     ...frame.subarray(47, 54),
     1,
-    1,
-    4,
-    2,
     2,
     4,
     5,
     0x78,
+    0,
+    0,
+    0,
   ])
   t.like(readHeard(behindNop), { mss: 1400 })
 })

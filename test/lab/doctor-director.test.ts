@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url'
 import test from 'ava'
 import { doctor, isWell, namesOf, soundLab, suffers } from './doctor.ts'
 import { hasRoot, Lab } from './lab.ts'
+import { compileSegment } from './variant.ts'
 import { on, xlb } from './xlb.ts'
 
 const labTest = hasRoot() ? test.serial : test.serial.skip
@@ -44,6 +45,10 @@ labTest('what loses frames at the interface is found by its name', async (t) => 
   t.regex(tagged.findings[0]?.what ?? '', /^eth0 takes VLAN tags off in hardware .* backends of VLAN 5$/)
   await on(lab, 'director', 'ethtool -K eth0 rxvlan off')
   t.deepEqual(namesOf(await doctor(lab)), ['error backend-silent'])
+  // In that VLAN it is asked as packets go there: with its tag.
+  await on(lab, 'switch', 'ethtool -K to-rs2 txvlan off')
+  await on(lab, 'rs2', `ip link set dev eth0 xdpdrv obj ${compileSegment(5)} sec xdp`)
+  await isWell(t, lab)
   await xlb(lab, ['backend', 'rm', SERVICE, '10.89.0.22'])
   await isWell(t, lab)
 

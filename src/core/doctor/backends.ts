@@ -19,7 +19,7 @@ export const judgeBackends = (facts: DoctorFacts): Part => {
   for (const backend of facts.backends) {
     const own = emptyPart()
     judgeBackend(own, backend)
-    // What gets no new flows may be broken: that is why it gets none.
+    // What is to get no new flows may be broken: that is why.
     const findings = backend.active.length > 0 ? own.findings : own.findings.map(asWarning)
     part.findings.push(...findings)
     part.unexamined.push(...own.unexamined)
@@ -34,7 +34,7 @@ export const judgeBackends = (facts: DoctorFacts): Part => {
 const asWarning = (diagnosis: Diagnosis): Diagnosis => ({
   ...diagnosis,
   severity: 'warning',
-  what: `${diagnosis.what} (it gets no new flows now)`,
+  what: `${diagnosis.what} (it is to get no new flows)`,
 })
 
 const fineLine = ({ address, path, answers, mtu }: BackendFacts): string => {
@@ -134,7 +134,7 @@ const staleMac = ({ address, active, inactive }: BackendFacts, mac: string, now:
   mend: restart([...active, ...inactive], address),
 })
 
-const silent = ({ address, answering, path }: BackendFacts): Diagnosis => ({
+const silent = ({ address, answering, path, active }: BackendFacts): Diagnosis => ({
   name: 'backend-silent',
   severity: 'error',
   what:
@@ -142,7 +142,7 @@ const silent = ({ address, answering, path }: BackendFacts): Diagnosis => ({
       ? `backend ${address} answers nothing: neither ${ARP[familyOf(address)]}, nor at its own address, nor at a VIP`
       : `backend ${address} answers ${ARP[familyOf(address)]}, but nothing at its own address and at its VIPs`,
   why: `it is down, cut off${path.kind === 'link' && path.vlan !== undefined ? `, not in VLAN ${path.vlan}, whose tag its frames have` : ''}, or a firewall there drops all that comes from this host`,
-  mend: `until it is found: xlb backend drain SERVICE ${address}`,
+  mend: `see that it is up and in this segment. Until then: xlb backend drain ${active[0] ?? 'SERVICE'} ${address}`,
 })
 
 const missingThere = ({ address }: BackendFacts, vips: readonly string[]): Diagnosis => ({
@@ -171,22 +171,29 @@ const loop = ({ address }: BackendFacts, vips: readonly string[]): Diagnosis => 
   commands: { host: address, lines: setupLines(vips) },
 })
 
+/** What is wrong with ports of a VIP in the same way is told once: a server that is down has all of them closed. */
 function* notListening({ address, active }: BackendFacts, { vip, ports }: AnswerFacts): Generator<Diagnosis> {
-  for (const { service, protocol, port, state } of ports) {
-    if (state === 'open' || (state === 'silent' && protocol === 'udp')) continue
-    const what =
-      state === 'closed'
-        ? `nothing listens on ${protocol} port ${port} of ${vip} at backend ${address}`
-        : `backend ${address} has ${vip}, but is silent at ${protocol} port ${port}`
-    yield {
-      name: 'not-listening',
-      severity: active.includes(service) ? 'error' : 'warning',
-      what,
-      why:
-        state === 'closed'
-          ? `clients of ${service} that are sent there are refused`
-          : `clients of ${service} that are sent there get no answer: a firewall there, or a server that accepts no more`,
-      mend: `there: ss -ln${protocol === 'tcp' ? 't' : 'u'} 'sport = :${port}'; it has to listen on ${vip} or on all addresses. Until then: xlb backend drain ${service} ${address}`,
+  for (const protocol of ['tcp', 'udp'] as const) {
+    for (const state of ['closed', 'silent'] as const) {
+      // A server of UDP answers what it likes to.
+      if (state === 'silent' && protocol === 'udp') continue
+      const those = ports.filter((port) => port.protocol === protocol && port.state === state)
+      const [first] = those
+      if (first === undefined) continue
+      const numbers = `${protocol} ${those.length === 1 ? 'port' : 'ports'} ${listed(those.map(({ port }) => `${port}`))}`
+      const services = listed(those.map(({ service }) => service))
+      const isClosed = state === 'closed'
+      yield {
+        name: 'not-listening',
+        severity: those.some(({ service }) => active.includes(service)) ? 'error' : 'warning',
+        what: isClosed
+          ? `nothing listens on ${numbers} of ${vip} at backend ${address}`
+          : `backend ${address} has ${vip}, but is silent at ${numbers}`,
+        why: isClosed
+          ? `clients of ${services} that are sent there are refused`
+          : `clients of ${services} that are sent there get no answer: a firewall there, or a server that accepts no more`,
+        mend: `there: ss -ln${protocol === 'tcp' ? 't' : 'u'} 'sport = :${first.port}'; it has to listen on ${vip} or on all addresses. Until then: xlb backend drain ${first.service} ${address}`,
+      }
     }
   }
 }

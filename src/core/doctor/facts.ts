@@ -51,7 +51,7 @@ export interface AnswerFacts {
 
 export interface BackendFacts {
   address: string
-  /** Services of which it takes flows now; the others of which it is a backend. */
+  /** Services of which it is to take flows, by what people say; the others of which it is a backend. */
   active: readonly string[]
   inactive: readonly string[]
   path:

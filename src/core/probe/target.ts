@@ -23,7 +23,9 @@ export interface AskedPort {
 }
 
 export interface AskedVip {
-  /** One address of it, where it is a prefix. */
+  /** As the services have it. */
+  name: string
+  /** The same, or one address of a prefix. */
   vip: string
   ports: readonly AskedPort[]
   /** Ports of TCP that show by any answer, a refusal too, that the VIP is there. */

@@ -213,7 +213,7 @@ const backendFacts = (
 }
 
 const answerFacts = (
-  { vip, ports, sources }: AskedVip,
+  { name, ports, sources }: AskedVip,
   answers: VipAnswers | undefined,
   host: Host,
   elsewhere: ReadonlyMap<string, number>,
@@ -222,7 +222,7 @@ const answerFacts = (
   const { answered, returned, open, closed, heardAt, mss } = answers
   return [
     {
-      vip,
+      vip: name,
       answered,
       returned,
       ports: ports.map((port, i) => ({ ...port, state: open.has(i) ? 'open' : closed.has(i) ? 'closed' : 'silent' })),

@@ -2,7 +2,7 @@
 // What the instance itself knows, read under its lock and kept: the doctor asks the network without it.
 import { existsSync } from 'node:fs'
 import { formatMac, formatService, type ServiceAddress } from '../../core/address.ts'
-import { effectiveWeight, existing, isLeaving, isTracked, type Path, type Service } from '../../core/desired.ts'
+import { existing, isLeaving, isTracked, type Path, type Service } from '../../core/desired.ts'
 import { PROBE_PORTS } from '../../core/probe/packets.ts'
 import { Connections } from '../../dataplane/connections.ts'
 import { readReasons } from '../../dataplane/counters.ts'
@@ -20,7 +20,7 @@ const HALF_OPEN_MAX = 20_000
 export interface KnownBackend {
   address: string
   path: Path
-  /** Those that send it flows, and those that do not. */
+  /** Those that are to send it flows, by what people say, and those that are not. */
   active: string[]
   inactive: string[]
   services: Service[]
@@ -65,7 +65,7 @@ const backendsOf = (services: Look['services']): KnownBackend[] => {
       const key = `${address} ${where}`
       const known = found.get(key) ?? { address, path, active: [], inactive: [], services: [] }
       known.services.push(service)
-      if (effectiveWeight(service, backend) > 0) known.active.push(name)
+      if (backend.admin === 'up' && backend.weight > 0) known.active.push(name)
       else known.inactive.push(name)
       found.set(key, known)
     }

@@ -96,7 +96,7 @@ const askedVips = (
   return [...byVip].map(([vip, services]) => {
     const ports = portsOf(services, names)
     const proofs = ports.some(({ protocol }) => protocol === 'tcp') ? [] : [PROOF_PORT]
-    return { vip: addressIn(vip), ports, proofs, sources }
+    return { name: vip, vip: addressIn(vip), ports, proofs, sources }
   })
 }
 
