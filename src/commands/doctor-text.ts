@@ -12,6 +12,30 @@ const findingLines = ({ name, severity, what, why, mend, commands }: Diagnosis):
     : [`        # on ${commands.host}`, ...commands.lines.map((line) => `        ${line}`)]),
 ]
 
+/** So many findings of one kind are told in full; a farm that was set up alike is wrong alike. */
+const IN_FULL = 3
+
+/** Of findings of one kind, the first in full, and of the others what they are. */
+const groupLines = (group: readonly Diagnosis[]): string[][] => {
+  const [others, full] = [group.slice(IN_FULL), group.slice(0, IN_FULL).map(findingLines)]
+  const [first] = others
+  if (first === undefined) return full
+  const heading = `${first.severity.toUpperCase()} ${first.name}: ${others.length} more like these`
+  return [...full, [heading, ...others.map(({ what }) => `  ${what}`)]]
+}
+
+/** In the order in which kinds were first met. */
+const groups = (findings: readonly Diagnosis[]): Diagnosis[][] => {
+  const byKind = new Map<string, Diagnosis[]>()
+  for (const finding of findings) {
+    const kind = `${finding.severity} ${finding.name}`
+    const group = byKind.get(kind)
+    if (group === undefined) byKind.set(kind, [finding])
+    else group.push(finding)
+  }
+  return [...byKind.values()]
+}
+
 const countOf = ({ findings }: Report, severity: Diagnosis['severity'], noun: string): string[] => {
   const count = findings.filter((finding) => finding.severity === severity).length
   return count === 0 ? [] : [plural(count, noun)]
@@ -25,7 +49,7 @@ const summary = (report: Report): string => {
 export const reportText = (report: Report): string => {
   const sections = [
     [summary(report)],
-    ...report.findings.map(findingLines),
+    ...groups(report.findings).flatMap(groupLines),
     report.unexamined.length === 0
       ? []
       : ['not examined:', ...report.unexamined.map(({ what, why }) => `  ${what}: ${why}`)],

@@ -5,7 +5,7 @@ import test from 'ava'
 import { doctor, isWell, namesOf, soundLab, suffers } from './doctor.ts'
 import { hasRoot, Lab } from './lab.ts'
 import { compileSegment } from './variant.ts'
-import { on, xlb } from './xlb.ts'
+import { attach, on, restore, xlb } from './xlb.ts'
 
 const labTest = hasRoot() ? test.serial : test.serial.skip
 const PASS = fileURLToPath(new URL('../../build/bpf/pass.bpf.o', import.meta.url))
@@ -63,4 +63,21 @@ labTest('what loses frames at the interface is found by its name', async (t) => 
     says: /^rp_filter is strict at eth0, and the default route leads by eth1$/,
   })
   await isWell(t, lab)
+})
+
+labTest('two directors that send packets to each other are found by their name', async (t) => {
+  const lab = await soundLab(t, { servers: 0, directors: 2 })
+  const director = 'director2'
+  await attach(lab, 'native', { director })
+  await restore(lab, [{ service: SERVICE, backends: [{ address: lab.host('director').address }] }], { director })
+  await restore(lab, [{ service: SERVICE, backends: [{ address: lab.host(director).address }] }])
+  // What comes from the other director is for the other director, as far as this one knows.
+  lab.spawn(director, ['sh', '-c', `while :; do curl -s --max-time 0.2 http://${lab.vip}/; done`])
+  const { findings } = await doctor(lab)
+  const loop = findings.find(({ name }) => name === 'loop')
+  t.regex(
+    loop?.what ?? '',
+    /^\d+ packets were dropped meanwhile because the backend chosen for them is who has sent them here/,
+  )
+  t.true(findings.some(({ name, what }) => name === 'vip-missing' && what.includes(lab.host(director).address)))
 })

@@ -149,7 +149,7 @@ const missingThere = ({ address }: BackendFacts, vips: readonly string[]): Diagn
   name: 'vip-missing',
   severity: 'error',
   what: `backend ${address} is up, and does not answer what is for ${listed(vips)}`,
-  why: 'a real server that has not the VIP drops its packets without a word; so does a firewall there',
+  why: 'a real server that has not the VIP drops its packets without a word; so do a firewall there, and a director that names this one as its backend',
   mend: `there, see ip address show dev lo, and put it there:`,
   commands: { host: address, lines: setupLines(vips) },
 })
