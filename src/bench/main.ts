@@ -4,7 +4,7 @@ import { writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { table } from '../commands/text.ts'
 import { loadNative } from '../dataplane/native.ts'
-import { demandRoot } from '../shell/instance.ts'
+import { demandPrivilege } from '../shell/instance.ts'
 import { type ControlPlaneResult, measureControlPlane } from './control-plane.ts'
 import type { DaemonResult } from './daemon.ts'
 import { checkFlowTables, type FlowTableResult } from './flow-table.ts'
@@ -90,7 +90,7 @@ const controlReport = (result: ControlPlaneResult): string =>
       .join(', ')})`,
   ].join('\n')
 
-demandRoot()
+demandPrivilege()
 const native = loadNative()
 const results: Record<string, unknown> = {}
 if (parts.includes('packets')) {

@@ -2,7 +2,7 @@
 import { FLOOR_LRU } from '../bench/harness.ts'
 import { measureLiveFrames, measurePacketPath } from '../bench/packet-path.ts'
 import { cpuReport, vethReport } from '../bench/report.ts'
-import { demandRoot } from '../shell/instance.ts'
+import { demandPrivilege } from '../shell/instance.ts'
 import type { Context, GlobalOptions } from './context.ts'
 
 export interface BenchOptions extends GlobalOptions {
@@ -12,7 +12,7 @@ export interface BenchOptions extends GlobalOptions {
 }
 
 export const runBench = async ({ native, answer, note }: Context, options: BenchOptions): Promise<void> => {
-  demandRoot()
+  demandPrivilege()
   const packetPath = await measurePacketPath(native, {
     ...(options.rounds === undefined ? {} : { rounds: options.rounds }),
     ...(options.cpu === undefined ? {} : { cpu: options.cpu }),

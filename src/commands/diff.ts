@@ -13,7 +13,7 @@ import { type Change, plan } from '../core/plan.ts'
 import { DEFAULT_TIMEOUTS } from '../core/timeouts.ts'
 import { capacityOf, powerOfTwo } from '../dataplane/memory.ts'
 import { keptTimeouts, readTimeouts } from '../dataplane/timeouts.ts'
-import { demandRoot } from '../shell/instance.ts'
+import { demandPrivilege } from '../shell/instance.ts'
 import { DEFAULT_NEW_FLOWS } from '../shell/load.ts'
 import type { Session } from '../shell/session.ts'
 import type { ConfigOptions } from './check.ts'
@@ -88,7 +88,7 @@ const attachedDifference = (session: Session, config: Config): Difference => {
 }
 
 const difference = ({ paths, session: withSession }: Context, config: Config): Difference => {
-  demandRoot()
+  demandPrivilege()
   if (existsSync(paths.pins)) return withSession((session) => attachedDifference(session, config))
   return {
     isAttached: false,

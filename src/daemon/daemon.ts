@@ -17,7 +17,7 @@ import { Refusal } from '../core/refusal.ts'
 import type { DaemonFacts } from '../core/status.ts'
 import { VERSION } from '../core/version.ts'
 import type { Native } from '../dataplane/native.ts'
-import { demandRoot, type InstancePaths, runFolder } from '../shell/instance.ts'
+import { demandPrivilege, type InstancePaths, runFolder } from '../shell/instance.ts'
 import { nodePorts, Watcher } from '../shell/watcher.ts'
 import { Controller } from './controller.ts'
 import { type Logger, logHappening } from './logging.ts'
@@ -100,7 +100,7 @@ export class Daemon {
 
   /** @throws Refusal, FaultyConfig: nothing runs then, and nothing was changed */
   async start(): Promise<void> {
-    demandRoot()
+    demandPrivilege()
     const { native, paths, file, environment } = this.#options
     const { api } = readConfig(file, environment)
     this.#release = claimInstance(native, paths)

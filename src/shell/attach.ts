@@ -18,7 +18,7 @@ import { isNeeded } from '../dataplane/remaining.ts'
 import { viewOf } from '../dataplane/views.ts'
 import {
   clockPin,
-  demandRoot,
+  demandPrivilege,
   type InstancePaths,
   linkPin,
   mapPin,
@@ -244,7 +244,7 @@ const refuseAttachedTwice = (native: Native, paths: InstancePaths, interfaceName
  * @throws Refusal with what the pre-flight found, or why the kernel refuses; nothing is left then
  */
 export const attach = (native: Native, paths: InstancePaths, options: AttachOptions): Attached => {
-  demandRoot()
+  demandPrivilege()
   prepareBpfFs(native)
   return withLock(native, paths, () => {
     const first = !existsSync(paths.pins)
@@ -320,7 +320,7 @@ export const detach = (
   paths: InstancePaths,
   interfaceName: string | undefined,
 ): { interfaces: string[]; services: number } => {
-  demandRoot()
+  demandPrivilege()
   if (!existsSync(paths.pins) && !existsSync(paths.leaving) && !existsSync(paths.building)) {
     throw new Refusal(`xlb is not attached to ${interfaceName ?? 'any interface'}`, 'nothing is to be done')
   }

@@ -4,6 +4,7 @@ import { existsSync, mkdirSync, readdirSync, renameSync, rmdirSync, statSync, un
 import { join } from 'node:path'
 import { Refusal } from '../core/refusal.ts'
 import type { Native } from '../dataplane/native.ts'
+import { missingCapabilities } from './capabilities.ts'
 
 const BPF_FS = '/sys/fs/bpf'
 const PIN_ROOT = join(BPF_FS, 'xlb')
@@ -52,11 +53,34 @@ export const nextClockPin = (pins: string): string => `${clockPin(pins)}~next`
 /** bpffs refuses dots in names and interfaces have them: links are named by ifindex. */
 export const linkPin = (pins: string, ifindex: number): string => join(pins, 'links', String(ifindex))
 
-/** @throws Refusal unless root: pins and maps are root's. */
-export const demandRoot = (): void => {
-  if (process.geteuid?.() !== 0) {
-    throw new Refusal('xlb needs root: it reads and writes BPF maps that belong to root', 'run it with sudo')
+/** Is there something at the path; undefined: this user may not look. */
+const isThere = (path: string): boolean | undefined => {
+  try {
+    statSync(path)
+    return true
+  } catch (error) {
+    return error instanceof Error && 'code' in error && error.code === 'EACCES' ? undefined : false
   }
+}
+
+/**
+ * Whatever reads or changes what is pinned asks first. Root is not what it takes, but for capabilities that root has: the
+ * service's own user has them too, and pins of its own.
+ * @throws Refusal where they are missing, or the pins are another user's
+ */
+export const demandPrivilege = (): void => {
+  const missing = missingCapabilities(['BPF', 'NET_ADMIN'])
+  if (missing.length > 0) {
+    throw new Refusal(
+      `xlb needs ${missing.map((name) => `CAP_${name}`).join(' and ')}: it reads and writes BPF maps, and keeps neighbours resolved`,
+      process.geteuid?.() === 0 ? 'root lacks it here: give it to this container or service' : 'run it with sudo',
+    )
+  }
+  if (isThere(join(PIN_ROOT, 'any')) !== undefined) return
+  throw new Refusal(
+    `${PIN_ROOT} may not be entered by user ${process.geteuid?.()}: pins and maps are those of who attached xlb`,
+    'run it with sudo',
+  )
 }
 
 /** Mounts bpffs where it is not, and makes the folder for pins. */

@@ -4,6 +4,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import { availableParallelism, release } from 'node:os'
 import type { Facts, PeerFacts } from '../core/preflight-facts.ts'
 import { type Interface, type Native, XdpFeature } from '../dataplane/native.ts'
+import { missingCapabilities } from './capabilities.ts'
 
 export interface PreflightOptions {
   /** The id of this instance's own program on the interface, 0 where it has none: it is then no stranger's. */
@@ -88,20 +89,12 @@ const programOn = (native: Native, link: Interface, ownProgramId: number): Facts
 const jitEnabled = (): boolean | undefined =>
   attempt(() => readFileSync('/proc/sys/net/core/bpf_jit_enable', 'utf8').trim() !== '0', undefined)
 
-// linux/capability.h. CAP_SYS_ADMIN stands in for BPF and PERFMON, as before 5.8.
-const CAP_NET_ADMIN = 12n
-const CAP_SYS_ADMIN = 21n
-const CAP_PERFMON = 38n
-const CAP_BPF = 39n
-
 const capabilities = (): Facts['capabilities'] => {
-  const [, hex = '0'] = /^CapEff:\s*([0-9a-f]+)$/m.exec(readFileSync('/proc/self/status', 'utf8')) ?? []
-  const held = BigInt(`0x${hex}`)
-  const has = (capability: bigint): boolean => ((held >> capability) & 1n) === 1n
+  const missing = missingCapabilities(['BPF', 'NET_ADMIN', 'PERFMON'])
   return {
-    bpf: has(CAP_BPF) || has(CAP_SYS_ADMIN),
-    netAdmin: has(CAP_NET_ADMIN),
-    perfmon: has(CAP_PERFMON) || has(CAP_SYS_ADMIN),
+    bpf: !missing.includes('BPF'),
+    netAdmin: !missing.includes('NET_ADMIN'),
+    perfmon: !missing.includes('PERFMON'),
   }
 }
 

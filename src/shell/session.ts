@@ -21,7 +21,7 @@ import { isNeeded } from '../dataplane/remaining.ts'
 import { viewOf } from '../dataplane/views.ts'
 import { applyChanges, type Replaced } from '../dataplane/writer.ts'
 import { Egress } from './egress.ts'
-import { attachedInstances, demandRoot, type InstancePaths } from './instance.ts'
+import { attachedInstances, demandPrivilege, type InstancePaths } from './instance.ts'
 import {
   type AttachedInterface,
   attachedInterfaces,
@@ -73,7 +73,7 @@ export const notAttached = (paths: InstancePaths): Refusal => {
  * @throws Refusal where the instance is not attached, or its pins are of another version
  */
 export const withSession = <T>(native: Native, paths: InstancePaths, action: (session: Session) => T): T => {
-  demandRoot()
+  demandPrivilege()
   if (!existsSync(paths.pins) && !existsSync(paths.leaving) && !existsSync(paths.building)) throw notAttached(paths)
   return withLock(native, paths, () => {
     if (!existsSync(paths.pins)) throw notAttached(paths)

@@ -13,7 +13,7 @@ import type { KernelPlane } from '../dataplane/kernel.ts'
 import { Root, Settings } from '../dataplane/layout.gen.ts'
 import type { BpfLink, BpfObject, BpfProgram, Native, ProgramInfo } from '../dataplane/native.ts'
 import { viewOf } from '../dataplane/views.ts'
-import { clockPin, demandRoot, type InstancePaths, linkPin, mapPin, nextClockPin } from './instance.ts'
+import { clockPin, demandPrivilege, type InstancePaths, linkPin, mapPin, nextClockPin } from './instance.ts'
 import { type AttachedInterface, attachedInterfaces } from './interfaces.ts'
 import { loadProgram, loadSweep, PROGRAM_FILE, startSweep } from './load.ts'
 import { openPlaneAt, withLock } from './lock.ts'
@@ -250,7 +250,7 @@ const upgradeHeld = (
  * @throws Refusal where the pins are of another contract, or a program cannot be loaded or attached: all is as it was then
  */
 export const upgrade = (native: Native, paths: InstancePaths, options: UpgradeOptions): Upgrade => {
-  demandRoot()
+  demandPrivilege()
   if (!existsSync(paths.pins) && !existsSync(paths.leaving) && !existsSync(paths.building)) throw notAttached(paths)
   return withLock(native, paths, () => {
     if (!existsSync(paths.pins)) throw notAttached(paths)

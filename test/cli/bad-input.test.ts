@@ -136,6 +136,12 @@ const BAD_WORLD: readonly Wrong[] = [
     says: ['backend 10.89.0.22', 'does not exist', '10.89.0.21'],
   },
   {
+    what: 'maint of an unknown backend',
+    argv: ['backend', 'maint', WEB, '10.89.0.22'],
+    code: 1,
+    says: ['backend 10.89.0.22', 'does not exist', '10.89.0.21'],
+  },
+  {
     what: 'rm of an unknown backend',
     argv: ['backend', 'rm', WEB, '10.89.0.22'],
     code: 1,
@@ -386,7 +392,7 @@ labTest('without root every verb fails with 1 and says so', async (t) => {
     const { code, stdout, stderr } = await lab.run('director', argv)
     t.is(code, 1, verb.join(' '))
     t.is(stdout, '')
-    t.regex(stderr, /xlb needs root/)
+    t.regex(stderr, /xlb needs CAP_BPF and CAP_NET_ADMIN/)
     t.regex(stderr, /sudo/)
   }
   t.is(await save(lab), before)

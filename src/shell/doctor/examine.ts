@@ -6,7 +6,7 @@ import type { AnswerFacts, BackendFacts, DoctorFacts, VipFacts } from '../../cor
 import { isPrefix } from '../../core/prefix.ts'
 import { type AskedVip, Listener, TARGETS_AT_ONCE, type VipAnswers } from '../../core/probe/target.ts'
 import type { Native } from '../../dataplane/native.ts'
-import { demandRoot, type InstancePaths } from '../instance.ts'
+import { demandPrivilege, type InstancePaths } from '../instance.ts'
 import { lookAtChecksums } from './checksums.ts'
 import { type Exchanged, exchange, type NeighbourQuestion } from './exchange.ts'
 import { defaultRoutes, Host, interfaceFacts } from './host.ts'
@@ -47,7 +47,7 @@ const nothing = (instance: string): DoctorFacts => ({
 
 /** @throws Refusal for a service that does not exist, and where what is pinned cannot be read */
 export const examine = async (native: Native, paths: InstancePaths, options: ExamineOptions): Promise<DoctorFacts> => {
-  demandRoot()
+  demandPrivilege()
   const first = firstLook(native, paths, options.service)
   if (first === undefined) return nothing(paths.name)
   const { look, halfOpen } = first
