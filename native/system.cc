@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Locks, barriers, mounts, time and CPUs.
+// Locks, barriers, mounts, time, CPUs and words to the service manager.
 #include "system.h"
 
 #include "arguments.h"
@@ -8,14 +8,18 @@
 #include "state.h"
 
 #include <bpf/libbpf.h>
+#include <cstddef>
 #include <cstdio>
+#include <cstring>
 #include <ctime>
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <linux/membarrier.h>
 #include <sys/file.h>
 #include <sys/mount.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -118,6 +122,32 @@ void pin_to_cpu(const Napi::CallbackInfo &info)
 	if (!unpinned)
 		unpinned = before;
 }
+
+void send_datagram(const Napi::CallbackInfo &info)
+{
+	Napi::Env env = info.Env();
+	std::string path = text_argument(info, 0, "path");
+	std::string text = text_argument(info, 1, "text");
+	sockaddr_un to{};
+	to.sun_family = AF_UNIX;
+	if (path.empty() || path.size() >= sizeof(to.sun_path))
+		fail(env, ENAMETOOLONG, "sendto", path);
+	memcpy(to.sun_path, path.data(), path.size());
+	// unix(7): an abstract address begins with a zero, and has no more octets than its length says.
+	if (path[0] == '@')
+		to.sun_path[0] = 0;
+	socklen_t size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path.size());
+
+	Descriptor fd(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+	if (fd.get() < 0)
+		fail(env, errno, "socket", path);
+	// A receiver whose queue is full must not stop this thread.
+	if (retry([&] {
+		    return sendto(fd.get(), text.data(), text.size(), MSG_NOSIGNAL | MSG_DONTWAIT,
+				  reinterpret_cast<sockaddr *>(&to), size);
+	    }) < 0)
+		fail(env, errno, "sendto", path);
+}
 } // namespace
 
 Napi::Object make_system(Napi::Env env)
@@ -132,6 +162,7 @@ Napi::Object make_system(Napi::Env env)
 	system.Set("jiffiesPerSecond", Napi::Function::New<jiffies_per_second>(env, "jiffiesPerSecond"));
 	system.Set("possibleCpus", Napi::Function::New<possible_cpus>(env, "possibleCpus"));
 	system.Set("pinToCpu", Napi::Function::New<pin_to_cpu>(env, "pinToCpu"));
+	system.Set("sendDatagram", Napi::Function::New<send_datagram>(env, "sendDatagram"));
 	system.Set("deviceFeatures", Napi::Function::New<device_features>(env, "deviceFeatures"));
 	system.Set("deviceDriver", Napi::Function::New<device_driver>(env, "deviceDriver"));
 	system.Set("deviceReceiveChannels", Napi::Function::New<device_receive_channels>(env, "deviceReceiveChannels"));

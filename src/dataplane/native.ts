@@ -334,6 +334,11 @@ export interface System {
   jiffiesPerSecond(): number
   /** libbpf_num_possible_cpus(). */
   possibleCpus(): number
+  /**
+   * One datagram to the Unix socket at `path`; an abstract one's name begins with `@` (unix(7)). Throws ECONNREFUSED or ENOENT where
+   * nobody listens, EAGAIN where the receiver does not keep up.
+   */
+  sendDatagram(path: string, text: string): void
   /** ETHTOOL_GFEATURES by the kernel's names (`rx-lro`, `rx-gro`, `rx-gro-hw`, `rx-vlan-hw-parse`, ...): is it on. */
   deviceFeatures(interfaceName: string): Record<string, boolean>
   /** ETHTOOL_GDRVINFO's driver name, '' where the device has none. */
