@@ -78,6 +78,8 @@ const ofUnion = (issue: Extract<Issue, { code: 'invalid_union' }>): readonly Iss
 
 const isNumber = (value: unknown): boolean => typeof value === 'number' || typeof value === 'boolean'
 
+const isEmpty = (value: unknown): boolean => value === '' || (Array.isArray(value) && value.length === 0)
+
 /** Writes what zod found in a document's value into `faults`. `root` is the schema of the whole. */
 export class Issues {
   readonly #root: z.core.$ZodType
@@ -124,6 +126,7 @@ export class Issues {
     const add = (what: string, mend: string) => this.#faults.add(this.#document, path, what, mend)
     if (value === undefined) add('is missing', takesNote)
     else if (value === null) add('has no value', takesNote)
+    else if (issue.code === 'too_small' && isEmpty(value)) add('is empty', takesNote)
     else if (issue.code === 'too_big') add(`${shown} exceeds ${issue.maximum}`, takesNote)
     else if (issue.code === 'too_small') add(`${shown} is below ${issue.minimum}`, takesNote)
     else if (issue.code === 'invalid_value') add(`${shown} is not known`, takesNote)

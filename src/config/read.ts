@@ -3,6 +3,7 @@
 import { formatService } from '../core/address.ts'
 import { circleFaults, type DesiredState, type Service, serviceFaults } from '../core/desired.ts'
 import { sharedLabels } from '../core/label.ts'
+import { type Notify, notifySeconds } from '../core/notify.ts'
 import { groupFaults } from '../core/persistence.ts'
 import type { Filter } from '../core/prefixes.ts'
 import { rangeFaults } from '../core/ranges.ts'
@@ -31,6 +32,8 @@ export interface Config {
   /** Whole seconds; those that no file names have their defaults. */
   timeouts: Timeouts
   api: ConfigFile['api']
+  /** What is run when something happens; undefined: nothing. */
+  notify: Notify | undefined
   services: ReadonlyMap<string, Service>
   /**
    * The services. One without a seed keeps that of the same service in `have`, else gets a drawn one. Backends' paths are
@@ -77,6 +80,7 @@ class Reading {
       filter,
       timeouts,
       api: this.#only('api')?.config.api ?? { listen: [] },
+      notify: this.#readNotify(),
       ...(newFlows === undefined ? {} : { newFlows }),
       capacity: Object.fromEntries(Object.entries(capacity).filter(([, value]) => value !== undefined)),
       services,
@@ -146,6 +150,17 @@ class Reading {
       timeouts[state] = seconds ?? timeouts[state]
     }
     return timeouts
+  }
+
+  #readNotify(): Notify | undefined {
+    const part = this.#only('notify')
+    const entry = part?.config.notify
+    if (part === undefined || entry === undefined) return undefined
+    const { command, user, timeout } = entry
+    // Some of it may have been left out, as faulty.
+    if (command === undefined || timeout === undefined) return undefined
+    const seconds = this.faults.collect(part.document, ['notify', 'timeout'], () => notifySeconds(timeout))
+    return { command, user, timeoutMs: (seconds ?? 0) * 1000 }
   }
 
   #readServices(): Map<string, Service> {

@@ -12,6 +12,7 @@ import {
   WEIGHT_MAX,
 } from '../core/desired.ts'
 import { formatDuration } from '../core/duration.ts'
+import { NOTIFY_SECONDS_MAX } from '../core/notify.ts'
 import { DEFAULT_PREFIX, DEFAULT_PREFIX6, DRAIN_PERSISTENCES } from '../core/persistence.ts'
 import { RATE_MAX, SOURCE_BITS_MAX } from '../core/source-rate.ts'
 import {
@@ -214,6 +215,21 @@ const timeouts = z.strictObject(
   Object.fromEntries(TIMEOUT_NAMES.map((state) => [state, timeout(state)])) as TimeoutShape,
 )
 
+const notify = z.strictObject({
+  command: noted(z.array(z.string().min(1)).min(1), {
+    values: 'a list: the program, and its arguments; no shell takes part. [What it is told](#notify)',
+  }),
+  user: noted(z.string().default('nobody'), {
+    values:
+      "whom it runs as: a user of `/etc/passwd`, not root; where xlb is not root itself, as xlb's own user, without its capabilities",
+    fallback: '`nobody`',
+  }),
+  timeout: noted(duration.default('10s'), {
+    values: `1s to ${formatDuration(NOTIFY_SECONDS_MAX)}: it is then killed`,
+    fallback: '`10s`',
+  }),
+})
+
 const defaults = z.strictObject(shared)
 
 /** Where TCP is listened on: an IPv4 address, or an IPv6 one in brackets, and a port. */
@@ -256,6 +272,7 @@ export const configSchema = noted(
     limits: noted(limits.default({}), { values: 'keys of [limits](#limits)', fallback: 'none' }),
     defaults: noted(defaults.default({}), { values: 'keys of [defaults](#defaults)', fallback: 'none' }),
     filter: noted(filter.optional(), { values: 'keys of [filter](#filter), for all services', fallback: 'none' }),
+    notify: noted(notify.optional(), { values: 'keys of [notify](#notify)', fallback: 'none' }),
     timeouts: noted(timeouts.default({}), { values: 'keys of [timeouts](#timeouts)', fallback: 'none' }),
     api: noted(api.default({ listen: [] }), { values: 'keys of [api](#api), of the daemon', fallback: 'none' }),
     services: noted(z.array(service).default([]), { values: 'a list of [services](#services)', fallback: 'none' }),
@@ -270,6 +287,7 @@ export const sections = {
   limits,
   defaults,
   timeouts,
+  notify,
   services: service,
   filter,
   'source-rate': sourceRate,
@@ -290,7 +308,6 @@ export const NOT_YET: Record<string, string> = {
   'defaults.timeout': 'health checks',
   'defaults.rise': 'health checks',
   'defaults.fall': 'health checks',
-  notify: 'notification',
   vrrp: 'VRRP',
 }
 
@@ -298,3 +315,4 @@ export type ConfigFile = z.output<typeof configSchema>
 export type ServiceEntry = ConfigFile['services'][number]
 export type FilterEntry = NonNullable<ConfigFile['filter']>
 export type Defaults = ConfigFile['defaults']
+export type NotifyEntry = NonNullable<ConfigFile['notify']>

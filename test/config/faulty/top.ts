@@ -72,12 +72,28 @@ services:
     ['1:40', 'defaults.rise', 'is for health checks, which xlb does not have yet', 'leave it out'],
     ['1:49', 'defaults.fall', 'is for health checks, which xlb does not have yet', 'leave it out'],
   ),
-  faulty('notification', `notify: { mail: root@example.org }\n`, [
-    '1:1',
-    'notify',
-    'is for notification, which xlb does not have yet',
-    'leave it out',
+  faulty(
+    'a notification by mail',
+    `notify: { mail: root@example.org }\n`,
+    ['1:9', 'notify.command', 'is missing', 'it takes a list: the program'],
+    ['1:11', 'notify.mail', "key 'mail' is not known", 'the keys here are: command, user, timeout'],
+  ),
+  faulty('a notification by a shell', `notify: { command: "mail -s xlb root" }\n`, [
+    '1:20',
+    'notify.command',
+    "'mail -s xlb root' is not a list",
+    'it takes a list: the program',
   ]),
+  faulty(
+    'a notification without a program, and in no time',
+    `
+notify:
+  command: []
+  timeout: 0
+`,
+    ['2:12', 'notify.command', 'is empty', 'it takes a list: the program'],
+    ['3:12', 'notify.timeout', "timeout '0': is not within 1s and 10m", 'choose 1s to 10m'],
+  ),
   faulty(
     'VRRP',
     `
