@@ -150,12 +150,14 @@ export class Daemon {
     )
   }
 
-  /** SIGHUP. What is wrong with the file is told, and the old state runs on. */
-  reload(): void {
+  /** SIGHUP. What is wrong with the file is told, and the old state runs on. @returns whether the file was taken */
+  reload(): boolean {
     try {
       this.#controller.reload()
+      return true
     } catch (error) {
       if (!(error instanceof Refusal)) this.#options.log.error({ err: error }, 'reload')
+      return false
     }
   }
 

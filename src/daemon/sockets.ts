@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where the API listens: the Unix socket, whose mode and group say who may use it, and TCP where that is configured.
-import { chmodSync, chownSync, readFileSync, rmSync } from 'node:fs'
+import { chmodSync, chownSync, readFileSync, rmSync, statSync } from 'node:fs'
 import type { FastifyInstance } from 'fastify'
 import { Refusal } from '../core/refusal.ts'
 
@@ -35,7 +35,8 @@ export const listenOnSocket = async (
   } finally {
     process.umask(before)
   }
-  if (id !== undefined) chownSync(path, 0, id)
+  // A service of this group has made it the group's; and may not change owners.
+  if (id !== undefined && statSync(path).gid !== id) chownSync(path, -1, id)
   chmodSync(path, MODE)
 }
 
