@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+// packaging/systemd: what systemd says of the units, and what becomes of the daemon's in a real one.
+import { spawnSync } from 'node:child_process'
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import test, { type ExecutionContext } from 'ava'
+import { build } from 'esbuild'
+import { hasRoot } from './lab.ts'
+import { Tracked } from './process.ts'
+import { until } from './xlb.ts'
+
+const root = fileURLToPath(new URL('../..', import.meta.url))
+const UNITS = join(root, 'packaging/systemd')
+const SYSTEMD = '/lib/systemd/systemd'
+const CGROUPS = existsSync('/sys/fs/cgroup/cgroup.procs') ? '/sys/fs/cgroup' : '/sys/fs/cgroup/unified'
+
+const runs = (command: string, ...argv: string[]) => spawnSync(command, argv, { encoding: 'utf8' })
+const analyzeTest = runs('systemd-analyze', '--version').status === 0 ? test.serial : test.serial.skip
+const canBox = hasRoot() && existsSync(SYSTEMD) && existsSync(join(CGROUPS, 'cgroup.procs'))
+const boxTest = canBox ? test.serial : test.serial.skip
+
+/** A folder of a name that no other run has, gone after the test. */
+const folderOf = (t: ExecutionContext): string => {
+  const folder = mkdtempSync('/tmp/xlb-service-')
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }))
+  return folder
+}
+
+/** The unit with a program that is there. */
+const unitFor = (folder: string, name: string): string => {
+  const file = join(folder, name)
+  writeFileSync(file, readFileSync(join(UNITS, name), 'utf8').replaceAll('/usr/local/bin/xlb', '/usr/bin/true'))
+  return file
+}
+
+for (const name of readdirSync(UNITS).filter((each) => each.endsWith('.service'))) {
+  analyzeTest(`${name}: systemd finds nothing wrong with it`, (t) => {
+    const { status, stderr } = runs('systemd-analyze', 'verify', '--man=no', unitFor(folderOf(t), name))
+    t.is(stderr, '')
+    t.is(status, 0)
+  })
+
+  analyzeTest(`${name}: systemd holds it to be hardened`, (t) => {
+    const offline = ['security', '--offline=true', '--threshold=30', '--no-pager']
+    const { status, stdout } = runs('systemd-analyze', ...offline, unitFor(folderOf(t), name))
+    t.log(stdout.trim().split('\n').at(-1))
+    t.is(status, 0)
+  })
+}
+
+/** Node, systemd and the daemon have begun within this, on a machine that is busy. */
+const START_MS = 40_000
+const CLI = join(root, 'dist/cli.js')
+const SERVICE = 'tcp://10.77.0.100:80'
+const CONFIG = `
+interfaces: [{ name: v0, mode: generic }]
+services:
+  - { service: ${SERVICE}, seed: "0x1", backends: [{ address: 10.77.0.21, weight: 3 }] }
+`
+
+const DROP_IN = (folder: string) => `
+[Unit]
+DefaultDependencies=no
+After=
+Wants=
+[Service]
+WatchdogSec=3
+ExecStartPre=${process.execPath} ${folder}/probe.mjs
+ExecStart=
+ExecStart=${process.execPath} ${CLI} run -c /etc/xlb/xlb.yaml
+# Here they may lie in /tmp.
+BindReadOnlyPaths=${root} ${folder}
+BindPaths=${folder}/told
+StandardOutput=append:${folder}/told/out
+StandardError=append:${folder}/told/out
+`
+
+/** A systemd with xlb.service in it. */
+const openBox = async (t: ExecutionContext) => {
+  const folder = folderOf(t)
+  for (const each of ['told', 'units', 'units/xlb.service.d']) mkdirSync(join(folder, each))
+  writeFileSync(join(folder, 'console'), '')
+  writeFileSync(join(folder, 'xlb.yaml'), CONFIG)
+  writeFileSync(join(folder, 'units/xlb.service'), readFileSync(join(UNITS, 'xlb.service')))
+  writeFileSync(join(folder, 'units/xlb.service.d/test.conf'), DROP_IN(folder))
+  writeFileSync(join(folder, 'units/box.target'), '[Unit]\nDefaultDependencies=no\nRequires=xlb.service\n')
+  await build({
+    entryPoints: [join(root, 'test/lab/service-probe.ts')],
+    outfile: join(folder, 'probe.mjs'),
+    bundle: true,
+    platform: 'node',
+    format: 'esm',
+  })
+  runs('chmod', '-R', 'a+rX', folder)
+  const box = new Tracked([join(root, 'test/lab/service-box.sh'), folder])
+  t.teardown(async () => {
+    await box.stop('SIGKILL')
+    await removeGroups(join(CGROUPS, folder.slice('/tmp/'.length)))
+  })
+  let pid = ''
+  await until('systemd runs', async () => {
+    // Before it, the script's own commands are its children.
+    pid = read(`/proc/${box.pid}/task/${box.pid}/children`).trim()
+    return read(`/proc/${pid}/comm`).trim() === 'systemd'
+  })
+  const inside = (...argv: string[]): string => {
+    const { stdout, stderr } = runs('nsenter', '-t', pid, '-m', '-p', '-n', '-C', ...argv)
+    return `${stdout}${stderr}`.trim()
+  }
+  const systemctl = (...argv: string[]): string => inside('systemctl', '--no-pager', ...argv)
+  return {
+    systemctl,
+    show: (property: string): string => systemctl('show', 'xlb.service', '--value', '-p', property),
+    said: (): string => read(join(folder, 'told/out')),
+    xlb: (...argv: string[]): string => inside(process.execPath, CLI, ...argv),
+    inside,
+  }
+}
+
+/** Nothing where it is not there any more. */
+const read = (file: string): string => {
+  try {
+    return readFileSync(file, 'utf8')
+  } catch {
+    return ''
+  }
+}
+
+const removeGroups = async (path: string): Promise<void> => {
+  for (let i = 0; i < 50 && existsSync(path); i++) {
+    try {
+      for (const child of readdirSync(path, { withFileTypes: true })) {
+        if (child.isDirectory()) await removeGroups(join(path, child.name))
+      }
+      rmdirSync(path)
+    } catch {
+      // What was killed is not gone yet.
+      await sleep(20)
+    }
+  }
+}
+
+boxTest('xlb.service: the daemon works as its own user, tells systemd, and is restarted when it hangs', async (t) => {
+  t.timeout(4 * START_MS)
+  const box = await openBox(t)
+  const becomes = async (property: string, wanted: string): Promise<void> => {
+    const end = Date.now() + START_MS
+    while (box.show(property) !== wanted) {
+      if (Date.now() > end) {
+        throw new Error(`${property} is not ${wanted}: ${box.systemctl('status', 'xlb.service')}\n${box.said()}`)
+      }
+      await sleep(100)
+    }
+  }
+  const line = (what: string): string => new RegExp(`^${what}: (.*)$`, 'm').exec(box.said())?.[1] ?? ''
+  await becomes('StatusText', 'balances by /etc/xlb/xlb.yaml')
+  t.is(box.show('ActiveState'), 'active')
+  t.is(line('id'), '977 977 977')
+  t.is(line('capabilities'), '000000c000003000', 'BPF, PERFMON, NET_ADMIN, NET_RAW')
+  for (const what of ['namespaces', 'mounts', 'owners', 'configuration', 'bpffs', 'sysctl']) {
+    t.regex(line(what), /^denied/, what)
+  }
+  t.regex(line('command'), /^Uid:\s+977.*CapPrm:\s+0+ .*CapEff:\s+0+ .*NoNewPrivs:\s+1/)
+  t.regex(box.xlb('list'), /tcp:\/\/10\.77\.0\.100:80[\s\S]*10\.77\.0\.21 +3 +up/)
+  t.is(box.inside('stat', '-c', '%A %U:%G', '/run/xlb/default/api.sock'), 'srw-rw---- xlb:xlb')
+
+  t.regex(box.xlb('backend', 'maint', SERVICE, '10.77.0.21'), /is in maintenance/)
+  box.inside('sh', '-c', 'sed -i "s/weight: 3/weight: 5/" /etc/xlb/xlb.yaml')
+  box.systemctl('reload', 'xlb.service')
+  await until('the file is read', async () => /10\.77\.0\.21 +5 +maint/.test(box.xlb('list')))
+  box.inside('sh', '-c', 'echo "services: 7" > /etc/xlb/xlb.yaml')
+  box.systemctl('reload', 'xlb.service')
+  await becomes('StatusText', '/etc/xlb/xlb.yaml is refused, and what was loaded before runs on')
+  box.inside('sh', '-c', `cat > /etc/xlb/xlb.yaml <<'END'\n${CONFIG.replace('weight: 3', 'weight: 5')}\nEND`)
+
+  box.systemctl('kill', '--kill-whom=main', '--signal=STOP', 'xlb.service')
+  await becomes('NRestarts', '1')
+  await becomes('StatusText', 'balances by /etc/xlb/xlb.yaml')
+  t.regex(box.xlb('list'), /10\.77\.0\.21 +5 +maint/, 'what was pinned is there')
+
+  box.systemctl('stop', 'xlb.service')
+  t.is(box.show('ActiveState'), 'inactive')
+  t.is(box.show('Result'), 'success')
+  t.regex(box.xlb('list'), /10\.77\.0\.21 +5 +maint/, 'and without a daemon too')
+})
