@@ -25,8 +25,11 @@ export const notifySeconds = (text: string): number => {
 /** As one line of JSON. */
 export const eventLine = (event: Event): string => `${JSON.stringify(event)}\n`
 
+/** What a variable holds of a long text: exec(2) takes 128 KiB of one. */
+const VARIABLE_MAX = 4096
+
+const text = (value: unknown): string => String(value).slice(0, VARIABLE_MAX).replaceAll('\0', ' ')
+
 /** As variables of an environment: XLB_KIND, XLB_SUBJECT... A NUL would end one early. */
 export const eventVariables = (event: Event): Record<string, string> =>
-  Object.fromEntries(
-    Object.entries(event).map(([key, value]) => [`XLB_${key.toUpperCase()}`, String(value).replaceAll('\0', ' ')]),
-  )
+  Object.fromEntries(Object.entries(event).map(([key, value]) => [`XLB_${key.toUpperCase()}`, text(value)]))

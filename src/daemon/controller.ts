@@ -54,6 +54,8 @@ export interface ControllerOptions {
   file: string
   environment: NodeJS.ProcessEnv
   tell: (happening: Happening) => void
+  /** Hears of each configuration that is in force from now on. */
+  configured?: (config: Config) => void
   nowMs?: () => number
 }
 
@@ -82,6 +84,7 @@ export class Controller {
   readonly #native: Native
   readonly #environment: NodeJS.ProcessEnv
   readonly #tell: (happening: Happening) => void
+  readonly #configured: (config: Config) => void
   readonly #nowMs: () => number
   readonly #store: StateStore
   #open: Open | undefined
@@ -103,6 +106,7 @@ export class Controller {
     this.paths = options.paths
     this.file = options.file
     this.#environment = options.environment
+    this.#configured = options.configured ?? (() => {})
     this.#nowMs = options.nowMs ?? Date.now
     this.#tell = (happening) => {
       this.events.tell(happening)
@@ -329,6 +333,7 @@ export class Controller {
    */
   start(): void {
     const config = readConfig(this.file, this.#environment)
+    this.#configured(config)
     const kept = this.#kept()
     this.#capacity = config.capacity
     this.#loaded = kept.loaded
@@ -377,6 +382,7 @@ export class Controller {
       const config = readConfig(this.file, this.#environment, { aside: '; nothing was changed' })
       const changed = this.because(`reload of ${this.file}`, () => this.#apply(config))
       this.#reloadedSince(startedMs)
+      this.#configured(config)
       return changed
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error)

@@ -18,6 +18,8 @@ import type { DaemonFacts } from '../core/status.ts'
 import { VERSION } from '../core/version.ts'
 import type { Native } from '../dataplane/native.ts'
 import { demandPrivilege, type InstancePaths, runFolder } from '../shell/instance.ts'
+import { Notifier } from '../shell/notifier.ts'
+import { runUnprivileged } from '../shell/unprivileged.ts'
 import { nodePorts, Watcher } from '../shell/watcher.ts'
 import { Controller } from './controller.ts'
 import { type Logger, logHappening } from './logging.ts'
@@ -70,7 +72,22 @@ export class Daemon {
   constructor(options: DaemonOptions) {
     const { native, paths, file, environment, log } = options
     this.#options = options
-    this.#controller = new Controller({ native, paths, file, environment, tell: (each) => logHappening(log, each) })
+    const notifier = new Notifier(
+      {
+        run: runUnprivileged,
+        onFault: ({ kind, subject, to }, why) => log.warn({ kind, subject, to }, `notify: ${why}`),
+      },
+      undefined,
+    )
+    this.#controller = new Controller({
+      native,
+      paths,
+      file,
+      environment,
+      tell: (each) => logHappening(log, each),
+      configured: ({ notify }) => notifier.configure(notify),
+    })
+    this.#controller.events.follow(({ id: _, ...event }) => notifier.tell(event))
     this.#context = {
       native,
       paths,

@@ -67,6 +67,13 @@ test('a command is told of an event by its environment and its input', (t) => {
   ])
 })
 
+test('a long reason is whole in its line, and cut in its variable', (t) => {
+  const { notifier, asked } = held()
+  notifier.tell({ ...event(21), reason: 'x'.repeat(200_000) })
+  t.is(asked[0]?.environment?.XLB_REASON?.length, 4096)
+  t.true((asked[0]?.input?.length ?? 0) > 200_000)
+})
+
 test('one runs after another, in order', async (t) => {
   const { notifier, asked, end } = held()
   for (const backend of [1, 2, 3]) notifier.tell(event(backend))
