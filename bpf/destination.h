@@ -156,6 +156,21 @@ __noinline int find_destination(struct destination_search *search)
 	return 0;
 }
 
+/*
+ * What of a name says the address. Of IPv6 a hash under a secret seed: should two addresses of a prefix share its 48
+ * bits, they share a note, and no flow goes where it may not.
+ */
+static __always_inline __u64 destination_address(const struct packet *packet)
+{
+	const __u64 service = 0xffffULL << DESTINATION_SERVICE_SHIFT;
+	__u64 seed = CONSTANT64(FLOW_SEED), hash;
+
+	if (!packet->is_ipv6)
+		return packet->source6.high >> PREFIX_FLOW_SHIFT;
+	hash = hash_mix(hash_address6(packet->vip6.high, packet->vip6.low, seed), seed);
+	return (hash & ~service & ~0xffffffffULL) | (__u32)(hash >> 16);
+}
+
 /* Finds the note of a packet's destination, which a flow uses from now on. */
 __noinline int recall_destination(const struct service *service, const struct packet *packet)
 {
@@ -164,7 +179,7 @@ __noinline int recall_destination(const struct service *service, const struct pa
 
 	if (!service || !packet)
 		return 0;
-	search->name = packet->source6.high >> PREFIX_FLOW_SHIFT | (__u64)service->id << DESTINATION_SERVICE_SHIFT;
+	search->name = destination_address(packet) | (__u64)service->id << DESTINATION_SERVICE_SHIFT;
 	search->noted = 0;
 	search->kept = SLOT_NONE;
 	find_destination(search);

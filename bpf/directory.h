@@ -114,6 +114,42 @@ __noinline __u64 find_prefix(__u64 live, __u32 address_be)
 	return 0;
 }
 
+/*
+ * The key of a prefix of IPv6, whose number is given as the numbers of its halves; 0: it has no service. Not inlined:
+ * the verifier proves it once, and not for each length.
+ */
+__noinline __u64 find_prefix6_number(__u64 live, __u64 high, __u64 low)
+{
+	struct address6 number = {bpf_cpu_to_be64(high), bpf_cpu_to_be64(low)};
+	__u64 key = find_vip6(live, &number);
+
+	if (!key)
+		return 0;
+	key |= 1ULL << KEY_PREFIX_SHIFT | 1ULL << KEY_IPV6_SHIFT;
+	/* Or it is the number of a VIP alone. */
+	return find_vip(find_vip_bucket(live, key), key) ? key : 0;
+}
+
+/* As find_prefix, of an IPv6 address, whose halves are given as numbers. */
+__noinline __u64 find_prefix6(__u64 live, __u64 high, __u64 low)
+{
+	const struct directory *directory = &root_now()->directory[live & CONSTANT(DIRECTORY_BUCKETS) ? 1 : 0];
+	__u64 highs = LOAD(directory->prefixes6_high), lows = LOAD(directory->prefixes6_low), key = 0;
+
+	for (int i = PREFIX6_BITS_MIN; i <= PREFIX6_BITS_MAX && (highs | lows) && !key; i++) {
+		__u64 behind = lows ? lows & -lows : highs & -highs; /* of the longest */
+
+		if (lows) {
+			key = find_prefix6_number(live, high, (low & -(behind << 1)) | behind);
+			lows ^= behind;
+		} else {
+			key = find_prefix6_number(live, (high & -(behind << 1)) | behind, 0);
+			highs ^= behind;
+		}
+	}
+	return key;
+}
+
 static __always_inline const struct target *find_target(const struct target_bucket *bucket, __u64 key)
 {
 	const struct target *target = bucket->target;

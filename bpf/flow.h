@@ -23,14 +23,20 @@
 #define FLOW_CHECK_BITS 0xfffffULL
 #define FLOW_MATCH_MASK (FLOW_CHECK_BITS << FLOW_CHECK_SHIFT | 0xffffULL)
 
-/* Where a flow may stand, and what makes an entry its own. */
+/* Each is named as its table. */
+enum flow_table { FLOWS, FLOWS6, PREFIX_FLOWS6 };
+
+/*
+ * Where a flow may stand, and what makes an entry its own. Of an IPv6 prefix (PREFIX_FLOWS6) what is more than fits the
+ * stack is with the packet: prefix_flow6.h. Its match has check bits once its entry was found, and no index is known.
+ */
 struct flow_place {
 	__u64 key;
 	__u64 match;            /* check bits and destination port, as they stand in a value */
-	struct address6 source; /* of IPv6 alone */
-	__u32 index[2];         /* of the two buckets, in flows or in flows6 */
+	struct address6 source; /* in flows6 alone */
+	__u32 index[2];         /* of the two buckets, in its table */
 	__u32 found;            /* the one that flow_find found it in */
-	__u32 is_ipv6;
+	__u32 table;            /* enum flow_table */
 };
 
 static __always_inline __u64 clock_age(void)
@@ -77,9 +83,15 @@ static __always_inline void flow_hashed(struct flow_place *place, __u64 hash, __
 /* Finds the two buckets. */
 static __always_inline void flow_locate4(struct flow_place *place, __u64 source, __be16 port_be, __u16 service_id)
 {
-	place->is_ipv6 = false;
+	place->table = FLOWS;
 	place->key = source | (__u64)service_id << FLOW_SERVICE_SHIFT;
 	flow_hashed(place, hash_mix(place->key, CONSTANT64(FLOW_SEED) + ((__u64)port_be << 1)), port_be);
+}
+
+/* Of IPv6, whose addresses stand before it. */
+static __always_inline __u64 flow_key(__be16 source_port_be, __u16 service_id)
+{
+	return (__u64)source_port_be << FLOW_PORT_SHIFT | (__u64)service_id << FLOW_SERVICE_SHIFT;
 }
 
 static __always_inline void flow_locate6(struct flow_place *place, struct address6 source, __be16 source_port_be,
@@ -87,18 +99,26 @@ static __always_inline void flow_locate6(struct flow_place *place, struct addres
 {
 	__u64 seed = CONSTANT64(FLOW_SEED) + ((__u64)port_be << 1);
 
-	place->is_ipv6 = true;
+	place->table = FLOWS6;
 	place->source = source;
-	place->key = (__u64)source_port_be << FLOW_PORT_SHIFT | (__u64)service_id << FLOW_SERVICE_SHIFT;
+	place->key = flow_key(source_port_be, service_id);
 	flow_hashed(place, hash_mix(hash_address6(source.high, source.low, seed) + place->key, seed), port_be);
 }
 
-static __always_inline void flow_locate(struct flow_place *place, const struct packet *packet, __u16 service_id)
+/* `prefix6`: the packet is for a prefix of IPv6. A constant of whoever asks, so that no code of it is in the other's.
+ */
+static __always_inline void flow_locate(struct flow_place *place, const struct packet *packet, __u16 service_id,
+					bool prefix6)
 {
-	if (packet->is_ipv6 | packet->is_prefix)
+	if (prefix6) {
+		place->table = PREFIX_FLOWS6;
+		place->key = flow_key(packet->source_port_be, service_id);
+		place->match = packet->port_be;
+	} else if (packet->is_ipv6 | packet->is_prefix) {
 		flow_locate6(place, packet->source6, packet->source_port_be, packet->port_be, service_id);
-	else
+	} else {
 		flow_locate4(place, packet_source(packet), packet->port_be, service_id);
+	}
 }
 
 /* What an entry says of a flow. False: it is another's, or changed hands while it was read. */
@@ -110,87 +130,33 @@ static __always_inline bool flow_read(const struct flow *flow, __u64 key, __u64 
 	return READ_WORD(flow->key) == key;
 }
 
-static __always_inline bool is_source6(const struct flow6 *flow6, struct address6 source)
+static __always_inline bool holds_address6(const struct address6 *held, struct address6 address)
 {
-	return !((READ_WORD(flow6->source.high) ^ source.high) | (READ_WORD(flow6->source.low) ^ source.low));
+	return !((READ_WORD(held->high) ^ address.high) | (READ_WORD(held->low) ^ address.low));
 }
 
 /* As flow_read. The source is compared before and after the value is taken, as the key is. */
 static __always_inline bool flow6_read(const struct flow6 *flow6, const struct flow_place *place, __u64 *value)
 {
-	return is_source6(flow6, place->source) && flow_read(&flow6->flow, place->key, value) &&
-	       is_source6(flow6, place->source);
+	return holds_address6(&flow6->source, place->source) && flow_read(&flow6->flow, place->key, value) &&
+	       holds_address6(&flow6->source, place->source);
 }
 
-/* Is this value of the flow of `place`, and of an entry that a writer is done with? */
-static __always_inline bool is_flows_value(const struct flow_place *place, __u64 value)
+/* Is this value of the flow that has this match, and of an entry that a writer is done with? */
+static __always_inline bool is_flows_value(__u64 match, __u64 value)
 {
-	return !((value ^ place->match) & FLOW_MATCH_MASK) && flow_state(value) > FLOW_CLAIMED;
-}
-
-static __always_inline struct flow *find_in_bucket4(struct flow_bucket *bucket, const struct flow_place *place,
-						    __u64 *value)
-{
-#pragma unroll
-	for (int i = 0; i < FLOWS_PER_BUCKET; i++) {
-		struct flow *flow = &bucket->flow[i];
-
-		if (flow_read(flow, place->key, value) && is_flows_value(place, *value))
-			return flow;
-	}
-	return NULL;
-}
-
-static __always_inline struct flow *find_in_bucket6(struct flow6_bucket *bucket, const struct flow_place *place,
-						    __u64 *value)
-{
-#pragma unroll
-	for (int i = 0; i < FLOWS6_PER_BUCKET; i++) {
-		struct flow6 *flow6 = &bucket->flow6[i];
-
-		if (flow6_read(flow6, place, value) && is_flows_value(place, *value))
-			return &flow6->flow;
-	}
-	return NULL;
-}
-
-static __always_inline struct flow *find_in_bucket(__u32 bucket, const struct flow_place *place, __u64 *value)
-{
-	return place->is_ipv6 ? find_in_bucket6(AT(flows6, bucket), place, value)
-			      : find_in_bucket4(AT(flows, bucket), place, value);
-}
-
-/* The flow's entry and its value, or NULL. */
-static __always_inline struct flow *flow_find(struct flow_place *place, __u64 *value)
-{
-	struct flow *flow = find_in_bucket(place->index[0], place, value);
-
-	place->found = place->index[0];
-	if (!flow) {
-		flow = find_in_bucket(place->index[1], place, value);
-		place->found = place->index[1];
-	}
-	return flow;
-}
-
-/* The value of a flow's entry, 0 if it has none. Not inlined: the verifier proves it once. */
-__noinline __u64 flow_value_of(const struct packet *packet, __u32 service_id)
-{
-	struct flow_place place;
-	__u64 value = 0;
-
-	if (!packet)
-		return 0;
-	flow_locate(&place, packet, service_id);
-	return flow_find(&place, &value) ? value : 0;
+	return !((value ^ match) & FLOW_MATCH_MASK) && flow_state(value) > FLOW_CLAIMED;
 }
 
 /* Tells flow sync, when it reads, that a bucket has changed. `bucket` is what AT makes an index of. */
-static __always_inline void note_change(const struct flow_place *place, __u64 bucket)
+static __always_inline void note_change(enum flow_table table, __u64 bucket)
 {
 	struct flow_changes *changes = AT(flow_changes, bpf_get_smp_processor_id());
 
-	if (place->is_ipv6) {
+	if (table == PREFIX_FLOWS6) {
+		APPLY_CONSTANT(bucket, &=, MASK_prefix_flows6);
+		bucket |= FLOW_CHANGE_PREFIX6;
+	} else if (table == FLOWS6) {
 		APPLY_CONSTANT(bucket, &=, MASK_flows6);
 		bucket |= FLOW_CHANGE_IPV6;
 	} else {
@@ -243,7 +209,7 @@ static __always_inline __u32 flow_touch(const struct flow_place *place, struct f
 		return after;
 	if (counts_as(after) != counts_as(before))
 		count_entry(place->key, value, counts_as(after) - counts_as(before));
-	note_change(place, place->found);
+	note_change(place->table, place->found);
 	return after;
 }
 

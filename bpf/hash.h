@@ -26,6 +26,16 @@ static inline __attribute__((always_inline)) __u64 hash_address6(__u64 high, __u
 }
 
 /*
+ * Both addresses of an IPv6 flow, and a third word, in one. The two addresses do not wait for each other, and are not
+ * the same when they change places: that of the source is mixed once more.
+ */
+static inline __attribute__((always_inline)) __u64 hash_addresses6(__u64 source, __u64 destination, __u64 more,
+								   __u64 seed)
+{
+	return hash_mix(hash_mix(source + more, seed) + destination, seed);
+}
+
+/*
  * As hash_mix, of an IPv6 address and a third word. An address takes no longer than a single word once the seed is
  * known, because the two products do not wait for each other. The product of two words that have each a secret added is
  * the hash of UMAC (RFC 4418 section 5.2.2, NH): without the seed nobody can tell which addresses share a hash, nor, as

@@ -35,6 +35,7 @@ TABLE(struct backend_run, backend_runs); /* by service id */
 TABLE(struct connections, connections);  /* by backend.counter */
 TABLE(struct flow_bucket, flows);
 TABLE(struct flow6_bucket, flows6);
+TABLE(struct prefix_flow6_bucket, prefix_flows6);
 TABLE(struct flow_bucket, fragments);
 TABLE(struct client_bucket, clients);
 TABLE(struct destination_bucket, destinations);

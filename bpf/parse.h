@@ -54,9 +54,9 @@ struct packet {
 	__u64 ring_seed;   /* these two: struct target's, of what it is for */
 	__u64 hash_mask;
 	struct address6 source6; /* of IPv6; of a prefix's packets, see enter_prefix */
-	struct address6 vip6;    /* of IPv6 alone */
+	struct address6 vip6;    /* of IPv6 alone: its destination, also where that is in a prefix */
 	__be32 source_be;        /* of IPv6: 0 */
-	__be32 vip_be;           /* of IPv6: its handle; or the prefix that the destination is in */
+	__be32 vip_be; /* of IPv6: its handle; or that of the prefix that the destination is in, of IPv4 the prefix */
 	__be32 identification_be;
 	__be16 source_port_be;
 	__be16 port_be;
@@ -84,7 +84,7 @@ static __always_inline __u64 vip_key(const struct packet *packet)
 	return packet->vip_be | (__u64)packet->is_ipv6 << KEY_IPV6_SHIFT | (__u64)packet->is_prefix << KEY_PREFIX_SHIFT;
 }
 
-/* Both addresses of a packet for a prefix, as struct flow6 has them. */
+/* Both addresses of an IPv4 packet for a prefix, as struct flow6 has them. */
 static __always_inline struct address6 prefix_flow(__be32 source_be, __be32 destination_be)
 {
 	return (struct address6){.high = (__u64)destination_be << PREFIX_FLOW_SHIFT | PREFIX_FLOW, .low = source_be};
@@ -93,9 +93,15 @@ static __always_inline struct address6 prefix_flow(__be32 source_be, __be32 dest
 /* From here on a packet is for a prefix. */
 static __always_inline void enter_prefix(struct packet *packet, __be32 prefix_be)
 {
-	packet->source6 = prefix_flow(packet->source_be, packet->vip_be);
+	if (!packet->is_ipv6)
+		packet->source6 = prefix_flow(packet->source_be, packet->vip_be);
 	packet->vip_be = prefix_be;
 	packet->is_prefix = true;
+}
+
+static __always_inline bool is_for_prefix6(const struct packet *packet)
+{
+	return packet->is_ipv6 & packet->is_prefix;
 }
 
 /* Whom a packet is for, as struct target's key. */

@@ -54,7 +54,12 @@ static __always_inline struct address6 plain_source6(const struct plain_frame6 *
 	return (struct address6){LOAD(frame->source.high), LOAD(frame->source.low)};
 }
 
-/* As service_key. `handle_be` is that of the frame's destination. */
+static __always_inline struct address6 plain_destination6(const struct plain_frame6 *frame)
+{
+	return (struct address6){LOAD(frame->destination.high), LOAD(frame->destination.low)};
+}
+
+/* As service_key. `handle_be` is that of the frame's destination, or of the prefix that it is in. */
 static __always_inline __u64 plain_key6(const struct plain_frame6 *frame, __u32 handle_be)
 {
 	return handle_be | (__u64)LOAD(frame->port_be) << KEY_PORT_SHIFT |

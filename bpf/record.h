@@ -3,7 +3,7 @@
 #ifndef XLB_RECORD_H
 #define XLB_RECORD_H
 
-#include "flow.h"
+#include "lookup.h"
 
 enum readiness { FLOW_NEVER, FLOW_GIVES_WAY_LAST = 1 << 12, FLOW_GIVES_WAY = 2 << 12, FLOW_GIVES_WAY_NOW = 3 << 12 };
 
@@ -143,7 +143,7 @@ static __always_inline bool insert_into(bool is_ipv6, struct cpu *cpu, const str
 	if (flow_state(victim.value) != FLOW_FREE)
 		count_entry(victim_key, victim.value, -counts_as(flow_state(victim.value)));
 	count(cpu, FLOW_INSERTED);
-	note_change(place, bucket);
+	note_change(place->table, bucket);
 	return true;
 }
 
@@ -153,7 +153,93 @@ static __always_inline bool insert_into(bool is_ipv6, struct cpu *cpu, const str
  */
 static __noinline bool flow_insert(struct cpu *cpu, const struct flow_place *place, __u64 value)
 {
-	return place->is_ipv6 ? insert_into(true, cpu, place, value) : insert_into(false, cpu, place, value);
+	return place->table == FLOWS6 ? insert_into(true, cpu, place, value) : insert_into(false, cpu, place, value);
+}
+
+/* ---- flows of an IPv6 prefix: in words, as calls are deep where a flow is recorded ---- */
+
+enum prefix_victim { PREFIX_VICTIM_FREE_SHIFT = 34, PREFIX_VICTIM_READINESS_SHIFT = 38 };
+
+/* The place of a bucket that gives way most readily, and how readily, in one word as client_victim's of persist.h. */
+__noinline __u64 prefix_flow6_victim(__u32 index, __u64 now)
+{
+	__u64 best = 0, free = 0;
+
+	for (__u64 i = 0; i < PREFIX_FLOWS6_PER_BUCKET; i++) {
+		__u64 place = (__u64)index * PREFIX_FLOWS6_PER_BUCKET + i;
+		__u64 ready = readiness(READ_WORD(prefix_flow6_at(place)->flow.value), now);
+
+		free += ready == FLOW_GIVES_WAY_NOW;
+		if (ready > best >> PREFIX_VICTIM_READINESS_SHIFT)
+			best = ready << PREFIX_VICTIM_READINESS_SHIFT | place;
+	}
+	return best | free << PREFIX_VICTIM_FREE_SHIFT;
+}
+
+/* The place for a flow that has this hash; of no readiness: both buckets are full. */
+static __always_inline __u64 prefix_flow6_room(__u64 hash, __u64 now)
+{
+	struct flow_place place;
+	__u64 first, second;
+
+	flow_hashed(&place, hash, 0);
+	first = prefix_flow6_victim(place.index[0], now);
+	second = prefix_flow6_victim(place.index[1], now);
+	return first >> PREFIX_VICTIM_FREE_SHIFT >= second >> PREFIX_VICTIM_FREE_SHIFT ? first : second;
+}
+
+static __always_inline void write_address6(struct address6 *written, const struct address6 *address)
+{
+	WRITE_WORD(written->high, address->high);
+	WRITE_WORD(written->low, address->low);
+}
+
+/* As flow_insert, of a flow to an address of an IPv6 prefix. `value` lacks its check bits. */
+__noinline int insert_prefix_flow6(const struct packet *packet, __u64 key, __u64 value)
+{
+	const __u64 claimed = (__u64)FLOW_CLAIMED << FLOW_STATE_SHIFT;
+	struct prefix_flow6 *entry;
+	__u64 place, victim, victim_key;
+	struct cpu *cpu;
+
+	if (!packet)
+		return false;
+	cpu = own_cpu(packet->cpu_number);
+	place = prefix_flow6_hash(&packet->source6, &packet->vip6, key, packet->port_be);
+	value |= place << FLOW_CHECK_SHIFT;
+	place = prefix_flow6_room(place, value >> FLOW_AGE_SHIFT & FLOW_AGE_MASK);
+	if (!(place >> PREFIX_VICTIM_READINESS_SHIFT)) {
+		count(cpu, FLOW_REFUSED_FULL);
+		return false;
+	}
+	place &= (1ULL << PREFIX_VICTIM_FREE_SHIFT) - 1;
+	entry = prefix_flow6_at(place);
+	victim = READ_WORD(entry->flow.value);
+	/* Still to be had? */
+	if (!readiness(victim, value >> FLOW_AGE_SHIFT) ||
+	    __sync_val_compare_and_swap(&entry->flow.value, victim, claimed) != victim) {
+		count(cpu, FLOW_REFUSED_RACE);
+		return false;
+	}
+	/* As in insert_into. */
+	count_entry(key, value, counts_as(flow_state(value)));
+	victim_key = READ_WORD(entry->flow.key);
+	write_address6(&entry->source, &packet->source6);
+	write_address6(&entry->destination, &packet->vip6);
+	WRITE_WORD(entry->flow.key, key);
+	__sync_val_compare_and_swap(&entry->flow.value, claimed, value);
+	if (flow_state(victim) != FLOW_FREE)
+		count_entry(victim_key, victim, -counts_as(flow_state(victim)));
+	count(cpu, FLOW_INSERTED);
+	note_change(PREFIX_FLOWS6, place / PREFIX_FLOWS6_PER_BUCKET);
+	return true;
+}
+
+/* Records a flow, in its table. False: refused, and counted. `prefix6` as flow_locate has it. */
+static __always_inline bool flow_record(struct cpu *cpu, const struct packet *packet, const struct flow_place *place,
+					__u64 value, bool prefix6)
+{
+	return prefix6 ? insert_prefix_flow6(packet, place->key, value) : flow_insert(cpu, place, value);
 }
 
 /* Gives a flow that has an entry another backend, in place. False: another CPU was first; counted. */
@@ -168,7 +254,7 @@ static __always_inline bool flow_replace(struct cpu *cpu, const struct flow_plac
 	}
 	count_entry(place->key, before, -counts_as(flow_state(before)));
 	count(cpu, FLOW_INSERTED);
-	note_change(place, place->found);
+	note_change(place->table, place->found);
 	return true;
 }
 

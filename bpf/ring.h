@@ -34,7 +34,8 @@ static __always_inline __u32 ring_slot6(const struct service *service, struct ad
 static __always_inline __u64 packet_hash(const struct packet *packet, __u64 hash_mask, __u64 ring_seed)
 {
 	if (hash_mask & HASHED_DESTINATION)
-		return hash_mix(packet->source6.high >> PREFIX_FLOW_SHIFT, ring_seed);
+		return packet->is_ipv6 ? hash_source6(packet->vip6.high, packet->vip6.low, 0, ring_seed)
+				       : hash_mix(packet->source6.high >> PREFIX_FLOW_SHIFT, ring_seed);
 	if (packet->is_ipv6)
 		return hash_source6(packet->source6.high, packet->source6.low,
 				    (__u64)packet->source_port_be << HASHED_SOURCE & hash_mask, ring_seed);

@@ -25,6 +25,7 @@
 #include "choose.h"
 #include "flow.h"
 #include "locality.h"
+#include "lookup.h"
 #include "persist.h"
 #include "record.h"
 #include "ring.h"
@@ -103,7 +104,7 @@ static __always_inline enum hold entry_holds(const struct service *service, cons
  */
 static __always_inline __u32 backend_without_entry(const struct service *service, struct packet *packet,
 						   struct flow_place *place, struct flow *flow, __u64 value, __u64 now,
-						   enum budget left)
+						   enum budget left, bool prefix6)
 {
 	bool opens = opens_connection(packet), udp = service->flags & SERVICE_UDP;
 	struct cpu *cpu = own_cpu(packet->cpu_number);
@@ -124,7 +125,7 @@ static __always_inline __u32 backend_without_entry(const struct service *service
 	if (backend >= SLOT_NONE)
 		return backend;
 	entry = flow_value(place->match, backend, state, now);
-	if (flow ? !flow_replace(cpu, place, flow, value, entry) : !flow_insert(cpu, place, entry))
+	if (flow ? !flow_replace(cpu, place, flow, value, entry) : !flow_record(cpu, packet, place, entry, prefix6))
 		return backend_by_ring(service, packet, now, CUT_IS_GONE);
 	if (service->flags & SERVICE_LIMITED)
 		note_flow(service, backend);
@@ -133,7 +134,7 @@ static __always_inline __u32 backend_without_entry(const struct service *service
 	return backend;
 }
 
-static __always_inline __u32 backend_by_flow(const struct service *service, struct packet *packet)
+static __always_inline __u32 backend_by_flow(const struct service *service, struct packet *packet, bool prefix6)
 {
 	enum budget left = BUDGET_LEFT;
 	struct flow_place place;
@@ -148,8 +149,8 @@ static __always_inline __u32 backend_by_flow(const struct service *service, stru
 		if (left == BUDGET_SPENT)
 			return backend_by_ring(service, packet, now, CUT_IS_GONE);
 	}
-	flow_locate(&place, packet, service->id);
-	flow = flow_find(&place, &value);
+	flow_locate(&place, packet, service->id, prefix6);
+	flow = flow_find(&place, packet, &value, prefix6);
 	hold = flow ? entry_holds(service, packet, value, now) : ENTRY_LAPSED;
 	if (likely(hold != ENTRY_LAPSED)) {
 		__u32 after = likely(hold == ENTRY_HOLDS) ? flow_touch(&place, flow, value, packet, now) : FLOW_FREE;
@@ -163,20 +164,20 @@ static __always_inline __u32 backend_by_flow(const struct service *service, stru
 		if (left == BUDGET_SPENT)
 			return backend_by_ring(service, packet, now, CUT_IS_GONE);
 	}
-	return backend_without_entry(service, packet, &place, flow, value, now, left);
+	return backend_without_entry(service, packet, &place, flow, value, now, left, prefix6);
 }
 
 /* UDP on a marked slot: an entry speaks, where one is left from when the service was tracked; none is written. */
 static __always_inline __u32 backend_of_marked_udp(const struct service *service, const struct packet *packet,
-						   __u32 now_backend)
+						   __u32 now_backend, bool prefix6)
 {
 	__u64 now = clock_age(), value = 0;
 	struct flow_place place;
 	struct flow *flow;
 	enum hold hold;
 
-	flow_locate(&place, packet, service->id);
-	flow = flow_find(&place, &value);
+	flow_locate(&place, packet, service->id, prefix6);
+	flow = flow_find(&place, packet, &value, prefix6);
 	hold = flow ? entry_holds(service, packet, value, now) : ENTRY_LAPSED;
 	if (hold == ENTRY_LAPSED)
 		return backend_before(service, packet, now_backend, now, CUT_IS_GONE);
@@ -199,16 +200,11 @@ static __always_inline __u32 backend_of_error(const struct service *service, con
 	return backend_by_ring(service, packet, now, CUT_IS_GONE);
 }
 
-/*
- * The line that decides which backend gets a packet. SLOT_NONE, SLOT_FULL: none. Not inlined: the verifier proves it
- * once, and not on every way that leads here.
- */
-__noinline __u32 choose_backend(const struct service *service, struct packet *packet)
+/* SLOT_NONE, SLOT_FULL: none. `prefix6` as flow_locate has it. */
+static __always_inline __u32 choose(const struct service *service, struct packet *packet, bool prefix6)
 {
 	__u32 slot;
 
-	if (!service || !packet)
-		return SLOT_NONE;
 	if (packet->part == PART_ERROR)
 		return backend_of_error(service, packet);
 	if (!(service->flags & SERVICE_TRACKED)) {
@@ -217,11 +213,23 @@ __noinline __u32 choose_backend(const struct service *service, struct packet *pa
 		if (likely(!(slot & SLOT_MARKED)))
 			return slot & SLOT_BACKEND_MASK;
 		if (service->flags & SERVICE_UDP)
-			return backend_of_marked_udp(service, packet, slot & SLOT_BACKEND_MASK);
+			return backend_of_marked_udp(service, packet, slot & SLOT_BACKEND_MASK, prefix6);
 	}
 	if (service->flags & SERVICE_OPS)
 		return next_in_schedule(service);
-	return backend_by_flow(service, packet);
+	return backend_by_flow(service, packet, prefix6);
+}
+
+/* Which backend gets a packet. Not inlined: the verifier proves it once, and not on every way that leads here. */
+__noinline __u32 choose_backend(const struct service *service, struct packet *packet)
+{
+	return service && packet ? choose(service, packet, false) : SLOT_NONE;
+}
+
+/* As choose_backend, of a packet for a prefix of IPv6: so the verifier follows flows of the three tables apart. */
+__noinline __u32 choose_prefix6_backend(const struct service *service, struct packet *packet)
+{
+	return service && packet ? choose(service, packet, true) : SLOT_NONE;
 }
 
 #endif

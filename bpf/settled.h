@@ -7,6 +7,8 @@
 #define XLB_SETTLED_H
 
 #include "flow.h"
+#include "parse6.h"
+#include "prefix_flow6.h"
 #include "slots.h"
 
 /* Does an entry's value tell of a settled flow that was refreshed in this unit of age? `value` is such a one's. */
@@ -70,6 +72,27 @@ static __always_inline __u32 settled_backend6(const struct service *service, str
 	value = flow_value(place.match, 0, service->settled, clock_age());
 	found = settled_in_bucket6(AT(flows6, place.index[0]), &place, value);
 	return found != SLOT_NONE ? found : settled_in_bucket6(AT(flows6, place.index[1]), &place, value);
+}
+
+/* As settled_backend, of a plain frame to an address of an IPv6 prefix. */
+static __always_inline __u32 settled_prefix_backend6(const struct service *service, const struct plain_frame6 *frame)
+{
+	struct address6 source = plain_source6(frame), destination = plain_destination6(frame);
+	__u64 key = flow_key(LOAD(frame->source_port_be), service->id), value;
+	struct flow_place place;
+
+	flow_hashed(&place, prefix_flow6_hash(&source, &destination, key, LOAD(frame->port_be)), LOAD(frame->port_be));
+	value = flow_value(place.match, 0, service->settled, clock_age());
+#pragma unroll
+	for (__u32 i = 0; i < 2 * PREFIX_FLOWS6_PER_BUCKET; i++) {
+		__u64 bucket = place.index[i / PREFIX_FLOWS6_PER_BUCKET], found;
+		__u64 own = bucket * PREFIX_FLOWS6_PER_BUCKET + i % PREFIX_FLOWS6_PER_BUCKET;
+
+		if (prefix_flow6_read(prefix_flow6_at(own), &source, &destination, key, &found) &&
+		    is_settled(found, value))
+			return flow_backend(found);
+	}
+	return SLOT_NONE;
 }
 
 #endif

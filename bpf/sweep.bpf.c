@@ -9,7 +9,7 @@
 
 #define CLOCK_MONOTONIC 1
 
-/* At this pace both tables are swept in less than a second, with what the timer is late. */
+/* At this pace all tables are swept in less than a second, with what the timer is late. */
 enum sweep_pace {
 	SWEEP_NS = 750 * 1000000,
 	SWEEP_SLICES_MIN = 16,         /* in as many slices at least, */
@@ -67,10 +67,20 @@ static long sweep_bucket6(__u32 index, struct sweep_turn *turn)
 	return 0;
 }
 
+static long sweep_prefix_bucket6(__u32 index, struct sweep_turn *turn)
+{
+	struct prefix_flow6_bucket *bucket = AT(prefix_flows6, turn->first + index);
+
+	for (int i = 0; i < PREFIX_FLOWS6_PER_BUCKET; i++)
+		sweep_flow(&bucket->prefix_flow6[i].flow, turn->now);
+	return 0;
+}
+
 /* How many slices the tables are swept in: a power of two, as the tables' sizes are. */
 static __always_inline __u64 slices(void)
 {
-	__u64 buckets = CONSTANT(MASK_flows) + CONSTANT(MASK_flows6) + 2, slices = SWEEP_SLICES_MIN;
+	__u64 buckets = CONSTANT(MASK_flows) + CONSTANT(MASK_flows6) + CONSTANT(MASK_prefix_flows6) + 3;
+	__u64 slices = SWEEP_SLICES_MIN;
 
 #pragma unroll
 	for (int i = 0; i < 10; i++)
@@ -88,12 +98,15 @@ static __always_inline __u64 slice_of(__u64 buckets)
 static __always_inline void sweep_one(__u64 slice)
 {
 	__u64 buckets = slice_of(CONSTANT(MASK_flows) + 1), buckets6 = slice_of(CONSTANT(MASK_flows6) + 1);
+	__u64 prefix_buckets6 = slice_of(CONSTANT(MASK_prefix_flows6) + 1);
 	struct sweep_turn turn = {.now = clock_age()};
 
 	turn.first = slice * buckets; /* AT cuts it to the table */
 	bpf_loop(buckets, sweep_bucket, &turn, 0);
 	turn.first = slice * buckets6;
 	bpf_loop(buckets6, sweep_bucket6, &turn, 0);
+	turn.first = slice * prefix_buckets6;
+	bpf_loop(prefix_buckets6, sweep_prefix_bucket6, &turn, 0);
 }
 
 static int sweep_timer(void *map __attribute__((unused)), __u32 *key __attribute__((unused)), struct sweep *sweep)
@@ -130,7 +143,7 @@ static long sweep_next(__u32 index, void *context __attribute__((unused)))
 	return 0;
 }
 
-/* Sweeps both tables at once. For tests and benches: the timer does it by itself. */
+/* Sweeps all tables at once. For tests and benches: the timer does it by itself. */
 SEC("syscall")
 int xlb_sweep(void *context __attribute__((unused)))
 {

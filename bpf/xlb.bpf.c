@@ -96,8 +96,10 @@ __noinline int balance(struct xdp_md *ctx)
 	if (packet.is_ipv6)
 		packet.vip_be = find_vip6(live, &packet.vip6);
 	bucket = find_vip_bucket(live, packet.vip_be);
-	if (live & LIVE_PREFIXES && !packet.is_ipv6 && !find_vip(bucket, packet.vip_be)) {
-		prefix = find_prefix(live, packet.vip_be);
+	if (live & LIVE_PREFIXES && !find_vip(bucket, vip_key(&packet))) {
+		prefix = packet.is_ipv6
+			     ? find_prefix6(live, bpf_be64_to_cpu(packet.vip6.high), bpf_be64_to_cpu(packet.vip6.low))
+			     : find_prefix(live, packet.vip_be);
 		if (prefix) {
 			enter_prefix(&packet, prefix);
 			bucket = find_vip_bucket(live, prefix);
@@ -127,7 +129,8 @@ __noinline int balance(struct xdp_md *ctx)
 			return verdict;
 	}
 	if (chosen == SLOT_NONE)
-		chosen = choose_backend(service, &packet);
+		chosen = is_for_prefix6(&packet) ? choose_prefix6_backend(service, &packet)
+						 : choose_backend(service, &packet);
 	if (packet.part == PART_FIRST && chosen < SLOT_NONE)
 		lead_later(&packet, chosen);
 	return forward(ctx, interface, service, data, &packet, chosen);
@@ -253,6 +256,54 @@ static __noinline int balance_tracked6(struct xdp_md *ctx, const struct interfac
 	return send_back(interface, service, data, end - data, cpu_number, slot, false) ? XDP_TX : TAKE_LONG_WAY;
 }
 
+/* A plain IPv6 frame for no VIP, where there are prefixes: a verdict, or TAKE_LONG_WAY. */
+static __noinline int balance_prefix6(struct xdp_md *ctx)
+{
+	__u64 live = LOAD(root_now()->live), cpu_number = bpf_get_smp_processor_id(), prefix, key;
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	const struct interface *interface = own_interface(root_now());
+	const struct plain_frame6 *frame = data;
+	const struct service *service;
+	struct target_bucket *bucket;
+	const struct target *target;
+	struct target further = {};
+	bool is_new;
+	__u32 slot;
+
+	if ((void *)(frame + 1) > end)
+		return drop(own_cpu(cpu_number), DROP_TRUNCATED); /* never: it is plain */
+	prefix = find_prefix6(live, bpf_be64_to_cpu(LOAD(frame->destination.high)),
+			      bpf_be64_to_cpu(LOAD(frame->destination.low)));
+	if (!prefix)
+		return pass(own_cpu(cpu_number), PASS_NOT_VIP);
+	bucket = find_vip_bucket(live, prefix);
+	key = plain_key6(frame, prefix) | 1ULL << KEY_PREFIX_SHIFT;
+	target = find_target(bucket, key);
+	if (!target) {
+		if (!find_further_target(bucket, key, &further))
+			return pass(own_cpu(cpu_number), PASS_NO_SERVICE);
+		target = &further;
+	}
+	service = AT(services, target->service);
+	if (service->flags & SERVICE_LONG_WAY)
+		return TAKE_LONG_WAY;
+	if (service->flags & SERVICE_TRACKED) {
+		if (service->flags & SERVICE_OPS ||
+		    (!(service->flags & SERVICE_UDP) && LOAD(frame->tcp_flags) & (TCP_SYN | TCP_FIN | TCP_RST)))
+			return TAKE_LONG_WAY;
+		slot = settled_prefix_backend6(service, frame);
+		return send_back(interface, service, data, end - data, cpu_number, slot, false) ? XDP_TX
+												: TAKE_LONG_WAY;
+	}
+	if (target->hash_mask & HASHED_DESTINATION)
+		slot = ring_slot6(service, plain_destination6(frame), 0, 0, target->ring_seed);
+	else
+		slot = ring_slot6(service, plain_source6(frame), LOAD(frame->source_port_be), target->hash_mask,
+				  target->ring_seed);
+	is_new = is_first(LOAD(frame->tcp_flags)) && !(service->flags & SERVICE_UDP);
+	return send_back(interface, service, data, end - data, cpu_number, slot, is_new) ? XDP_TX : TAKE_LONG_WAY;
+}
+
 /*
  * What is no plain IPv4 frame: the short way of plain IPv6 frames, as xlb() is that of IPv4's. A verdict, or
  * TAKE_LONG_WAY.
@@ -281,7 +332,8 @@ static __always_inline int balance_ipv6(struct xdp_md *ctx)
 		return TAKE_LONG_WAY;
 	handle_be = find_vip6(live, &frame->destination);
 	if (!handle_be)
-		return pass(own_cpu(bpf_get_smp_processor_id()), PASS_NOT_VIP);
+		return live & LIVE_PREFIXES ? balance_prefix6(ctx)
+					    : pass(own_cpu(bpf_get_smp_processor_id()), PASS_NOT_VIP);
 	key = plain_key6(frame, handle_be);
 	target = find_target(find_vip_bucket(live, handle_be), key);
 	if (!target)

@@ -43,6 +43,7 @@ enum constant {
 	CONSTANT_MASK_backends,
 	CONSTANT_MASK_flows,
 	CONSTANT_MASK_flows6,
+	CONSTANT_MASK_prefix_flows6,
 	CONSTANT_MASK_fragments,
 	CONSTANT_MASK_clients,
 	CONSTANT_MASK_destinations,
@@ -103,7 +104,9 @@ struct interface {
  *
  * A prefix of IPv4 addresses is 32 bits too: its address, and the first bit behind it set (192.0.2.0/24 as
  * 192.0.2.128). So each prefix has a number of its own, and bit 58 of the key says that it is no address. What is for
- * no VIP is asked for among prefixes, one look for each length that there is, the longest first.
+ * no VIP is asked for among prefixes, one look for each length that there is, the longest first. Of IPv6 likewise
+ * (2001:db8:5::/64 as 2001:db8:5:0:8000::): that number stands in vip6_buckets, and its handle in the key, with bits 57
+ * and 58. It may be a VIP's address too, which then has the same handle, and a key without bit 58.
  */
 struct directory {
 	__u64 vip6; /* how to search vip6_buckets: as root.live says it of vip_buckets */
@@ -115,9 +118,11 @@ struct directory {
 	__u32 new_flows; /* new tracked flows that a CPU may record in one unit of age */
 	__u32 prefixes;  /* for each length of a prefix the bit behind it: 0x80 where there are prefixes of 24 bits */
 	__u32 reserved;
+	__u64 prefixes6_high; /* likewise, of IPv6: of the first 64 bits, */
+	__u64 prefixes6_low;  /* and of the others: bit 63 where there are prefixes of 64 bits */
 };
 
-enum prefix_limit { PREFIX_BITS_MIN = 8, PREFIX_BITS_MAX = 31 };
+enum prefix_limit { PREFIX_BITS_MIN = 8, PREFIX_BITS_MAX = 31, PREFIX6_BITS_MIN = 16, PREFIX6_BITS_MAX = 127 };
 
 enum vip6_limit { VIP6_PER_BUCKET = 4 };
 
@@ -146,7 +151,7 @@ enum handle { HANDLE_SHIFT = 8, HANDLES_MAX = 1 << 23 };
  */
 enum live {
 	LIVE_SHIFT_MASK = 0x3f,  /* bits 0-5: 64 - log2(buckets) */
-	LIVE_PREFIXES = 1 << 30, /* there are prefixes */
+	LIVE_PREFIXES = 1 << 30, /* there are prefixes, of whatever family */
 };
 
 struct root {
@@ -163,7 +168,8 @@ struct root {
 /*
  * A service's key is one word: VIP (network order) in bits 0-31, port (network order) in 32-47, IP protocol in 48-55.
  * Port 0 is the service of every port. With bit 56, which no packet's key has, and port 0, it is the key of the run of
- * a VIP's ranges. Bit 57: bits 0-31 are the handle of an IPv6 VIP. Bit 58: they are a prefix. 0 is a free place.
+ * a VIP's ranges. Bit 57: bits 0-31 are the handle of an IPv6 VIP. Bit 58: they are a prefix, with bit 57 an IPv6 one's
+ * handle. 0 is a free place.
  */
 enum service_key {
 	KEY_PORT_SHIFT = 32,
@@ -532,8 +538,8 @@ struct flow_bucket {
 };
 
 /*
- * IPv6's, in a table of their own. The source is part of the key. Flows of a prefix's services are here too, as two
- * clients' flows to two addresses of it have to be told apart: `source` then is both addresses, and begins with an
+ * IPv6's, in a table of their own. The source is part of the key. Flows of an IPv4 prefix's services are here too, as
+ * two clients' flows to two addresses of it have to be told apart: `source` then is both addresses, and begins with an
  * octet that is no source's (PREFIX_FLOW): destination in bits 32-63 of the first word, source in 0-31 of the second.
  */
 enum prefix_flow { PREFIX_FLOW = 0xff, PREFIX_FLOW_SHIFT = 32 };
@@ -545,6 +551,22 @@ struct flow6 {
 
 struct flow6_bucket {
 	struct flow6 flow6[FLOWS6_PER_BUCKET];
+};
+
+/*
+ * Flows of an IPv6 prefix's services: both addresses are part of the key, which no entry of 32 octets holds. A bucket
+ * is three cache lines in a row (docs/decisions/0012-prefixes.md).
+ */
+enum prefix_flow6_limit { PREFIX_FLOWS6_PER_BUCKET = 4 };
+
+struct prefix_flow6 {
+	struct address6 source;
+	struct address6 destination;
+	struct flow flow;
+};
+
+struct prefix_flow6_bucket {
+	struct prefix_flow6 prefix_flow6[PREFIX_FLOWS6_PER_BUCKET];
 };
 
 enum flow_key { FLOW_PORT_SHIFT = 32, FLOW_SERVICE_SHIFT = 48 };
@@ -638,8 +660,8 @@ enum destination_limit {
 };
 
 struct destination {
-	__u64 name;       /* address in bits 0-31, service id in 32-47 */
-	__u64 value;      /* enum destination_value */
+	__u64 name;  /* address in bits 0-31, service id in 32-47; of IPv6, a hash of the address in all other bits */
+	__u64 value; /* enum destination_value */
 	__u64 backend[2]; /* indices within the service, of 16 bits each, from the lowest of the first word on: the one
 			     that was added last comes first. SLOT_NONE: it was removed */
 };
@@ -784,8 +806,9 @@ struct cpu {
 
 enum flow_changes_limit { FLOW_CHANGES_PER_CPU = 8192 };
 
-/* Of a bucket's number: it is one of flows6. */
-#define FLOW_CHANGE_IPV6 0x80000000U
+/* Of a bucket's number: it is one of flows6, or of prefix_flows6. */
+#define FLOW_CHANGE_IPV6    0x80000000U
+#define FLOW_CHANGE_PREFIX6 0x40000000U
 
 struct flow_changes {
 	__u64 written; /* changes ever written by this CPU; the newest stands at (written - 1) % FLOW_CHANGES_PER_CPU */
@@ -849,8 +872,8 @@ _Static_assert(__builtin_offsetof(struct run, flags) == __builtin_offsetof(struc
 
 #define XLB_LAYOUT(type, size) _Static_assert(sizeof(type) == (size), #type " changed its size")
 XLB_LAYOUT(struct interface, 32);
-XLB_LAYOUT(struct directory, 40);
-XLB_LAYOUT(struct root, 128 + 32 * INTERFACES_MAX);
+XLB_LAYOUT(struct directory, 56);
+XLB_LAYOUT(struct root, 160 + 32 * INTERFACES_MAX);
 XLB_LAYOUT(struct vip6_bucket, 64);
 XLB_LAYOUT(struct target, 32);
 XLB_LAYOUT(struct run, sizeof(struct target));
@@ -874,6 +897,7 @@ XLB_LAYOUT(struct backend_run, 8);
 XLB_LAYOUT(struct connection_limit, 8);
 XLB_LAYOUT(struct flow_bucket, 64);
 XLB_LAYOUT(struct flow6_bucket, 64);
+XLB_LAYOUT(struct prefix_flow6_bucket, 192);
 XLB_LAYOUT(struct settings, 64);
 XLB_LAYOUT(struct flow_changes, 32776);
 XLB_LAYOUT(struct backend_counters, 32);

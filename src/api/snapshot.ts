@@ -152,6 +152,7 @@ export const readPlane = (
       { table: 'backends', entries: samples.backends.address.length, limit: capacity.backends },
       { table: 'flows', entries: flows.tables.ipv4.used, limit: flows.tables.ipv4.capacity },
       { table: 'flows6', entries: flows.tables.ipv6.used, limit: flows.tables.ipv6.capacity },
+      { table: 'prefix_flows6', entries: flows.tables.prefix6.used, limit: flows.tables.prefix6.capacity },
       { table: 'clients', entries: clients, limit: capacity.clients },
       { table: 'destinations', entries: destinations, limit: capacity.destinations },
     ],

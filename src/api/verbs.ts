@@ -96,6 +96,7 @@ const capacity = {
   backends: whole.optional(),
   flows: whole.optional(),
   flows6: whole.optional(),
+  prefixFlows6: whole.optional(),
   prefixes: whole.optional(),
   clients: whole.optional(),
   destinations: whole.optional(),

@@ -30,6 +30,11 @@ export const addAttachVerbs = (program: Command): void => {
       wholeNumber('--flows6'),
     )
     .option(
+      '--prefix-flows6 <n>',
+      'the same of IPv6 prefixes, whose entries have both addresses; 48 octets each (default: 65536)',
+      wholeNumber('--prefix-flows6'),
+    )
+    .option(
       '--prefixes <n>',
       'room for prefixes over all filters, rounded up to a power of two (default: 131072)',
       wholeNumber('--prefixes'),

@@ -61,7 +61,7 @@ export const addServiceVerbs = (program: Command): void => {
   const service = program
     .command('service')
     .description(
-      'add, set or remove a service: tcp://192.0.2.10:80, of a range :8000-8099, of every port :*, of a prefix 192.0.2.0/24',
+      'add, set or remove a service: tcp://192.0.2.10:80, of a range :8000-8099, of every port :*, of a prefix 192.0.2.0/24 or [2001:db8:5::/64]',
     )
   serviceOptions(verb(service, 'add', 'add a service'))
     .argument('<service>')

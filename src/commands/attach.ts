@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { CAPACITY } from '../core/capacity.ts'
 import type { AttachMode } from '../core/preflight-facts.ts'
 import { Refusal } from '../core/refusal.ts'
 import { attach, detach } from '../shell/attach.ts'
@@ -11,16 +12,19 @@ export interface AttachArguments extends GlobalOptions {
   backends?: number
   flows?: number
   flows6?: number
+  prefixFlows6?: number
   prefixes?: number
   clients?: number
   destinations?: number
   newFlows?: number
 }
 
+const CAPACITIES = Object.keys(CAPACITY) as (keyof typeof CAPACITY)[]
+
 export const runAttach = (context: Context, interfaceName: string, options: AttachArguments): void => {
   const { native, paths, answer } = context
   const capacity = Object.fromEntries(
-    (['services', 'backends', 'flows', 'flows6', 'prefixes', 'clients', 'destinations'] as const).flatMap((name) => {
+    CAPACITIES.flatMap((name) => {
       const value = options[name]
       return value === undefined ? [] : [[name, value]]
     }),

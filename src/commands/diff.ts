@@ -4,6 +4,7 @@ import { existsSync } from 'node:fs'
 import { type KeyChange, keyChanges, serviceChanges } from '../config/difference.ts'
 import { type Config, readConfig } from '../config/read.ts'
 import { type ForAll, forAllEntry } from '../config/write.ts'
+import { capacityKey } from '../core/capacity.ts'
 import type { DesiredState, Path } from '../core/desired.ts'
 import { inVlan } from '../core/desired.ts'
 import { formatDuration } from '../core/duration.ts'
@@ -82,7 +83,7 @@ const attachedDifference = (session: Session, config: Config): Difference => {
     attach: config.interfaces.map(({ name }) => name).filter((name) => !attached.includes(name)),
     fixed: Object.entries(config.capacity).flatMap(([name, wanted]) => {
       const now = capacity[name as keyof typeof capacity]
-      return powerOfTwo(wanted) === now ? [] : [{ key: `limits.${name}`, have: now, want: wanted }]
+      return powerOfTwo(wanted) === now ? [] : [{ key: `limits.${capacityKey(name)}`, have: now, want: wanted }]
     }),
   }
 }

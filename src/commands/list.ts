@@ -19,6 +19,7 @@ import { isFullNow, remembers } from '../dataplane/least.ts'
 import { isPersistent } from '../dataplane/persistence.ts'
 import type { LiveService } from '../dataplane/reader.ts'
 import { isNeeded } from '../dataplane/remaining.ts'
+import { hasPrefixes6 } from '../dataplane/service-key.ts'
 import { readTimeouts } from '../dataplane/timeouts.ts'
 import { Neighbours } from '../shell/neighbours.ts'
 import { reachedBy, type Session } from '../shell/session.ts'
@@ -83,6 +84,8 @@ interface Listing {
   staleMacs: string[]
   flows: TableUse
   flows6: TableUse
+  /** Of prefixes of IPv6; null where there is none. */
+  prefixFlows6: TableUse | null
   /** Notes of persistence; null where no service has it. */
   clients: TableUse | null
   /** What lblc and lblcr remember; null where no service has them. */
@@ -159,6 +162,7 @@ const listing = (session: Session, only: string | undefined, nowMs: number, foll
     staleMacs: new Neighbours(native, reachedBy(session)).changedSince(live.desired),
     flows: flows.tables.ipv4,
     flows6: flows.tables.ipv6,
+    prefixFlows6: hasPrefixes6(live.services.keys()) ? flows.tables.prefix6 : null,
     clients: [...live.services.values()].some(isPersistent) ? countClients(plane, plane.age()) : null,
     destinations: [...live.services.values()].some(({ service }) => remembers(service))
       ? countDestinations(plane, plane.age())
@@ -214,7 +218,8 @@ const header = (list: Listing): string[] => {
         : `${name}: GONE: ${fault}; packets for backends behind it are dropped. Mend: make it, then any verb that changes something`,
     )
   }
-  lines.push(`flows: ${useOf(list.flows)}; of IPv6: ${useOf(list.flows6)}`)
+  const ofPrefixes = list.prefixFlows6 === null ? '' : `; of IPv6 prefixes: ${useOf(list.prefixFlows6)}`
+  lines.push(`flows: ${useOf(list.flows)}; of IPv6: ${useOf(list.flows6)}${ofPrefixes}`)
   if (list.clients !== null) lines.push(`persistent clients: ${useOf(list.clients)}`)
   if (list.destinations !== null) lines.push(`destinations of lblc and lblcr: ${useOf(list.destinations)}`)
   lines.push(`new flows: at most ${grouped(list.newFlows)} a second on each CPU`)

@@ -9,6 +9,7 @@ import { countFlows, type TableUse } from '../dataplane/flows.ts'
 import { isFullNow, remembers } from '../dataplane/least.ts'
 import { capacityOf } from '../dataplane/memory.ts'
 import { isPersistent } from '../dataplane/persistence.ts'
+import { hasPrefixes6 } from '../dataplane/service-key.ts'
 import type { Session } from '../shell/session.ts'
 import type { Context } from './context.ts'
 import { duration, grouped, plural } from './text.ts'
@@ -30,6 +31,9 @@ const tablesOf = ({ plane, live }: Session): TableFacts[] => {
     { name: 'backends', used: backends, capacity: capacity.backends, option: '--backends' },
     tableOf('flows', tables.ipv4, '--flows'),
     tableOf('flows of IPv6', tables.ipv6, '--flows6'),
+    ...(hasPrefixes6(live.services.keys())
+      ? [tableOf('flows of IPv6 prefixes', tables.prefix6, '--prefix-flows6')]
+      : []),
     ...(services.some(isPersistent) ? [tableOf('clients', countClients(plane, plane.age()), '--clients')] : []),
     ...(services.some(({ service }) => remembers(service))
       ? [tableOf('destinations', countDestinations(plane, plane.age()), '--destinations')]

@@ -73,7 +73,12 @@ class Reading {
     const filterPart = this.#only('filter')
     const filter = filterOf(filterPart?.config.filter, { ...this.#originOf(filterPart), path: ['filter'] }, this.faults)
     const timeouts = this.#readTimeouts()
-    const { 'new-flows': newFlows, ...capacity } = this.#only('limits')?.config.limits ?? {}
+    const {
+      'new-flows': newFlows,
+      'prefix-flows6': prefixFlows6,
+      ...others
+    } = this.#only('limits')?.config.limits ?? {}
+    const capacity = { ...others, prefixFlows6 }
     return {
       files: this.documents.map(({ file }) => file),
       interfaces,

@@ -121,7 +121,7 @@ const service = noted(
   z.strictObject({
     service: noted(z.string(), {
       values:
-        '`tcp://VIP:PORTS` or `udp://VIP:PORTS`; VIP is an IPv4 address, an IPv6 one in brackets or an IPv4 prefix (`192.0.2.0/24`); PORTS is `80`, `8000-8099` or `*`; each once',
+        '`tcp://VIP:PORTS` or `udp://VIP:PORTS`; VIP is an IPv4 address, an IPv6 one in brackets, or a prefix (`192.0.2.0/24`, `[2001:db8:5::/64]`); PORTS is `80`, `8000-8099` or `*`; each once',
     }),
     name: noted(z.string().optional(), {
       values:
@@ -187,6 +187,7 @@ const limits = z.strictObject({
   backends: size(CAPACITY.backends, ', over all services, rounded up likewise'),
   flows: size(CAPACITY.flows, ', rounded up likewise; 16 bytes each'),
   flows6: size(CAPACITY.flows6, ', the same of IPv6; 32 bytes each'),
+  'prefix-flows6': size(CAPACITY.prefixFlows6, ', the same of prefixes of IPv6; 48 bytes each'),
   prefixes: size(CAPACITY.prefixes, ', over all filters, rounded up likewise; 104 bytes each'),
   clients: size(CAPACITY.clients, ', of persistent services, rounded up likewise; 32 bytes each'),
   destinations: size(CAPACITY.destinations, ', that `lblc` and `lblcr` remember, rounded up likewise; 32 bytes each'),

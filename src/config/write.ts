@@ -2,6 +2,7 @@
 // What is -> the file that `xlb restore` makes it of again.
 import { dump } from 'js-yaml'
 import { formatService } from '../core/address.ts'
+import { capacityKey } from '../core/capacity.ts'
 import { type DesiredState, isLeaving, type Service } from '../core/desired.ts'
 import { formatDuration } from '../core/duration.ts'
 import { formatMaxConns } from '../core/max-conns.ts'
@@ -76,13 +77,16 @@ export const forAllEntry = ({ newFlows, filter, timeouts }: ForAll) => ({
   ...timeoutsEntry(timeouts),
 })
 
+const limitsOf = (capacity: Saved['capacity']) =>
+  Object.fromEntries(Object.entries(capacity).map(([name, size]) => [capacityKey(name), size]))
+
 /** The text of the file, with a newline at its end. */
 export const writeConfig = (saved: Saved, format: 'yaml' | 'json'): string => {
   const forAll = forAllEntry(saved)
   const value = {
     interfaces: saved.interfaces.map(({ name, mode }) => ({ name, mode })),
     ...forAll,
-    limits: { ...saved.capacity, ...forAll.limits },
+    limits: { ...limitsOf(saved.capacity), ...forAll.limits },
     // By name: the order in the maps is one of hashing.
     services: [...saved.services.values()].map(entryOf).sort((a, b) => (a.service < b.service ? -1 : 1)),
   }

@@ -14,7 +14,7 @@ export interface Ports {
 
 /**
  * `tcp://192.0.2.10:80`, `tcp://192.0.2.10:8000-8099`, `tcp://192.0.2.10:*` or `tcp://[2001:db8::1]:80`. `vip` may be a prefix
- * too (prefix.ts): `192.0.2.0/24`.
+ * too (prefix.ts): `192.0.2.0/24`, `2001:db8:5::/64`. IPv6's stands in brackets as a whole: `tcp://[2001:db8:5::/64]:80`.
  */
 export interface ServiceAddress extends Ports {
   protocol: Protocol
@@ -117,22 +117,32 @@ const ports = (where: string, written: string, text: string): Ports => {
   return { port: only, lastPort: only }
 }
 
+/** A service, taken apart: `[2001:db8:5::/64]:80` has its length within the brackets, `192.0.2.0/24:80` before the port. */
+const splitService = (text: string) => {
+  const bracketed = /^([A-Za-z0-9]+):\/\/\[([^\]/]*)\/([^\]/]*)\](:[^/]*)?$/.exec(text)
+  const parts = bracketed ?? /^([A-Za-z0-9]+):\/\/([^/]*?)(?:\/([^:/]*)(:[^/]*)?)?$/.exec(text)
+  if (parts === null) return undefined
+  const [, scheme = '', host = '', bits, behind = ''] = parts
+  const isBracketed = bracketed !== null
+  return { scheme, host: isBracketed ? `[${host}]` : host, bits, behind, isBracketed }
+}
+
 /** @throws Refusal with what is wrong. */
 export const parseService = (text: string): ServiceAddress => {
-  const parts = /^([A-Za-z0-9]+):\/\/([^/]*?)(?:\/([^:/]*)(:[^/]*)?)?$/.exec(text)
-  const [, , host = '', bits, behind = ''] = parts ?? []
+  const parts = splitService(text)
+  const { host = '', bits, behind = '' } = parts ?? {}
   const written = `${host}${behind}`
   const isBare = parseIpv6(written) !== undefined
   // A prefix's length stands before the port.
   const place = isBare || (bits !== undefined && splitPort(host)?.port !== undefined) ? undefined : splitPort(written)
-  if (parts === null || place === undefined) {
+  if (parts === undefined || place === undefined) {
     throw new Refusal(
       `service '${text}': is not of the form PROTOCOL://VIP:PORT`,
-      isBare ? `write ${parts?.[1]}://[${written}]:80` : 'write tcp://192.0.2.10:80 or tcp://[2001:db8::10]:80',
+      isBare ? `write ${parts?.scheme}://[${written}]:80` : 'write tcp://192.0.2.10:80 or tcp://[2001:db8::10]:80',
       usage,
     )
   }
-  const [, scheme = ''] = parts
+  const { scheme } = parts
   const protocol = scheme.toLowerCase()
   if (protocol !== 'tcp' && protocol !== 'udp') {
     throw new Refusal(`service '${text}': protocol '${scheme}' is not balanced`, 'choose tcp or udp', usage)
@@ -141,6 +151,9 @@ export const parseService = (text: string): ServiceAddress => {
   const address = unicast(where, place.host)
   const write = (vip: string) => `${protocol}://${beforePort(vip)}:${behind.slice(1) || '80'}`
   const vip = bits === undefined ? address : parsePrefix(where, address, bits, write)
+  if (bits !== undefined && familyOf(vip) === 'ipv6' && !parts.isBracketed) {
+    throw new Refusal(`${where}: the length of an IPv6 prefix stands in the brackets`, `write ${write(vip)}`, usage)
+  }
   const withoutPort = `${protocol}://${beforePort(vip)}`
   if (place.port === undefined || place.port === '') {
     throw new Refusal(`${where}: has no port`, `write ${withoutPort}:80`, usage)

@@ -13,10 +13,14 @@ export const CAPACITY = {
   backends: { least: 1, most: 262_144, fallback: 8192 },
   flows: { least: 1024, most: 2 ** 24, fallback: 2 ** 21 },
   flows6: { least: 1024, most: 2 ** 23, fallback: 2 ** 19 },
+  prefixFlows6: { least: 1024, most: 2 ** 23, fallback: 2 ** 16 },
   prefixes: { least: 1, most: FilterLimit.FILTER_BOUNDS_MAX / 2, fallback: 2 ** 17 },
   clients: { least: 1024, most: 2 ** 24, fallback: 2 ** 18 },
   destinations: { least: 1024, most: 2 ** 24, fallback: 2 ** 16 },
 } as const satisfies Record<string, Range>
+
+/** What a configuration file calls such a size, and the command line after its dashes. */
+export const capacityKey = (name: string): string => (name === 'prefixFlows6' ? 'prefix-flows6' : name)
 
 /** New tracked flows that a CPU may record in a second; the most is a bound that is none: in one unit of age it fits 32 bits. */
 export const NEW_FLOWS: Range = { least: 1, most: 2 ** 30, fallback: 250_000 }

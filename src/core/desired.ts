@@ -3,7 +3,6 @@
 // they throw a Refusal and leave the old one where they cannot.
 import { type BackendAddress, formatService, type ServiceAddress, vipOf } from './address.ts'
 import { type Health, healthyWeight } from './health.ts'
-import { familyOf } from './ip.ts'
 import { labelFaults, nextLabel } from './label.ts'
 import { isPrime } from './maglev.ts'
 import { type MaxConns, maxConnsFaults } from './max-conns.ts'
@@ -238,9 +237,8 @@ function* opsFaults(service: Service): Generator<Refusal> {
   )
 }
 
-/** A prefix that an address is in, where it is IPv4. */
-const example = (service: Service): string =>
-  formatService({ ...service, vip: familyOf(service.vip) === 'ipv4' ? prefixAround(service.vip) : '192.0.2.0/24' })
+/** The service, of a prefix that its address is in. */
+const example = (service: Service): string => formatService({ ...service, vip: prefixAround(service.vip) })
 
 function* prefixFaults(service: Service): Generator<Refusal> {
   const where = `service ${formatService(service)}`

@@ -27,6 +27,11 @@ export function hashAddress6({ high, low }: Address6, seed: bigint): bigint {
   return BigInt.asUintN(64, hashMix(low, seed) + high)
 }
 
+/** hash_addresses6 of bpf/hash.h: two addresses, each as hashAddress6 has it, and a word more. */
+export function hashAddresses6(source: bigint, destination: bigint, more: bigint, seed: bigint): bigint {
+  return hashMix(BigInt.asUintN(64, hashMix(BigInt.asUintN(64, source + more), seed) + destination), seed)
+}
+
 /** hash_source6 of bpf/hash.h: an IPv6 address, and a word more. */
 function hashSource6({ high, low }: Address6, more: bigint, seed: bigint): bigint {
   const word = BigInt.asUintN(64, (low + seed) * ((high + seed) | 1n) + more * seed)
@@ -37,13 +42,18 @@ function hashSource6({ high, low }: Address6, more: bigint, seed: bigint): bigin
 export interface HashedSource {
   address6: Address6 | undefined
   word: bigint
-  /** IPv4, in network order as a little-endian machine loads it: what is hashed where the mask is HASHED_DESTINATION. */
+  /** What is hashed where the mask is HASHED_DESTINATION: of IPv4, in network order as a little-endian machine loads it; */
   destination?: bigint
+  /** of IPv6. */
+  destination6?: Address6
 }
 
 /** The hash by which a ring is asked (packet_hash of bpf/ring.h). @param mask struct target's hash_mask */
-export function hashSource({ address6, word, destination }: HashedSource, mask: bigint, seed: bigint): bigint {
-  if (mask >> 63n !== 0n) return hashMix(destination ?? 0n, seed)
+export function hashSource(source: HashedSource, mask: bigint, seed: bigint): bigint {
+  const { address6, word, destination, destination6 } = source
+  if (mask >> 63n !== 0n) {
+    return destination6 === undefined ? hashMix(destination ?? 0n, seed) : hashSource6(destination6, 0n, seed)
+  }
   if (address6 === undefined) return hashMix(word & mask, seed)
   return hashSource6(address6, word & mask & ~0xffffffffn, seed)
 }
@@ -141,6 +151,17 @@ export function hashSource6High(words: Uint32Array, at: number, port: number, se
 /** The lower 32 bits of an IPv6 flow's hash (flow_locate6 of bpf/flow.h). @param key of the entry */
 export function hashFlow6Low(words: Uint32Array, at: number, key: HalfSeed, seed: HalfSeed): number {
   const sum = addedTo6(words, at, seed, key)
+  return hashMixLow(sum.low, sum.high, seed.low, seed.high)
+}
+
+/** As hashFlow6Low, of an IPv6 prefix's flow (flow_locate_prefix6): the destination stands behind the source. */
+export function hashPrefixFlow6Low(words: Uint32Array, at: number, key: HalfSeed, seed: HalfSeed): number {
+  const { low, high } = addedTo6(words, at, seed, key)
+  const source = {
+    low: hashMixLow(low, high, seed.low, seed.high),
+    high: hashMixHigh(low, high, seed.low, seed.high),
+  }
+  const sum = addedTo6(words, at + 4, seed, source)
   return hashMixLow(sum.low, sum.high, seed.low, seed.high)
 }
 

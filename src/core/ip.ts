@@ -86,6 +86,12 @@ export const address6 = (address: string): Address6 => {
   return { high: view.getBigUint64(0, true), low: view.getBigUint64(8, true) }
 }
 
+/** The two halves of an IPv6 address as numbers. */
+export const halves6 = (address: string): Address6 => {
+  const view = new DataView(addressOctets(address).buffer)
+  return { high: view.getBigUint64(0), low: view.getBigUint64(8) }
+}
+
 /** The reverse of address6. */
 export const formatAddress6 = ({ high, low }: Address6): string => {
   const view = new DataView(new ArrayBuffer(16))

@@ -1,13 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 // The flow table's unexpired entries, as connections of live services. Packets go on meanwhile: each entry is told as it was when
 // it was read.
-import { type Ports, type Protocol, swap16, swap32 } from '../core/address.ts'
+import { type Ports, type Protocol, swap16 } from '../core/address.ts'
 import { type ConnectionState, STATE_NAMES } from '../core/connection-states.ts'
 import { formatEndpoint, type SourceRange } from '../core/endpoint.ts'
-import { type HalfSeed, halvesOf, hashFlow6Low, hashMixLow } from '../core/hash.ts'
-import { beforePort, formatIpv4 } from '../core/ip.ts'
+import { type HalfSeed, halvesOf, hashFlow6Low, hashMixLow, hashPrefixFlow6Low } from '../core/hash.ts'
+import { beforePort } from '../core/ip.ts'
 import { readEntry } from './flow-entry.ts'
-import { backendOf, FLOW_TABLES, type FlowTable, idleOf, prefixFlowOf, sourceOf, stateOf, WORD } from './flow-tables.ts'
+import {
+  backendOf,
+  destinationOf,
+  FLOW_TABLES,
+  type FlowTable,
+  idleOf,
+  prefixFlowOf,
+  sourceOf,
+  stateOf,
+  WORD,
+} from './flow-tables.ts'
 import { FlowValue, Settings } from './layout.gen.ts'
 import type { PlaneMemory } from './memory.ts'
 import type { LiveService } from './reader.ts'
@@ -81,7 +91,7 @@ class Entries {
 export class Connections {
   /** Entries that are wanted and not told, because their service or backend was removed. */
   leftOver = 0
-  readonly #entries = [new Entries(FLOW_TABLES.ipv4), new Entries(FLOW_TABLES.ipv6)]
+  readonly #entries = Object.values(FLOW_TABLES).map((table) => new Entries(table))
   readonly #owners: (Owner | undefined)[] = new Array(65536)
   readonly #settings: Settings
   readonly #seed: HalfSeed
@@ -122,7 +132,7 @@ export class Connections {
       secondsLeft: secondsOfAges(this.#agesLeft(words, flow), this.#settings),
       state,
       source: formatEndpoint({ address: sourceOf(table, words, flow), port: swap16(portAndId & 0xffff) }),
-      virtual: `${destinationOf(table, words, flow) ?? owner.vip}:${port}`,
+      virtual: `${beforePort(destinationOf(table, words, flow) ?? owner.vip)}:${port}`,
       destination: `${backend}:${port}`,
     }
   }
@@ -170,7 +180,8 @@ export class Connections {
   }
 
   /** Port and check bits are those of a flow of this service that the key names: else the value was another's. */
-  #isOwn({ family, flowAt }: FlowTable, words: Uint32Array, { ports }: Owner): boolean {
+  #isOwn(table: FlowTable, words: Uint32Array, { ports }: Owner): boolean {
+    const { flowAt } = table
     const low = words[flowAt + WORD.valueLow] ?? 0
     const port = portOf(low)
     if (port < ports.port || port > ports.lastPort) return false
@@ -178,18 +189,23 @@ export class Connections {
     const seedLow = this.#seed.low + 2 * (low & 0xffff)
     const seed = { low: seedLow >>> 0, high: (this.#seed.high + (seedLow >= 2 ** 32 ? 1 : 0)) >>> 0 }
     const key = { low: words[flowAt] ?? 0, high: words[flowAt + WORD.portAndId] ?? 0 }
-    const hash =
-      family === 'ipv4' ? hashMixLow(key.low, key.high, seed.low, seed.high) : hashFlow6Low(words, 0, key, seed)
+    const hash = flowHashLow(table, words, key, seed)
     return (
       hash << (FlowValue.FLOW_CHECK_SHIFT - 32) === ((words[flowAt + WORD.valueHigh] ?? 0) & ~FlowValue.FLOW_AGE_MASK)
     )
   }
 }
 
-/** The destination's address, where an entry has it: of a prefix's service. */
-const destinationOf = (table: FlowTable, words: Uint32Array, flow: number): string | undefined => {
-  const ofPrefix = prefixFlowOf(table, words, flow)
-  return ofPrefix && formatIpv4(swap32(ofPrefix.destination))
+/** The lower half of the hash by which flow_locate finds an entry, from its words. */
+const flowHashLow = ({ name }: FlowTable, words: Uint32Array, key: HalfSeed, seed: HalfSeed): number => {
+  switch (name) {
+    case 'flows':
+      return hashMixLow(key.low, key.high, seed.low, seed.high)
+    case 'flows6':
+      return hashFlow6Low(words, 0, key, seed)
+    case 'prefix_flows6':
+      return hashPrefixFlow6Low(words, 0, key, seed)
+  }
 }
 
 /** The destination port; a value has it in network order. */
@@ -225,5 +241,5 @@ const matcher = ({ source, state }: Wanted, table: FlowTable): ((words: Uint32Ar
 const ownerOf = ({ want, backends }: LiveService): Owner => {
   const addresses: (string | undefined)[] = []
   for (const { index, want: backend } of backends) addresses[index] = beforePort(backend.address)
-  return { protocol: want.protocol, vip: beforePort(want.vip), ports: want, backends: addresses }
+  return { protocol: want.protocol, vip: want.vip, ports: want, backends: addresses }
 }

@@ -2,8 +2,8 @@
 // The notes of lblc and lblcr (struct destination in bpf/xlb.h): which backends an address of a prefix was given. Whole scans, and
 // one address's note. bpf/destination.h writes them.
 import { swap32 } from '../core/address.ts'
-import { hashMix } from '../core/hash.ts'
-import { formatIpv4, parseIpv4 } from '../core/ip.ts'
+import { hashAddress6, hashMix } from '../core/hash.ts'
+import { address6, familyOf, parseIpv4 } from '../core/ip.ts'
 import type { Sweep, TableUse } from './flows.ts'
 import {
   DestinationBucket,
@@ -38,7 +38,9 @@ export interface DestinationName {
 }
 
 /** A note at one moment of the packet path's clock. */
-export interface DestinationNote extends DestinationName {
+export interface DestinationNote {
+  /** struct destination's. It has the address of IPv4; of IPv6 it does not tell it. */
+  name: bigint
   /** Indices within the service, the one that was added last first; SLOT_NONE in the place of one that was removed. */
   backends: readonly number[]
   /** enum destination_state */
@@ -59,8 +61,19 @@ const ageOf = (value: bigint, shift: number, now: number): number =>
 
 const idleOf = (value: bigint, now: number): number => ageOf(value, DestinationValue.DESTINATION_USED_SHIFT, now)
 
-const nameOf = ({ service, address }: DestinationName): bigint =>
-  BigInt(swap32(parseIpv4(address) ?? 0)) | (BigInt(service) << BigInt(DestinationNames.DESTINATION_SERVICE_SHIFT))
+/** destination_address: what of a name says the address. */
+const addressBits = (address: string, seed: bigint): bigint => {
+  if (familyOf(address) === 'ipv4') return BigInt(swap32(parseIpv4(address) ?? 0))
+  const hash = hashMix(hashAddress6(address6(address), seed), seed)
+  return ((hash >> 48n) << 48n) | ((hash >> 16n) & 0xffffffffn)
+}
+
+const nameOf = ({ service, address }: DestinationName, seed: bigint): bigint =>
+  addressBits(address, seed) | (BigInt(service) << BigInt(DestinationNames.DESTINATION_SERVICE_SHIFT))
+
+/** The id of the service that a note is of. */
+const serviceOf = (name: bigint): number =>
+  Number((name >> BigInt(DestinationNames.DESTINATION_SERVICE_SHIFT)) & 0xffffn)
 
 interface Entry {
   name: bigint
@@ -82,8 +95,7 @@ const readEntry = (words: BigUint64Array, at: number): Entry | undefined => {
 }
 
 const noteOf = ({ name, value, backends }: Entry, now: number): DestinationNote => ({
-  service: Number(name >> BigInt(DestinationNames.DESTINATION_SERVICE_SHIFT)),
-  address: formatIpv4(swap32(Number(name & 0xffffffffn))),
+  name,
   backends,
   state: stateOf(value),
   idle: idleOf(value, now),
@@ -123,7 +135,7 @@ export const forgetDestinations = (memory: Memory, { services, backends }: Sweep
     for (let left = TRIES; left > 0 && words[at + AT.value] !== 0n; left--) {
       const entry = readEntry(words, at)
       if (entry === undefined) continue
-      const id = Number(entry.name >> BigInt(DestinationNames.DESTINATION_SERVICE_SHIFT))
+      const id = serviceOf(entry.name)
       const after = services.has(id) ? 0n : withoutBackends(words, at, entry, backends.get(id))
       if (after === entry.value || Atomics.compareExchange(words, at + AT.value, entry.value, after) === entry.value)
         break
@@ -161,7 +173,7 @@ const SECOND_SHIFT = 7
 
 /** Offsets of the places where a note may stand, in 64-bit words, in the order in which packets look. */
 const placesOf = (memory: Memory, { flowSeed }: Settings, name: DestinationName): number[] => {
-  const hash = hashMix(nameOf(name), flowSeed)
+  const hash = hashMix(nameOf(name, flowSeed), flowSeed)
   const first = Number(hash >> 32n)
   const second = first ^ (Math.imul(Number(hash & 0xffffffffn), SECOND_MULTIPLIER) >>> SECOND_SHIFT)
   const mask = memory.buffer('destinations').byteLength / DestinationBucket.size - 1
@@ -174,7 +186,7 @@ const placesOf = (memory: Memory, { flowSeed }: Settings, name: DestinationName)
 export const findDestination = (memory: Memory, name: DestinationName, now: number): DestinationNote | undefined => {
   const words = new BigUint64Array(memory.buffer('destinations'))
   const settings = settingsOf(memory)
-  const wanted = nameOf(name)
+  const wanted = nameOf(name, settings.flowSeed)
   for (const at of placesOf(memory, settings, name)) {
     const entry = readEntry(words, at)
     if (entry?.name !== wanted) continue

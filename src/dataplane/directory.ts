@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Lays out the directory that packets do not use (struct directory in bpf/xlb.h): the tables of buckets, and the runs of ranges.
-// IPv6 VIPs come first: where they stand in their table gives each the number by which the others know it. One store of what writeDirectory answers then makes it the one that they use.
+// IPv6 VIPs and prefixes come first: where they stand in their table gives each the number by which the others know it. One store of
+// what writeDirectory answers then makes it the one that they use.
 import { isEveryPort, isRange, type Protocol, swap32 } from '../core/address.ts'
 import { planDirectory, planWords } from '../core/directory.ts'
 import { type Address6, address6, familyOf, writeAddress } from '../core/ip.ts'
-import { prefixLengths, vipWord } from '../core/prefix.ts'
+import { prefixLengths, vipNumber6, vipWord } from '../core/prefix.ts'
 import {
   Address6 as Address6Words,
   BucketLimit,
@@ -165,6 +166,7 @@ export const foldAddress6 = ({ high, low }: Address6): bigint => BigInt.asUintN(
 
 /**
  * Writes the table of IPv6 VIPs of the directory that packets do not use.
+ * @param vips as vipNumber6 has them, each once
  * @returns the word by which it is searched, and the number of each VIP
  */
 const writeVips6 = (memory: PlaneMemory, spare: 0 | 1, vips: readonly string[], random: () => bigint) => {
@@ -202,12 +204,16 @@ export const writeDirectory = (
   const base = spare * capacity
   const perBucket = BucketLimit.TARGETS_PER_BUCKET
 
-  const vips6 = [...new Set(wanted.map(({ vip }) => vip).filter((vip) => familyOf(vip) === 'ipv6'))]
-  const handles = writeVips6(memory, spare, vips6, random)
-  const entries = wanted.map((entry): KeyedEntry => {
-    const number = handles.numbers.get(entry.vip) ?? vipWord(entry.vip).word
-    return { ...entry, key: serviceKey({ ...entry, kind: vipKind(entry.vip) }, number) }
-  })
+  const isIpv6 = (vip: string) => familyOf(vip) === 'ipv6'
+  const vips6 = new Set(wanted.flatMap(({ vip }) => (isIpv6(vip) ? [vipNumber6(vip)] : [])))
+  const handles = writeVips6(memory, spare, [...vips6], random)
+  const numberOf = (vip: string) => (isIpv6(vip) ? handles.numbers.get(vipNumber6(vip)) : vipWord(vip).word) ?? 0
+  const entries = wanted.map(
+    (entry): KeyedEntry => ({
+      ...entry,
+      key: serviceKey({ ...entry, kind: vipKind(entry.vip) }, numberOf(entry.vip)),
+    }),
+  )
 
   const rangesBase = (spare * memory.buffer('range_targets').byteLength) / Target.size / 2
   const runs = writeRuns(memory, rangesBase, entries.filter(isRange))
@@ -220,12 +226,13 @@ export const writeDirectory = (
   ]
 
   const vips = [...new Set(standings.map(({ vip }) => vip))]
-  const prefixes = prefixLengths(wanted.map(({ vip }) => vip))
+  const lengths = prefixLengths(wanted.map(({ vip }) => vip))
+  const hasPrefixes = Object.values(lengths).some(Boolean)
   const plan = planWords(
     vips.map((vip) => BigInt.asUintN(32, vip)),
     perBucket,
     capacity,
-    (shift) => liveWord(random(), { live: spare, half: capacity, shift, prefixes }),
+    (shift) => liveWord(random(), { live: spare, half: capacity, shift, prefixes: hasPrefixes }),
   )
   const bucketOfVip = new Map(vips.map((vip, i) => [vip, plan.bucketOf[i] ?? 0]))
   const { first, second } = shareOut(standings, plan.buckets, (vip) => bucketOfVip.get(vip) ?? 0)
@@ -246,7 +253,7 @@ export const writeDirectory = (
     serviceBase: base,
     serviceShift: services.shift,
     ...globals,
-    prefixes,
+    ...lengths,
   })
   return plan.multiplier
 }
@@ -255,13 +262,13 @@ interface LiveParts {
   live: 0 | 1
   half: number
   shift: number
-  /** The lengths of prefixes that there are; 0, or absent: none. */
-  prefixes?: number
+  /** There are some. */
+  prefixes?: boolean
 }
 
 /** root.live for a directory with `half` buckets of which VIPs use 2^(64 - shift). */
-export const liveWord = (random: bigint, { live, half, shift, prefixes = 0 }: LiveParts): bigint => {
+export const liveWord = (random: bigint, { live, half, shift, prefixes = false }: LiveParts): bigint => {
   const fixed = BigInt(half) | BigInt(Live.LIVE_SHIFT_MASK) | BigInt(Live.LIVE_PREFIXES)
-  const flag = prefixes === 0 ? 0n : BigInt(Live.LIVE_PREFIXES)
+  const flag = prefixes ? BigInt(Live.LIVE_PREFIXES) : 0n
   return (BigInt.asUintN(64, random) & ~fixed) | BigInt(live * half) | flag | BigInt(shift)
 }

@@ -3,7 +3,7 @@
 
 import { type Protocol, swap16, swap32 } from '../core/address.ts'
 import { address6, familyOf, parseIpv4 } from '../core/ip.ts'
-import { formatVip, prefixesOf } from '../core/prefix.ts'
+import { formatVip, formatVip6, prefixesOf, prefixesOf6 } from '../core/prefix.ts'
 import { foldAddress6 } from './directory.ts'
 import {
   Address6,
@@ -72,7 +72,7 @@ export interface Wanted {
   port: number
 }
 
-/** find_vip6: the number by which the directory knows an IPv6 VIP; undefined: the address is none. */
+/** find_vip6: the number by which the directory knows an IPv6 address that stands there; undefined: it does not. */
 const findVip6 = (memory: PlaneMemory, live: 0 | 1, vip: string): number | undefined => {
   const root = viewOf(memory, 'root')
   const { vip6: word } = Directory.read(root, Root.offset.directory + live * Directory.size)
@@ -139,10 +139,26 @@ class VipLook {
 const directoryOf = (memory: PlaneMemory, word: bigint): Directory =>
   Directory.read(viewOf(memory, 'root'), Root.offset.directory + liveVips(memory, word).live * Directory.size)
 
+/** A prefix that was found, and what it is called. */
+interface FoundPrefix extends Vip {
+  prefix: string
+}
+
 /** find_prefix: the longest prefix that holds an address. */
-const findPrefix = (memory: PlaneMemory, word: bigint, address: number): Vip | undefined => {
+const findPrefix = (memory: PlaneMemory, word: bigint, address: number): FoundPrefix | undefined => {
   for (const number of prefixesOf(address, directoryOf(memory, word).prefixes)) {
-    const vip = { kind: 'prefix' as const, number }
+    const vip = { kind: 'prefix', number, prefix: formatVip({ word: number, isPrefix: true }) } as const
+    if (new VipLook(memory, word, vip).first !== undefined) return vip
+  }
+  return undefined
+}
+
+/** find_prefix6. */
+const findPrefix6 = (memory: PlaneMemory, word: bigint, address: string): FoundPrefix | undefined => {
+  for (const standing of prefixesOf6(address, directoryOf(memory, word))) {
+    const number = findVip6(memory, liveVips(memory, word).live, standing)
+    if (number === undefined) continue
+    const vip = { kind: 'prefix6', number, prefix: formatVip6(standing, true) } as const
     if (new VipLook(memory, word, vip).first !== undefined) return vip
   }
   return undefined
@@ -156,14 +172,9 @@ export const findTarget = (memory: PlaneMemory, wanted: Wanted): Found => {
   const word = viewOf(memory, 'root').getBigUint64(Root.offset.live, true)
   const family = familyOf(wanted.vip)
   const number = family === 'ipv4' ? parseIpv4(wanted.vip) : findVip6(memory, liveVips(memory, word).live, wanted.vip)
-  if (number === undefined) return { isVip: false, target: undefined }
-  const own = new VipLook(memory, word, { kind: family, number })
-  if (own.first !== undefined) return { isVip: true, target: own.target(wanted) }
-  const prefix = family === 'ipv4' ? findPrefix(memory, word, number) : undefined
+  const own = number === undefined ? undefined : new VipLook(memory, word, { kind: family, number })
+  if (own?.first !== undefined) return { isVip: true, target: own.target(wanted) }
+  const prefix = family === 'ipv4' ? findPrefix(memory, word, number ?? 0) : findPrefix6(memory, word, wanted.vip)
   if (prefix === undefined) return { isVip: false, target: undefined }
-  return {
-    isVip: true,
-    prefix: formatVip({ word: prefix.number, isPrefix: true }),
-    target: new VipLook(memory, word, prefix).target(wanted),
-  }
+  return { isVip: true, prefix: prefix.prefix, target: new VipLook(memory, word, prefix).target(wanted) }
 }

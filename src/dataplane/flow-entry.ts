@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // One flow in the flow table: where it may stand, what stands there, whether it would find room. bpf/flow.h, for the
 // controller; flows.ts scans the table as a whole.
-import { type HashedSource, hashAddress6, hashMix } from '../core/hash.ts'
+import { type HashedSource, hashAddress6, hashAddresses6, hashMix } from '../core/hash.ts'
 import type { Address6 } from '../core/ip.ts'
-import { FLOW_TABLES, type FlowTable } from './flow-tables.ts'
-import { FlowBucket, FlowKey, FlowState, FlowValue, PrefixFlow, type Settings } from './layout.gen.ts'
+import { bucketSize, FLOW_TABLES, type FlowTable } from './flow-tables.ts'
+import { FlowKey, FlowState, FlowValue, PrefixFlow, type Settings } from './layout.gen.ts'
 import type { PlaneMemory } from './memory.ts'
 
 /** Where a flow may stand, and what makes an entry its own. */
 export interface FlowPlace {
   table: FlowTable
-  /** Of IPv6, and of a prefix's services. */
-  source6: Address6 | undefined
+  /** What stands in an entry before its key: the source of IPv6, and the destination too of its prefixes; both of an IPv4 prefix. */
+  addresses: readonly Address6[]
   key: bigint
   /** Check bits and destination port, as they stand in a value. */
   match: bigint
@@ -61,6 +61,20 @@ const prefixFlow = ({ word, destination = 0n }: HashedSource): Address6 => ({
   low: word & 0xffffffffn,
 })
 
+const addressesOf = (source: HashedSource, ofPrefix: boolean): Address6[] => {
+  const { address6, destination6 } = source
+  if (address6 === undefined) return ofPrefix ? [prefixFlow(source)] : []
+  return ofPrefix && destination6 !== undefined ? [address6, destination6] : [address6]
+}
+
+/** By which flow_locate finds buckets and check bits. */
+const hashOf = ([source, destination]: readonly Address6[], key: bigint, seed: bigint): bigint => {
+  if (source === undefined) return hashMix(key, seed)
+  const first = hashAddress6(source, seed)
+  if (destination === undefined) return hashMix(BigInt.asUintN(64, first + key), seed)
+  return hashAddresses6(first, hashAddress6(destination, seed), key, seed)
+}
+
 /**
  * flow_locate.
  *
@@ -71,19 +85,19 @@ export const locateFlow = (
   settings: Pick<Settings, 'flowSeed'>,
   { source, portBe, service, ofPrefix }: { source: HashedSource; portBe: number; service: number; ofPrefix: boolean },
 ): FlowPlace => {
-  const source6 = ofPrefix ? prefixFlow(source) : source.address6
-  const table = source6 === undefined ? FLOW_TABLES.ipv4 : FLOW_TABLES.ipv6
+  const addresses = addressesOf(source, ofPrefix)
+  const [source6, destination6] = addresses
+  const table = FLOW_TABLES[destination6 !== undefined ? 'prefix6' : source6 !== undefined ? 'ipv6' : 'ipv4']
   const own = source6 === undefined ? source.word : source.word & ~0xffffffffn
   const key = own | (BigInt(service) << BigInt(FlowKey.FLOW_SERVICE_SHIFT))
   const seed = BigInt.asUintN(64, settings.flowSeed + (BigInt(portBe) << 1n))
-  const word = source6 === undefined ? key : hashAddress6(source6, seed) + key
-  const hash = hashMix(BigInt.asUintN(64, word), seed)
-  const mask = memory.size(table.name) / FlowBucket.size - 1
+  const hash = hashOf(addresses, key, seed)
+  const mask = memory.size(table.name) / bucketSize(table) - 1
   const first = Number(hash >> 32n)
   const second = first ^ (Math.imul(Number(hash & 0xffffffffn), SECOND_MULTIPLIER) >>> SECOND_SHIFT)
   return {
     table,
-    source6,
+    addresses,
     key,
     match: BigInt.asUintN(64, hash << CHECK_SHIFT) | BigInt(portBe),
     buckets: [first & mask, second & mask],
@@ -110,11 +124,11 @@ const entryOf = (
 export const entriesOf = (
   memory: Pick<PlaneMemory, 'buffer'>,
   settings: Pick<Settings, 'timeout'>,
-  { table, source6, key, match, buckets }: FlowPlace,
+  { table, addresses, key, match, buckets }: FlowPlace,
   now: number,
 ): FlowEntry[] => {
   const words = new BigUint64Array(memory.buffer(table.name))
-  const wanted = source6 === undefined ? [key] : [source6.high, source6.low, key]
+  const wanted = [...addresses.flatMap(({ high, low }) => [high, low]), key]
   return [...new Set(buckets)].flatMap((bucket) =>
     Array.from({ length: table.perBucket }, (_, place) => place).flatMap((place) => {
       const found = new BigUint64Array(table.words / 2)

@@ -1,15 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
-// The two flow tables, IPv4's and IPv6's (which has flows of prefixes too) (struct flow_bucket and struct flow6_bucket of bpf/xlb.h), as arrays of 32-bit words. An
-// entry ends with its struct flow in both; IPv6's has the source before it. So one loop serves both, by where that starts.
+// The flow tables, IPv4's, IPv6's (which has flows of IPv4 prefixes too) and IPv6 prefixes' (struct flow_bucket, struct flow6_bucket and
+// struct prefix_flow6_bucket of bpf/xlb.h), as arrays of 32-bit words. An entry ends with its struct flow in all; the source stands before
+// it in IPv6's, source and destination in the third. So one loop serves all, by where that starts.
 
 import { swap32 } from '../core/address.ts'
 import { AF, type Family, formatIpv4, readAddress } from '../core/ip.ts'
-import { Flow, Flow6, FlowLimit, FlowState, FlowValue, PrefixFlow, Settings } from './layout.gen.ts'
+import {
+  Flow,
+  Flow6,
+  FlowLimit,
+  FlowState,
+  FlowValue,
+  PrefixFlow,
+  PrefixFlow6,
+  PrefixFlow6Limit,
+  Settings,
+} from './layout.gen.ts'
 import type { PlaneMemory } from './memory.ts'
 import { viewOf } from './views.ts'
 
 export interface FlowTable {
-  name: 'flows' | 'flows6'
+  name: 'flows' | 'flows6' | 'prefix_flows6'
   family: Family
   perBucket: number
   /** 32-bit words of an entry, and of them those before its struct flow. */
@@ -17,7 +28,9 @@ export interface FlowTable {
   flowAt: number
 }
 
-export const FLOW_TABLES: Record<Family, FlowTable> = {
+export type FlowTableName = Family | 'prefix6'
+
+export const FLOW_TABLES: Record<FlowTableName, FlowTable> = {
   ipv4: { name: 'flows', family: 'ipv4', perBucket: FlowLimit.FLOWS_PER_BUCKET, words: Flow.size / 4, flowAt: 0 },
   ipv6: {
     name: 'flows6',
@@ -26,7 +39,17 @@ export const FLOW_TABLES: Record<Family, FlowTable> = {
     words: Flow6.size / 4,
     flowAt: Flow6.offset.flow / 4,
   },
+  prefix6: {
+    name: 'prefix_flows6',
+    family: 'ipv6',
+    perBucket: PrefixFlow6Limit.PREFIX_FLOWS6_PER_BUCKET,
+    words: PrefixFlow6.size / 4,
+    flowAt: PrefixFlow6.offset.flow / 4,
+  },
 }
+
+/** Octets of a bucket. */
+export const bucketSize = ({ perBucket, words }: FlowTable): number => perBucket * words * 4
 
 /** Words of struct flow. Port and id: source port (network order) in the lower half, the service's id in the upper. */
 export const WORD = { source: 0, portAndId: 1, valueLow: 2, valueHigh: 3 } as const
@@ -51,20 +74,20 @@ export const idleOf = (valueHigh: number, now: number): number => {
   return idle > FlowValue.FLOW_AGE_MASK - SCAN_AGES_MAX ? 0 : idle
 }
 
-/** Both addresses of a flow of a prefix's service, each as a little-endian machine loads it. */
+/** Both addresses of a flow of an IPv4 prefix's service, each as a little-endian machine loads it. */
 export interface PrefixFlowAddresses {
   source: number
   destination: number
 }
 
-/** Undefined: an entry whose struct flow starts at word `flow` is no flow of a prefix's service. */
+/** Undefined: an entry whose struct flow starts at word `flow` is no flow of an IPv4 prefix's service. */
 export const prefixFlowOf = (
-  { family, flowAt }: FlowTable,
+  { name, flowAt }: FlowTable,
   words: Uint32Array,
   flow: number,
 ): PrefixFlowAddresses | undefined => {
   const at = flow - flowAt
-  if (family === 'ipv4' || words[at] !== PrefixFlow.PREFIX_FLOW) return undefined
+  if (name !== 'flows6' || words[at] !== PrefixFlow.PREFIX_FLOW) return undefined
   return { destination: words[at + 1] ?? 0, source: words[at + 2] ?? 0 }
 }
 
@@ -77,7 +100,17 @@ export const sourceOf = (table: FlowTable, words: Uint32Array, flow: number): st
   return readAddress(new DataView(words.buffer, words.byteOffset), (flow - flowAt) * 4, AF.ipv6)
 }
 
-/** Calls `visit` for every entry of both tables that has not expired: with the table's words, and where its struct flow starts. */
+/** The destination's address, where an entry has it: of a prefix's service. */
+export const destinationOf = (table: FlowTable, words: Uint32Array, flow: number): string | undefined => {
+  if (table.name === 'prefix_flows6') {
+    const at = (flow - table.flowAt) * 4 + PrefixFlow6.offset.destination
+    return readAddress(new DataView(words.buffer, words.byteOffset), at, AF.ipv6)
+  }
+  const ofPrefix = prefixFlowOf(table, words, flow)
+  return ofPrefix && formatIpv4(swap32(ofPrefix.destination))
+}
+
+/** Calls `visit` for every entry of all tables that has not expired: with the table's words, and where its struct flow starts. */
 export const eachLiveFlow = (
   memory: PlaneMemory,
   now: number,

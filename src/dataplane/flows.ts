@@ -3,18 +3,18 @@
 
 import type { HashInput } from '../core/desired.ts'
 import { type HalfSeed, halvesOf, hashMixHigh, hashSource6High, slotOfHigh } from '../core/hash.ts'
-import type { Family } from '../core/ip.ts'
 import {
   backendOf,
   eachLiveFlow,
   FLOW_TABLES,
   type FlowTable,
+  type FlowTableName,
   isActive,
   prefixFlowOf,
   stateOf,
   WORD,
 } from './flow-tables.ts'
-import { FlowState, RingSlot } from './layout.gen.ts'
+import { FlowState, PrefixFlow6, RingSlot } from './layout.gen.ts'
 import type { PlaneMemory } from './memory.ts'
 
 /** What of the table goes when indices are given out anew: every entry of some services, those of some backends of others. */
@@ -33,7 +33,7 @@ export const sweepFlows = (memory: PlaneMemory, sweep: Sweep): number => {
   const fate = new Uint8Array(65536)
   for (const id of sweep.services) fate[id] = 1
   for (const id of sweep.backends.keys()) fate[id] = 2
-  return sweepTable(memory, FLOW_TABLES.ipv4, sweep, fate) + sweepTable(memory, FLOW_TABLES.ipv6, sweep, fate)
+  return Object.values(FLOW_TABLES).reduce((swept, table) => swept + sweepTable(memory, table, sweep, fate), 0)
 }
 
 const sweepTable = (memory: PlaneMemory, table: FlowTable, sweep: Sweep, fate: Uint8Array): number => {
@@ -81,7 +81,8 @@ const ringHashHigh = (words: Uint32Array, flow: number, table: FlowTable, servic
       ? hashMixHigh(ofPrefix.destination, 0, low, high)
       : hashMixHigh(ofPrefix.source, port, low, high)
   }
-  return hashSource6High(words, flow - FLOW_TABLES.ipv6.flowAt, port, service.half)
+  const at = flow - table.flowAt + (service.hash === 'destination' ? PrefixFlow6.offset.destination / 4 : 0)
+  return hashSource6High(words, at, port, service.half)
 }
 
 /** For each of the services: the slots of its ring of which a live entry names another backend than the ring does. */
@@ -119,17 +120,17 @@ export interface TableUse {
 /** Unexpired entries: of a backend, by service id and index; and in all. */
 export interface FlowTally {
   of: (service: number, backend: number) => FlowCounts
-  tables: Record<Family, TableUse>
+  tables: Record<FlowTableName, TableUse>
 }
 
 /** Counts the tables' unexpired entries. */
 export const countFlows = (memory: PlaneMemory, now: number): FlowTally => {
   const counts = new Map<number, FlowCounts>()
-  const used = { ipv4: 0, ipv6: 0 }
-  eachLiveFlow(memory, now, (words, flow, { family }) => {
+  const used = { flows: 0, flows6: 0, prefix_flows6: 0 }
+  eachLiveFlow(memory, now, (words, flow, { name }) => {
     const low = words[flow + WORD.valueLow] ?? 0
     const state = stateOf(low)
-    used[family]++
+    used[name]++
     const key = ((words[flow + WORD.portAndId] ?? 0) >>> 16) * 4096 + backendOf(low)
     let count = counts.get(key)
     if (count === undefined) {
@@ -139,12 +140,16 @@ export const countFlows = (memory: PlaneMemory, now: number): FlowTally => {
     if (isActive(state)) count.active++
     else count.inactive++
   })
-  const useOf = ({ family, name, words }: FlowTable): TableUse => ({
-    used: used[family],
+  const useOf = ({ name, words }: FlowTable): TableUse => ({
+    used: used[name],
     capacity: memory.size(name) / 4 / words,
   })
   return {
     of: (service, backend) => counts.get(service * 4096 + backend) ?? { active: 0, inactive: 0 },
-    tables: { ipv4: useOf(FLOW_TABLES.ipv4), ipv6: useOf(FLOW_TABLES.ipv6) },
+    tables: {
+      ipv4: useOf(FLOW_TABLES.ipv4),
+      ipv6: useOf(FLOW_TABLES.ipv6),
+      prefix6: useOf(FLOW_TABLES.prefix6),
+    },
   }
 }

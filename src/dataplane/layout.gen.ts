@@ -42,20 +42,21 @@ export const Constant = {
   CONSTANT_MASK_backends: 2020368910,
   CONSTANT_MASK_flows: 2020368911,
   CONSTANT_MASK_flows6: 2020368912,
-  CONSTANT_MASK_fragments: 2020368913,
-  CONSTANT_MASK_clients: 2020368914,
-  CONSTANT_MASK_destinations: 2020368915,
-  CONSTANT_MASK_cpus: 2020368916,
-  CONSTANT_MASK_counters: 2020368917,
-  CONSTANT_MASK_flow_changes: 2020368918,
-  CONSTANT_MASK_cursors: 2020368919,
-  CONSTANT_MASK_filters: 2020368920,
-  CONSTANT_MASK_filter_bounds: 2020368921,
-  CONSTANT_MASK_source_rates: 2020368922,
-  CONSTANT_MASK_connection_limits: 2020368923,
-  CONSTANT_MASK_backend_runs: 2020368924,
-  CONSTANT_MASK_connections: 2020368925,
-  CONSTANT_END: 2020368926,
+  CONSTANT_MASK_prefix_flows6: 2020368913,
+  CONSTANT_MASK_fragments: 2020368914,
+  CONSTANT_MASK_clients: 2020368915,
+  CONSTANT_MASK_destinations: 2020368916,
+  CONSTANT_MASK_cpus: 2020368917,
+  CONSTANT_MASK_counters: 2020368918,
+  CONSTANT_MASK_flow_changes: 2020368919,
+  CONSTANT_MASK_cursors: 2020368920,
+  CONSTANT_MASK_filters: 2020368921,
+  CONSTANT_MASK_filter_bounds: 2020368922,
+  CONSTANT_MASK_source_rates: 2020368923,
+  CONSTANT_MASK_connection_limits: 2020368924,
+  CONSTANT_MASK_backend_runs: 2020368925,
+  CONSTANT_MASK_connections: 2020368926,
+  CONSTANT_END: 2020368927,
 } as const
 
 /** enum interface_limit */
@@ -100,7 +101,7 @@ export const Interface = {
   },
 } as const
 
-/** struct directory, 40 octets. */
+/** struct directory, 56 octets. */
 export interface Directory {
   vip6: bigint
   serviceMultiplier: bigint
@@ -109,10 +110,12 @@ export interface Directory {
   filter: number
   newFlows: number
   prefixes: number
+  prefixes6High: bigint
+  prefixes6Low: bigint
 }
 export const Directory = {
-  size: 40,
-  offset: { vip6: 0, serviceMultiplier: 8, serviceBase: 16, serviceShift: 20, filter: 24, newFlows: 28, prefixes: 32 },
+  size: 56,
+  offset: { vip6: 0, serviceMultiplier: 8, serviceBase: 16, serviceShift: 20, filter: 24, newFlows: 28, prefixes: 32, prefixes6High: 40, prefixes6Low: 48 },
   read: (view: DataView, at: number): Directory => ({
     vip6: view.getBigUint64(at + 0, true),
     serviceMultiplier: view.getBigUint64(at + 8, true),
@@ -121,6 +124,8 @@ export const Directory = {
     filter: view.getUint32(at + 24, true),
     newFlows: view.getUint32(at + 28, true),
     prefixes: view.getUint32(at + 32, true),
+    prefixes6High: view.getBigUint64(at + 40, true),
+    prefixes6Low: view.getBigUint64(at + 48, true),
   }),
   write: (view: DataView, at: number, value: Directory): void => {
     view.setBigUint64(at + 0, value.vip6, true)
@@ -130,6 +135,8 @@ export const Directory = {
     view.setUint32(at + 24, value.filter, true)
     view.setUint32(at + 28, value.newFlows, true)
     view.setUint32(at + 32, value.prefixes, true)
+    view.setBigUint64(at + 40, value.prefixes6High, true)
+    view.setBigUint64(at + 48, value.prefixes6Low, true)
   },
 } as const
 
@@ -137,6 +144,8 @@ export const Directory = {
 export const PrefixLimit = {
   PREFIX_BITS_MIN: 8,
   PREFIX_BITS_MAX: 31,
+  PREFIX6_BITS_MIN: 16,
+  PREFIX6_BITS_MAX: 127,
 } as const
 
 /** enum vip6_limit */
@@ -189,7 +198,7 @@ export const Live = {
   LIVE_PREFIXES: 1073741824,
 } as const
 
-/** struct root, 2176 octets. */
+/** struct root, 2208 octets. */
 export interface Root {
   live: bigint
   neighboursMs: bigint
@@ -200,25 +209,25 @@ export interface Root {
   interface: Interface[]
 }
 export const Root = {
-  size: 2176,
-  offset: { live: 0, neighboursMs: 8, contract: 16, swept: 20, directory: 24, forwardedBefore: 104, interface: 128 },
+  size: 2208,
+  offset: { live: 0, neighboursMs: 8, contract: 16, swept: 20, directory: 24, forwardedBefore: 136, interface: 160 },
   read: (view: DataView, at: number): Root => ({
     live: view.getBigUint64(at + 0, true),
     neighboursMs: view.getBigUint64(at + 8, true),
     contract: view.getUint32(at + 16, true),
     swept: view.getUint32(at + 20, true),
-    directory: Array.from({ length: 2 }, (_, i) => Directory.read(view, at + 24 + i * 40)),
-    forwardedBefore: view.getBigUint64(at + 104, true),
-    interface: Array.from({ length: 64 }, (_, i) => Interface.read(view, at + 128 + i * 32)),
+    directory: Array.from({ length: 2 }, (_, i) => Directory.read(view, at + 24 + i * 56)),
+    forwardedBefore: view.getBigUint64(at + 136, true),
+    interface: Array.from({ length: 64 }, (_, i) => Interface.read(view, at + 160 + i * 32)),
   }),
   write: (view: DataView, at: number, value: Root): void => {
     view.setBigUint64(at + 0, value.live, true)
     view.setBigUint64(at + 8, value.neighboursMs, true)
     view.setUint32(at + 16, value.contract, true)
     view.setUint32(at + 20, value.swept, true)
-    value.directory.forEach((element, i) => { Directory.write(view, at + 24 + i * 40, element) })
-    view.setBigUint64(at + 104, value.forwardedBefore, true)
-    value.interface.forEach((element, i) => { Interface.write(view, at + 128 + i * 32, element) })
+    value.directory.forEach((element, i) => { Directory.write(view, at + 24 + i * 56, element) })
+    view.setBigUint64(at + 136, value.forwardedBefore, true)
+    value.interface.forEach((element, i) => { Interface.write(view, at + 160 + i * 32, element) })
   },
 } as const
 
@@ -941,6 +950,47 @@ export const Flow6Bucket = {
   }),
   write: (view: DataView, at: number, value: Flow6Bucket): void => {
     value.flow6.forEach((element, i) => { Flow6.write(view, at + 0 + i * 32, element) })
+  },
+} as const
+
+/** enum prefix_flow6_limit */
+export const PrefixFlow6Limit = {
+  PREFIX_FLOWS6_PER_BUCKET: 4,
+} as const
+
+/** struct prefix_flow6, 48 octets. */
+export interface PrefixFlow6 {
+  source: Address6
+  destination: Address6
+  flow: Flow
+}
+export const PrefixFlow6 = {
+  size: 48,
+  offset: { source: 0, destination: 16, flow: 32 },
+  read: (view: DataView, at: number): PrefixFlow6 => ({
+    source: Address6.read(view, at + 0),
+    destination: Address6.read(view, at + 16),
+    flow: Flow.read(view, at + 32),
+  }),
+  write: (view: DataView, at: number, value: PrefixFlow6): void => {
+    Address6.write(view, at + 0, value.source)
+    Address6.write(view, at + 16, value.destination)
+    Flow.write(view, at + 32, value.flow)
+  },
+} as const
+
+/** struct prefix_flow6_bucket, 192 octets. */
+export interface PrefixFlow6Bucket {
+  prefixFlow6: PrefixFlow6[]
+}
+export const PrefixFlow6Bucket = {
+  size: 192,
+  offset: { prefixFlow6: 0 },
+  read: (view: DataView, at: number): PrefixFlow6Bucket => ({
+    prefixFlow6: Array.from({ length: 4 }, (_, i) => PrefixFlow6.read(view, at + 0 + i * 48)),
+  }),
+  write: (view: DataView, at: number, value: PrefixFlow6Bucket): void => {
+    value.prefixFlow6.forEach((element, i) => { PrefixFlow6.write(view, at + 0 + i * 48, element) })
   },
 } as const
 

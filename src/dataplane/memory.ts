@@ -22,6 +22,8 @@ import {
   FlowLimit,
   FragmentLimit,
   InterfaceLimit,
+  PrefixFlow6Bucket,
+  PrefixFlow6Limit,
   RingLimit,
   Root,
   Service,
@@ -58,6 +60,7 @@ export const MAPPED = {
   connections: Connections.size,
   flows: FlowBucket.size,
   flows6: Flow6Bucket.size,
+  prefix_flows6: PrefixFlow6Bucket.size,
   fragments: FlowBucket.size,
   clients: ClientBucket.size,
   destinations: DestinationBucket.size,
@@ -152,6 +155,8 @@ export interface Capacity {
   flows: number
   /** Entries of the flow table of IPv6, at least 8. */
   flows6: number
+  /** Entries of the flow table of IPv6 prefixes, at least 8; left out: 8. */
+  prefixFlows6?: number
   /** Prefixes of all filters; left out: few. */
   prefixes?: number
   /** Clients of persistent services, at least 4; absent: 8. */
@@ -176,6 +181,7 @@ export const capacityOf = (memory: Pick<PlaneMemory, 'size'>): Required<Capacity
   backends: memory.size('backends') / MAPPED.backends / GENERATIONS / RUNS,
   flows: (memory.size('flows') / MAPPED.flows) * FlowLimit.FLOWS_PER_BUCKET,
   flows6: (memory.size('flows6') / MAPPED.flows6) * FlowLimit.FLOWS6_PER_BUCKET,
+  prefixFlows6: (memory.size('prefix_flows6') / MAPPED.prefix_flows6) * PrefixFlow6Limit.PREFIX_FLOWS6_PER_BUCKET,
   prefixes: memory.size('filter_prefixes') / MAPPED.filter_prefixes / GENERATIONS,
   clients: (memory.size('clients') / MAPPED.clients) * ClientLimit.CLIENTS_PER_BUCKET,
   destinations: (memory.size('destinations') / MAPPED.destinations) * DestinationLimit.DESTINATIONS_PER_BUCKET,
@@ -220,6 +226,7 @@ export const elementsFor = (capacity: Capacity, cpus: number): Record<MappedName
     connections: GENERATIONS * backends,
     flows: powerOfTwo(capacity.flows) / FlowLimit.FLOWS_PER_BUCKET,
     flows6: powerOfTwo(capacity.flows6) / FlowLimit.FLOWS6_PER_BUCKET,
+    prefix_flows6: powerOfTwo(capacity.prefixFlows6 ?? 8) / PrefixFlow6Limit.PREFIX_FLOWS6_PER_BUCKET,
     fragments: FragmentLimit.FRAGMENT_BUCKETS,
     clients: powerOfTwo(capacity.clients ?? 8) / ClientLimit.CLIENTS_PER_BUCKET,
     destinations: powerOfTwo(capacity.destinations ?? 8) / DestinationLimit.DESTINATIONS_PER_BUCKET,

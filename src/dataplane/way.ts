@@ -118,12 +118,14 @@ export const hashedSource = ({
   sourcePort,
   vip,
 }: Pick<TracedPacket, 'source' | 'sourcePort'> & { vip?: string }): HashedSource => {
-  const isIpv6 = familyOf(source) === 'ipv6'
-  const address = isIpv6 ? 0 : swap32(parseIpv4(source) ?? 0)
+  const port = BigInt(swap16(sourcePort)) << BigInt(HashedBits.HASHED_SOURCE)
+  if (familyOf(source) === 'ipv6') {
+    return { address6: address6(source), word: port, ...(vip === undefined ? {} : { destination6: address6(vip) }) }
+  }
   return {
-    address6: isIpv6 ? address6(source) : undefined,
+    address6: undefined,
     destination: BigInt(swap32(parseIpv4(vip ?? '') ?? 0)),
-    word: BigInt(address) | (BigInt(swap16(sourcePort)) << BigInt(HashedBits.HASHED_SOURCE)),
+    word: BigInt(swap32(parseIpv4(source) ?? 0)) | port,
   }
 }
 

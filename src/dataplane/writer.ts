@@ -6,6 +6,7 @@ import { swap16, vipOf } from '../core/address.ts'
 import { type Globals, isTracked, type Service } from '../core/desired.ts'
 import { expandSeed } from '../core/hash.ts'
 import { type Change, sameGlobals } from '../core/plan.ts'
+import { prefixLengths } from '../core/prefix.ts'
 import { prefixCount, sameFilter } from '../core/prefixes.ts'
 import { Refusal } from '../core/refusal.ts'
 import { sameRate } from '../core/source-rate.ts'
@@ -334,7 +335,7 @@ export const formatRoot = (memory: Pick<PlaneMemory, 'buffer'>, contract: number
     serviceShift: 63,
     filter: 0,
     newFlows,
-    prefixes: 0,
+    ...prefixLengths([]),
   })
   Root.write(viewOf(memory, 'root'), 0, {
     live: liveWord(0n, { live: 0, half: capacity, shift: 63 }),

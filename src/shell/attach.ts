@@ -193,7 +193,7 @@ const attachFirst = (native: Native, paths: InstancePaths, options: AttachOption
 const attachFurther = (native: Native, paths: InstancePaths, options: AttachOptions, manner: Manner) => {
   if (Object.keys(options.capacity).length > 0 || options.newFlows !== undefined) {
     throw new Refusal(
-      '--services, --backends, --flows, --flows6, --prefixes, --clients, --destinations and --new-flows are taken when the first interface is attached',
+      '--services, --backends, --flows, --flows6, --prefix-flows6, --prefixes, --clients, --destinations and --new-flows are taken when the first interface is attached',
       'leave them out, or save, detach --all, and attach anew; --new-flows alone: xlb limits --new-flows N',
     )
   }

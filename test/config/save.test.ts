@@ -26,6 +26,7 @@ const capacity = fc.record({
   backends: range(CAPACITY.backends),
   flows: range(CAPACITY.flows),
   flows6: range(CAPACITY.flows6),
+  prefixFlows6: range(CAPACITY.prefixFlows6),
   prefixes: range(CAPACITY.prefixes),
   clients: range(CAPACITY.clients),
   destinations: range(CAPACITY.destinations),

@@ -3,8 +3,17 @@ import test from 'ava'
 import fc from 'fast-check'
 import { formatService, parseBackend, parseService } from '../../src/core/address.ts'
 import { addService, checkCircles, setBackend, setService } from '../../src/core/desired.ts'
-import { formatIpv4, parseIpv4 } from '../../src/core/ip.ts'
-import { formatVip, holds, prefixesOf, prefixLengths, vipWord } from '../../src/core/prefix.ts'
+import { addressOctets, formatIpv4, formatIpv6, parseIpv4 } from '../../src/core/ip.ts'
+import {
+  formatVip,
+  formatVip6,
+  holds,
+  prefixesOf,
+  prefixesOf6,
+  prefixLengths,
+  vipNumber6,
+  vipWord,
+} from '../../src/core/prefix.ts'
 import { Refusal } from '../../src/core/refusal.ts'
 
 const bits = fc.integer({ min: 8, max: 31 })
@@ -33,7 +42,9 @@ test('of an address there is one prefix of each length to be asked for, the long
   fc.assert(
     fc.property(address, fc.uniqueArray(bits), (address, lengths) => {
       const vips = ['10.0.0.1', ...lengths.map((each) => prefixOf(0x0a00_0000, each))]
-      const asked = [...prefixesOf(address, prefixLengths(vips))].map((word) => formatVip({ word, isPrefix: true }))
+      const asked = [...prefixesOf(address, prefixLengths(vips).prefixes)].map((word) =>
+        formatVip({ word, isPrefix: true }),
+      )
       t.deepEqual(
         asked,
         lengths.toSorted((a, b) => b - a).map((each) => prefixOf(address, each)),
@@ -51,7 +62,62 @@ test('a prefix holds the addresses that begin with its bits, and no other', (t) 
   )
 })
 
+const bits6 = fc.integer({ min: 16, max: 127 })
+const address6 = fc.array(fc.integer({ min: 0, max: 65535 }), { minLength: 8, maxLength: 8 })
+
+/** The prefix of so many bits that an address of IPv6 is in, written down once more. */
+const prefixOf6 = (groups: readonly number[], bits: number): string => {
+  const kept = groups.map((group, i) => group & (0xffff0000 >> Math.min(16, Math.max(0, bits - 16 * i))) & 0xffff)
+  return `${formatIpv6(kept)}/${bits}`
+}
+
+test('each prefix of IPv6 has a number of its own, and is told from it', (t) => {
+  fc.assert(
+    fc.property(address6, bits6, (groups, bits) => {
+      const prefix = prefixOf6(groups, bits)
+      t.is(formatVip6(vipNumber6(prefix), true), prefix)
+    }),
+  )
+  const ofOneNetwork = Array.from({ length: 112 }, (_, i) => vipNumber6(`2001::/${i + 16}`))
+  t.is(new Set(ofOneNetwork).size, 112)
+  t.is(vipNumber6('2001:db8:5::/64'), '2001:db8:5:0:8000::')
+  t.is(vipNumber6('2001:db8:5:0:8000::'), '2001:db8:5:0:8000::')
+  t.is(formatVip6('2001:db8:5:0:8000::', false), '2001:db8:5:0:8000::')
+})
+
+test('of an IPv6 address there is one prefix of each length to be asked for, the longest first', (t) => {
+  fc.assert(
+    fc.property(address6, fc.uniqueArray(bits6), (groups, lengths) => {
+      const other = [0x2001, 0, 0, 0, 0, 0, 0, 0]
+      const vips = ['2001:db8::1', '10.0.0.0/8', ...lengths.map((each) => prefixOf6(other, each))]
+      const asked = [...prefixesOf6(formatIpv6(groups), prefixLengths(vips))].map((each) => formatVip6(each, true))
+      t.deepEqual(
+        asked,
+        lengths.toSorted((a, b) => b - a).map((each) => prefixOf6(groups, each)),
+      )
+    }),
+  )
+})
+
+test('a prefix of IPv6 holds the addresses that begin with its bits, and no other', (t) => {
+  const bitsOf = (groups: number[]) =>
+    [...addressOctets(formatIpv6(groups))].map((octet) => octet.toString(2).padStart(8, '0')).join('')
+  fc.assert(
+    fc.property(address6, address6, bits6, fc.integer({ min: 0, max: 8 }), (a, rest, bits, common) => {
+      const b = [...a.slice(0, common), ...rest.slice(common)]
+      t.is(holds(prefixOf6(a, bits), formatIpv6(b)), bitsOf(a).slice(0, bits) === bitsOf(b).slice(0, bits))
+      t.true(holds(prefixOf6(a, bits), formatIpv6(a)))
+    }),
+  )
+  t.false(holds('192.0.2.0/24', '2001:db8::1'))
+  t.false(holds('2001:db8::/32', '192.0.2.1'))
+})
+
 for (const text of [
+  'tcp://[2001:db8:5::/64]:80',
+  'udp://[2000::/16]:53',
+  'tcp://[2001:db8::6/127]:*',
+  'tcp://[2001:db8:5:0:8000::/65]:8000-8099',
   'tcp://192.0.2.0/24:80',
   'udp://10.0.0.0/8:53',
   'tcp://192.0.2.254/31:*',
@@ -69,7 +135,21 @@ for (const [text, what, mend] of [
   ['tcp://192.0.2.0/:80', "'' is not the length", 'write tcp://192.0.2.0/24:80'],
   ['tcp://192.0.2.77/x:*', "'x' is not the length", 'write tcp://192.0.2.0/24:*'],
   ['tcp://192.0.2.0/24', 'has no port', 'write tcp://192.0.2.0/24:80'],
-  ['tcp://[2001:db8::]/64:80', 'services of a prefix are of IPv4 alone', 'write tcp://[2001:db8::]:80'],
+  ['tcp://[2001:db8::]/64:80', 'an IPv6 prefix stands in the brackets', 'write tcp://[2001:db8::/64]:80'],
+  ['tcp://[2001:db8::/128]:80', 'is of one address', 'write tcp://[2001:db8::]:80'],
+  [
+    'tcp://[2001:db8::/15]:80',
+    "'15' is not the length of a prefix of IPv6 from 16 to 127",
+    'write tcp://[2001:db8::/64]:80',
+  ],
+  ['tcp://[2001:db8::1/129]:*', "'129' is not the length", 'write tcp://[2001:db8::/64]:*'],
+  ['tcp://[2001:db8::/]:80', "'' is not the length", 'write tcp://[2001:db8::/64]:80'],
+  ['tcp://[2001:db8:5::1/64]:80', '2001:db8:5::1 has bits behind the first 64', 'write tcp://[2001:db8:5::/64]:80'],
+  ['tcp://[2001:db8::/64]', 'has no port', 'write tcp://[2001:db8::/64]:80'],
+  ['tcp://2001:db8::/64:80', 'is not of the form', 'write tcp://192.0.2.10:80 or tcp://[2001:db8::10]:80'],
+  ['tcp://[192.0.2.0/24]:80', 'is not of the form', 'write tcp://192.0.2.10:80'],
+  ['tcp://[fe80::/64]:80', 'fe80:: is link-local', 'unicast'],
+  ['tcp://[ff00::/16]:80', 'ff00:: is a multicast address', 'unicast'],
   ['tcp://224.0.0.0/8:80', '224.0.0.0 is a multicast address', 'unicast'],
 ] as const) {
   test(`${text} is refused: ${what}`, (t) => {
@@ -100,6 +180,24 @@ test('dh hashes the destination, and nothing else does', (t) => {
   t.throws(() => add(PREFIX, { scheduler: 'mh', hash: 'destination' }), { message: /mh does not hash the destination/ })
   const hashed = setService(add(PREFIX, { scheduler: 'dh' }), PREFIX, { scheduler: 'sh' })
   t.is(hashed.get('tcp://192.0.2.0/24:80')?.hash, 'source')
+})
+
+test('a backend in the prefix of an IPv6 service is refused, and one beside it is not', (t) => {
+  const prefix = parseService('tcp://[2001:db8:5::/64]:80')
+  const path = { kind: 'unresolved', why: 'it does not answer' } as const
+  const state = addService(new Map(), prefix, { scheduler: 'lblc' }, 1n)
+  t.throws(() => setBackend(state, prefix, parseBackend('2001:db8:5::7', prefix), { path }), {
+    message: /is in 2001:db8:5::\/64, which is a service/,
+  })
+  t.notThrows(() => checkCircles(setBackend(state, prefix, parseBackend('2001:db8:6::7', prefix), { path })))
+  t.throws(() => setBackend(state, prefix, parseBackend('192.0.2.7', prefix), { path }), { message: /IPv6/ })
+})
+
+test('a single VIP of IPv6 is shown the prefix that would do', (t) => {
+  const refused = t.throws(() => add(parseService('tcp://[2001:db8:5::7]:80'), { scheduler: 'lblcr' }), {
+    instanceOf: Refusal,
+  })
+  t.true(refused.mend.endsWith('tcp://[2001:db8:5::/64]:80'), refused.mend)
 })
 
 test('a backend in the prefix of a service is refused, whichever comes first', (t) => {

@@ -20,7 +20,7 @@
 #include "demand.h"
 #include "moved.h"
 #include "notes.h"
-#include "oracle.h"
+#include "oracle6.h"
 #include "outcome.h"
 #include "sent.h"
 #include "state.h"
@@ -52,21 +52,35 @@ static void check_parsers(struct frame frame)
 
 /* ---- what a verdict has to bring about ---- */
 
+/* The addresses of what is quoted, of `bytes` each, and its ports, turned round. */
+static void turn_round(__u8 *addresses, const __u8 *quoted, const __u8 *quoted_ports, size_t bytes)
+{
+	__u8 *ports = addresses + 2 * bytes;
+
+	memcpy(addresses, quoted + bytes, bytes);
+	memcpy(addresses + bytes, quoted, bytes);
+	memcpy(ports, quoted_ports + 2, 2);
+	memcpy(ports + 2, quoted_ports, 2);
+}
+
 /* An ICMP error about a TCP flow goes where that flow's next segment would go. */
 static void check_error(struct frame frame, const struct state *before, const struct outcome *outcome,
-			const __u8 *quoted)
+			const struct wanted *wanted)
 {
 	static struct outcome next;
-	const size_t ports = (quoted[0] & 0xf) * 4;
-	__u8 segment[sizeof(struct plain_frame)] = {[12] = 0x08, 0x00, 0x45, [17] = 40, [23] = 6, [46] = 0x50, 0x10};
+	__u8 segment4[sizeof(struct plain_frame)] = {[12] = 0x08, 0x00, 0x45, [17] = 40, [23] = 6, [46] = 0x50, 0x10};
+	__u8 segment6[sizeof(struct plain_frame6)] = {[12] = 0x86, 0xdd, 0x60, [19] = 20, 6, [66] = 0x50, 0x10};
+	bool is_ipv6 = wanted->quoted[0] >> 4 == 6;
+	__u8 *segment = is_ipv6 ? segment6 : segment4;
+	size_t size = is_ipv6 ? sizeof(segment6) : sizeof(segment4);
 
 	memcpy(segment, frame.octets, MACS_BYTES);
-	memcpy(segment + 26, quoted + 16, 4);
-	memcpy(segment + 30, quoted + 12, 4);
-	memcpy(segment + 34, quoted + ports + 2, 2);
-	memcpy(segment + 36, quoted + ports, 2);
+	if (is_ipv6)
+		turn_round(segment + 22, wanted->quoted + 8, wanted->quoted_ports, 16);
+	else
+		turn_round(segment + 26, wanted->quoted + 12, wanted->quoted_ports, 4);
 	put_state(before);
-	run(xlb, place_at_end(arena, segment, sizeof(segment)), sizeof(segment), &next);
+	run(xlb, place_at_end(arena, segment, size), size, &next);
 	put_state(&outcome->state);
 	demand(next.verdict == outcome->verdict && next.egress == outcome->egress &&
 		   !memcmp(next.frame, outcome->frame, MACS_BYTES),
@@ -126,8 +140,8 @@ static void check_outcome(struct frame frame, const struct state *before, const 
 		       "what is passed or dropped is not touched");
 
 	wanted = want(frame.octets, frame.size);
-	if (wanted.may_be_lost && moved.reason == DROP_FRAGMENT)
-		wanted = want_by_source(wanted);
+	if (wanted.may_be_lost && (moved.reason == DROP_FRAGMENT || moved.reason == PASS_NOT_BALANCED))
+		wanted = want_without_note(wanted);
 	check_wanted(frame, &wanted, &moved, balanced);
 	for_service = wanted.reason == REASONS && moved.reason != DROP_RATE_LIMITED;
 	if (!for_service || !(fixtures[wanted.service].flags & SERVICE_PERSISTENT))
@@ -146,7 +160,7 @@ static void check_outcome(struct frame frame, const struct state *before, const 
 	else if (moved.reason != DROP_NO_BACKEND)
 		keep_note(wanted.name, wanted.service, moved.reason == DROP_TO_SENDER ? ANY_BACKEND : moved.backend);
 	if (for_service && wanted.kind == KIND_ERROR && fixtures[wanted.service].protocol == IPPROTO_TCP)
-		check_error(frame, before, outcome, wanted.quoted);
+		check_error(frame, before, outcome, &wanted);
 }
 
 /* ---- a row of frames ---- */

@@ -26,6 +26,7 @@ enum host {
 	HOST_MASK_backends = 255,
 	HOST_MASK_flows = 1,
 	HOST_MASK_flows6 = 1,
+	HOST_MASK_prefix_flows6 = 1,
 	HOST_MASK_fragments = 1,
 	HOST_MASK_clients = 1,
 	HOST_MASK_destinations = 1,
@@ -37,7 +38,7 @@ enum host {
 	HOST_MASK_filter_bounds = 3,
 	HOST_MASK_source_rates = 1,
 	HOST_MASK_connection_limits = 127,
-	HOST_MASK_backend_runs = 31,
+	HOST_MASK_backend_runs = 63,
 	HOST_MASK_connections = 255,
 	/* Of one record each, to which no index leads. */
 	HOST_MASK_root = 0,

@@ -4,7 +4,7 @@
 #define XLB_FUZZ_NOTES_H
 
 #include "moved.h"
-#include "oracle.h"
+#include "oracle6.h"
 #include "outcome.h"
 
 /* What a later fragment, an ICMP error, or what is not balanced leaves as it was. */
@@ -13,7 +13,9 @@ static void check_nothing_is_noted(const struct state *before, const struct outc
 	const struct state *after = &outcome->state;
 
 	demand(moved->flow_reason == NOTHING && !moved->flows &&
-		   same_words(before->flows, after->flows, sizeof(after->flows)),
+		   same_words(before->flows, after->flows, sizeof(after->flows)) &&
+		   same_words(before->flows6, after->flows6, sizeof(after->flows6)) &&
+		   same_words(before->prefix_flows6, after->prefix_flows6, sizeof(after->prefix_flows6)),
 	       "only a flow's own packets change its entry");
 	demand(moved->client_reason == NOTHING && same_words(before->clients, after->clients, sizeof(after->clients)),
 	       "only a client's own packets change its note");
@@ -67,7 +69,8 @@ static void check_destination(const struct state *before, const struct outcome *
 			continue;
 		add_moved(&written, i, 0, 1, "a packet writes one note of a destination");
 		demand(choice_of(service) >= CHOICE_LBLC, "destinations are noted where the scheduler asks for them");
-		demand(new->name >> DESTINATION_SERVICE_SHIFT == service_id(service), "a note is of one service");
+		demand((__u16)(new->name >> DESTINATION_SERVICE_SHIFT) == service_id(service),
+		       "a note is of one service");
 		demand(destination_state(new->value) > DESTINATION_CLAIMED && count >= 1 &&
 			   count <= (choice_of(service) == CHOICE_LBLC ? 1 : DESTINATION_BACKENDS),
 		       "a note has one backend, or a set");

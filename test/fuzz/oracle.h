@@ -15,7 +15,9 @@ struct note {
 	__u32 source;
 	__u32 destination;
 	__u32 identification;
-	__u32 protocol;
+	__u32 protocol; /* of IPv4 */
+	__u8 source6[16];
+	__u8 destination6[16];
 	__u32 service;
 	int backend; /* its record, or -1: one that is down, or ANY_BACKEND */
 	__u64 age;
@@ -34,11 +36,13 @@ struct wanted {
 	enum reason reason;
 	__u32 service;
 	enum kind kind;
-	__u64 vip;               /* as in struct fixture */
-	struct note name;        /* of a fragment: its datagram's */
-	const struct note *note; /* what a later fragment follows; NULL: nothing */
-	bool may_be_lost;        /* that note may have given way to others */
-	const __u8 *quoted;      /* what an ICMP error is about */
+	__u64 vip;                /* as in struct fixture */
+	__u32 protocol;           /* of a fragment, as it says itself */
+	struct note name;         /* of a fragment: its datagram's */
+	const struct note *note;  /* what a later fragment follows; NULL: nothing */
+	bool may_be_lost;         /* that note may have given way to others */
+	const __u8 *quoted;       /* what an ICMP error is about, */
+	const __u8 *quoted_ports; /* and where its ports are */
 };
 
 static __u32 read_be16(const __u8 *at)
@@ -77,7 +81,9 @@ static struct note *find_note(const struct note *name)
 {
 	for (__u32 i = 0; i < notes_count; i++)
 		if (notes[i].source == name->source && notes[i].destination == name->destination &&
-		    notes[i].identification == name->identification && notes[i].protocol == name->protocol)
+		    notes[i].identification == name->identification && notes[i].protocol == name->protocol &&
+		    !memcmp(notes[i].source6, name->source6, 16) &&
+		    !memcmp(notes[i].destination6, name->destination6, 16))
 			return &notes[i];
 	return NULL;
 }
@@ -119,7 +125,7 @@ static struct wanted want_by_source(struct wanted wanted)
 		only = &fixtures[i];
 		wanted.service = i;
 	}
-	if (only->protocol == wanted.name.protocol && only->hash_bits != HASHED_SOURCE_PORT &&
+	if (only->protocol == wanted.protocol && only->hash_bits != HASHED_SOURCE_PORT &&
 	    !(only->flags & (SERVICE_TRACKED | SERVICE_MARKED)))
 		wanted.reason = REASONS;
 	return wanted;
@@ -179,8 +185,10 @@ static struct wanted want_error(const __u8 *icmp, size_t size, __u32 destination
 	if (quoted[0] >> 4 != 4 || header < 20 || size < 8 + header + 8 || read_be16(quoted + 6) & 0x1fff ||
 	    read_be32(quoted + 12) != destination || (quoted[9] != 6 && quoted[9] != 17))
 		return (struct wanted){.reason = PASS_NOT_BALANCED};
-	return want_service((struct wanted){.kind = KIND_ERROR, .quoted = quoted, .vip = vip_of(destination)},
-			    quoted[9], read_be16(quoted + header));
+	return want_service(
+	    (struct wanted){
+		.kind = KIND_ERROR, .quoted = quoted, .quoted_ports = quoted + header, .vip = vip_of(destination)},
+	    quoted[9], read_be16(quoted + header));
 }
 
 static struct wanted want_for_vip(const __u8 *ip, size_t size, __u32 destination)
@@ -189,6 +197,7 @@ static struct wanted want_for_vip(const __u8 *ip, size_t size, __u32 destination
 	__u32 fragment = read_be16(ip + 6) & 0x3fff;
 	__u8 protocol = ip[9];
 	struct wanted wanted = {.vip = vip_of(destination),
+				.protocol = protocol,
 				.name = {.source = read_be32(ip + 12),
 					 .destination = destination,
 					 .identification = read_be16(ip + 4),
@@ -257,33 +266,6 @@ static enum reason refused(__u32 service, __u32 client)
 	if (is_denied(&lists[LIST_OF_ALL], client))
 		return DROP_DENIED_GLOBAL;
 	return own_list(fixture) && is_denied(&lists[own_list(fixture)], client) ? DROP_DENIED : REASONS;
-}
-
-/* Of a frame of 14 octets at least: the kernel hands on none that is shorter. */
-static struct wanted want(const __u8 *frame, size_t size)
-{
-	struct wanted wanted;
-	__u32 type, destination;
-	size_t at;
-
-	if (memcmp(frame, own_mac, ETH_ALEN))
-		return (struct wanted){.reason = PASS_OTHER_MAC};
-	at = find_payload(frame, size, &type);
-	/* No VIP is an IPv6 address. */
-	if (type == 0x86dd && size >= at + 40)
-		return (struct wanted){.reason = PASS_NOT_VIP};
-	if (type != 0x0800 || size < at + 20)
-		return (struct wanted){.reason = PASS_NOT_IP};
-	destination = read_be32(frame + at + 16);
-	if (!vip_of(destination))
-		return (struct wanted){.reason = PASS_NOT_VIP};
-	wanted = want_for_vip(frame + at, size - at, destination);
-	if (wanted.reason == REASONS && is_from_peer(frame, wanted.service))
-		wanted.reason = PASS_FROM_PEER;
-	if (wanted.reason == REASONS)
-		wanted.reason = refused(wanted.service, wanted.kind == KIND_ERROR ? read_be32(wanted.quoted + 16)
-										  : read_be32(frame + at + 12));
-	return wanted;
 }
 
 #endif

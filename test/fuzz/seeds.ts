@@ -20,6 +20,8 @@ import {
   udpFrame,
   VIP,
 } from '../packet/frames.ts'
+import { type Row, STEP } from './row.ts'
+import { rows6 } from './seeds6.ts'
 
 const OTHER_VIP = '192.0.2.11'
 /** Each with one service: hashed by source, and tracked. */
@@ -31,11 +33,7 @@ const IN_PREFIX = '198.18.9.9'
 const IN_NESTED = ['198.18.5.7', '198.18.5.128']
 const FILTERED_VIP = '192.0.2.15'
 const REST = 255
-/** Steps of the clock: none, and one, four and forty units of age (16 jiffies each). */
-const STEP = { NONE: 0, AGE: 0x21, AGES: 0x24, MANY: 0x3f } as const
 const OTHER_CPU = 0x80
-
-type Row = readonly (readonly [step: number, frame: Buffer])[]
 
 const input = (row: Row): Buffer =>
   Buffer.concat(row.flatMap(([step, frame]) => [Buffer.from([step, Math.min(frame.length, REST)]), frame]))
@@ -252,6 +250,7 @@ function* seeds(): Generator<readonly [name: string, row: Row]> {
   for (const cut of CUTS) yield [`udp-cut-${cut}`, once(udpFrame().subarray(0, cut))]
   // The first is tracked, the second is not, and both find the same flows.
   yield ['was-tracked', [VIP, OTHER_VIP].map((vip) => [STEP.NONE, udpFrame({ vip })] as const)]
+  yield* rows6()
   yield ['jumbo', once(tcpFrame({ payload: Buffer.alloc(1400, 0x62) }))]
 }
 

@@ -28,6 +28,7 @@ static __attribute__((no_sanitize("address", "undefined"))) bool same_words(cons
 struct state {
 	struct flow_bucket flows[HOST_MASK_flows + 1];
 	struct flow6_bucket flows6[HOST_MASK_flows6 + 1];
+	struct prefix_flow6_bucket prefix_flows6[HOST_MASK_prefix_flows6 + 1];
 	struct flow_bucket fragments[HOST_MASK_fragments + 1];
 	struct client_bucket clients[HOST_MASK_clients + 1];
 	struct destination_bucket destinations[HOST_MASK_destinations + 1];
@@ -47,6 +48,7 @@ static void take_state(struct state *state)
 {
 	memcpy(state->flows, flows, sizeof(state->flows));
 	memcpy(state->flows6, flows6, sizeof(state->flows6));
+	memcpy(state->prefix_flows6, prefix_flows6, sizeof(state->prefix_flows6));
 	memcpy(state->fragments, fragments, sizeof(state->fragments));
 	memcpy(state->clients, clients, sizeof(state->clients));
 	memcpy(state->destinations, destinations, sizeof(state->destinations));
@@ -65,6 +67,7 @@ static void put_state(const struct state *state)
 {
 	memcpy(flows, state->flows, sizeof(state->flows));
 	memcpy(flows6, state->flows6, sizeof(state->flows6));
+	memcpy(prefix_flows6, state->prefix_flows6, sizeof(state->prefix_flows6));
 	memcpy(fragments, state->fragments, sizeof(state->fragments));
 	memcpy(clients, state->clients, sizeof(state->clients));
 	memcpy(destinations, state->destinations, sizeof(state->destinations));

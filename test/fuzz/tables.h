@@ -4,15 +4,9 @@
 #define XLB_FUZZ_TABLES_H
 
 #include <string.h>
-#include "packetpath.h"
+#include "fixtures.h"
 
 enum {
-	VIP_A = 0xc000020a, /* 192.0.2.10 */
-	VIP_B = 0xc000020b,
-	VIP_C = 0xc000020c, /* this one and the next have one service each */
-	VIP_D = 0xc000020d,
-	VIP_E = 0xc000020e,       /* of this one a packet finds every port */
-	VIP_H = 0xc000020f,       /* whose services do not hear everybody */
 	BACKENDS_PER_SERVICE = 8, /* records; not all are used */
 	LINES_PER_SERVICE = 5,    /* two of the ring, one each of the ring before, schedule and persistence */
 	RING_SIZE = 61,
@@ -29,91 +23,11 @@ enum {
 	JIFFIES_AT_START = 0xffff0 << HOST_AGE_SHIFT,
 };
 
-/* As the directory has them, with bit 32, by which they are no VIP: 198.18.0.0/16, and in that 198.18.5.0/24. */
-#define PREFIX_F (1ULL << 32 | 0xc6128000)
-#define PREFIX_G (1ULL << 32 | 0xc6120580)
-
-struct fixture {
-	__u64 vip;
-	__u16 port;
-	__u8 protocol;
-	__u16 flags;    /* enum service_flag */
-	__u8 further;   /* stands in service_buckets: its VIP has more services than a bucket has room for */
-	__u8 hash_bits; /* enum hashed_bits; 0: the destination is hashed */
-	__u8 backends;
-	__u16 last_port; /* of a range, or of every port (from 0); 0: of one port */
-};
-
-static const struct fixture fixtures[] = {
-    {VIP_A, 80, IPPROTO_TCP, 0, 0, HASHED_SOURCE, 6, 0},
-    {VIP_A, 443, IPPROTO_TCP, SERVICE_TRACKED | SERVICE_PERSISTENT, 0, HASHED_SOURCE_PORT, 6, 0},
-    {VIP_A, 53, IPPROTO_UDP, SERVICE_UDP | SERVICE_TRACKED, 0, HASHED_SOURCE_PORT, 6, 0},
-    {VIP_A, 5060, IPPROTO_UDP, SERVICE_UDP | SERVICE_LOCAL, 0, HASHED_SOURCE, 6, 0},
-    {VIP_B, 80, IPPROTO_TCP, SERVICE_MARKED, 0, HASHED_SOURCE_PORT, 6, 0},
-    {VIP_B, 53, IPPROTO_UDP, SERVICE_UDP | SERVICE_MARKED | SERVICE_BEFORE_HASH_PORT, 0, HASHED_SOURCE_PORT, 6, 0},
-    {VIP_B, 443, IPPROTO_TCP, SERVICE_TRACKED | SERVICE_MARKED | SERVICE_LOCAL, 0, HASHED_SOURCE_PORT, 6, 0},
-    {VIP_B, 8080, IPPROTO_TCP, 0, 1, HASHED_SOURCE_PORT, 6, 0},
-    {VIP_B, 8081, IPPROTO_UDP, SERVICE_UDP | SERVICE_MARKED, 1, HASHED_SOURCE, 6, 0},
-    {VIP_B, 9, IPPROTO_TCP, SERVICE_TRACKED, 1, HASHED_SOURCE, 0, 0},
-    {VIP_C, 80, IPPROTO_TCP, SERVICE_LOCAL, 0, HASHED_SOURCE, 6, 0},
-    {VIP_D, 5353, IPPROTO_UDP, SERVICE_UDP | SERVICE_TRACKED | SERVICE_PERSISTENT, 0, HASHED_SOURCE, 6, 0},
-    {VIP_E, 80, IPPROTO_TCP, 0, 0, HASHED_SOURCE_PORT, 6, 0},
-    {VIP_E, 8000, IPPROTO_TCP, SERVICE_TRACKED | SERVICE_PERSISTENT | SERVICE_BY_RING, 0, HASHED_SOURCE_PORT, 6, 8099},
-    {VIP_E, 0, IPPROTO_TCP, SERVICE_MARKED, 0, HASHED_SOURCE, 6, 65535},
-    {VIP_E, 0, IPPROTO_UDP, SERVICE_UDP | SERVICE_TRACKED | SERVICE_OPS, 0, HASHED_SOURCE, 6, 65535},
-    {PREFIX_F, 80, IPPROTO_TCP, 0, 0, 0, 6, 0},
-    {PREFIX_F, 0, IPPROTO_UDP, SERVICE_UDP | SERVICE_LOCAL, 0, HASHED_SOURCE_PORT, 6, 65535},
-    {PREFIX_F, 81, IPPROTO_TCP, SERVICE_LOCAL, 0, HASHED_SOURCE, 6, 0},
-    {PREFIX_G, 53, IPPROTO_UDP, SERVICE_UDP, 0, 0, 6, 0},
-    {VIP_H, 80, IPPROTO_TCP, SERVICE_POLICY, 0, HASHED_SOURCE_PORT, 6, 0},
-    {VIP_H, 443, IPPROTO_TCP, SERVICE_TRACKED | SERVICE_POLICY | SERVICE_FILTERED, 0, HASHED_SOURCE_PORT, 6, 0},
-    {VIP_H, 53, IPPROTO_UDP, SERVICE_UDP | SERVICE_TRACKED | SERVICE_POLICY, 0, HASHED_SOURCE_PORT, 6, 0},
-    {VIP_H, 54, IPPROTO_UDP, SERVICE_UDP | SERVICE_FILTERED, 0, HASHED_SOURCE, 6, 0},
-    {PREFIX_G, 80, IPPROTO_TCP, SERVICE_TRACKED, 0, 0, 6, 0},
-    {PREFIX_G, 81, IPPROTO_TCP, SERVICE_MARKED | SERVICE_BEFORE_HASH_PORT, 0, 0, 6, 0},
-    {PREFIX_G, 8080, IPPROTO_TCP, SERVICE_TRACKED, 0, 0, 6, 0},
-    {PREFIX_F, 443, IPPROTO_TCP, SERVICE_TRACKED, 0, 0, 6, 0},
-};
-
-/* Two remember destinations, the others take turns. */
-static enum choice choice_of(__u32 service)
-{
-	const struct fixture *fixture = &fixtures[service];
-
-	if (fixture->vip == PREFIX_G && fixture->port == 8080)
-		return CHOICE_LBLCR;
-	return fixture->vip == PREFIX_F && fixture->port == 443 ? CHOICE_LBLC : CHOICE_TURN;
-}
-
-/* Each denies what lies between two addresses, or, where `turned`, what does not. */
-struct list {
-	__u32 first;
-	__u32 behind; /* 0: the list goes on to the highest */
-	__u8 turned;
-	__u8 has_rate;
-};
-
-enum { LIST_OF_ALL = 3 };
-
-static const struct list lists[] = {
-    [1] = {0xcb007108, 0xcb00710b, 0, 0}, /* 203.0.113.8 and the next two */
-    [2] = {0xc0000000, 0, 1, 1},          /* all below 192.0.0.0; and a rate */
-    [LIST_OF_ALL] = {0xcb007105, 0xcb007106, 0, 0},
-};
-
-/* A service's own; 0: none. */
-static __u32 own_list(const struct fixture *fixture)
-{
-	return !(fixture->flags & SERVICE_POLICY) ? 0 : fixture->port == 80 ? 1 : 2;
-}
-
 /* What is in the map `egress`; 0: nothing. */
 static __u32 host_egress(__u64 slot)
 {
 	return slot == OTHER_SLOT ? OTHER_IFINDEX : slot == HOST_OWN_SLOT ? OWN_IFINDEX : 0;
 }
-
-enum { SERVICES = sizeof(fixtures) / sizeof(fixtures[0]) };
 
 _Static_assert(SERVICES <= HOST_MASK_services + 1 && SERVICES * BACKENDS_PER_SERVICE <= HOST_MASK_backends + 1 &&
 		   SERVICES * BACKENDS_PER_SERVICE <= HOST_COUNTERS_PER_CPU &&
@@ -282,14 +196,39 @@ static void fill_filters(void)
 	}
 }
 
+/* What a VIP's keys have of it. */
+static __u64 key_of_vip(__u64 live, __u64 vip)
+{
+	__u32 place = (__u32)vip;
+
+	if (!(vip >> 33))
+		return bpf_htonl((__u32)vip) | vip >> 32 << KEY_PREFIX_SHIFT;
+	return find_vip6(live, vip6_addresses[place].number) | 1ULL << KEY_IPV6_SHIFT |
+	       (__u64)vip6_addresses[place].is_prefix << KEY_PREFIX_SHIFT;
+}
+
+static void place_vips6(__u64 word)
+{
+	for (__u32 i = 0; i < sizeof(vip6_addresses) / sizeof(vip6_addresses[0]); i++) {
+		struct address6 number;
+		struct vip6_bucket *bucket;
+
+		memcpy(&number, vip6_addresses[i].number, sizeof(number));
+		bucket =
+		    &vip6_buckets[(fold_address6(number) * word >> (word & LIVE_SHIFT_MASK)) + HOST_DIRECTORY_BUCKETS];
+		bucket->vip[bucket->vip[0].high || bucket->vip[0].low] = number;
+	}
+}
+
 static void place_target(__u64 live, __u32 number)
 {
 	const struct fixture *fixture = &fixtures[number];
 	const struct directory *directory = &root[0].directory[1];
-	struct target_bucket *bucket = (struct target_bucket *)find_vip_bucket(live, bpf_htonl((__u32)fixture->vip));
+	__u64 vip = key_of_vip(live, fixture->vip);
+	struct target_bucket *bucket = (struct target_bucket *)find_vip_bucket(live, vip);
 	struct target target = {
-	    .key = bpf_htonl((__u32)fixture->vip) | (__u64)bpf_htons(fixture->port) << KEY_PORT_SHIFT |
-		   (__u64)fixture->protocol << KEY_PROTOCOL_SHIFT | fixture->vip >> 32 << KEY_PREFIX_SHIFT,
+	    .key = vip | (__u64)bpf_htons(fixture->port) << KEY_PORT_SHIFT |
+		   (__u64)fixture->protocol << KEY_PROTOCOL_SHIFT,
 	    .ring_seed = 0x9e3779b97f4a7c15ULL + 2 * number,
 	    .hash_mask = fixture->hash_bits ? (1ULL << fixture->hash_bits) - 1 : HASHED_DESTINATION,
 	    .service = number,
@@ -301,7 +240,7 @@ static void place_target(__u64 live, __u32 number)
 		target.flags |= TARGET_MORE;
 	if (fixture->vip == VIP_E)
 		target.flags |= TARGET_RANGES | TARGET_EVERY_PORT;
-	if (fixture->vip == PREFIX_F)
+	if (fixture->vip == PREFIX_F || fixture->vip == PREFIX6_P)
 		target.flags |= TARGET_EVERY_PORT;
 	if (fixture->port && fixture->last_port) {
 		struct run run = {
@@ -331,15 +270,19 @@ static void fill_tables(void)
 {
 	/* 64 buckets: the shift is 58. The second of the two directories is live. */
 	const __u64 live = (0x9e3779b97f4a7c15ULL & ~0x7fULL) | HOST_DIRECTORY_BUCKETS | LIVE_PREFIXES | 58;
+	const __u64 vip6 = (0x165667b19e3779f9ULL & ~0x7fULL) | HOST_DIRECTORY_BUCKETS | 58;
 
 	root[0].live = live;
 	root[0].contract = CONTRACT_VERSION;
 	root[0].directory[1] = (struct directory){
+	    .vip6 = vip6,
 	    .service_multiplier = 0xff51afd7ed558ccdULL,
 	    .service_base = 64,
 	    .service_shift = 58,
 	    .new_flows = 6,
-	    .prefixes = 0x8000 | 0x80, /* of 16 and of 24 bits */
+	    .prefixes = 0x8000 | 0x80,    /* of 16 and of 24 bits */
+	    .prefixes6_high = 1ULL << 15, /* of 48, of which there is none */
+	    .prefixes6_low = 1ULL << 63,  /* of 64 */
 	    .filter = LIST_OF_ALL,
 	};
 	root[0].interface[HOST_OWN_SLOT] = (struct interface){.mac_high = mac_high(own_mac), .ifindex = OWN_IFINDEX};
@@ -360,6 +303,7 @@ static void fill_tables(void)
 	    .fragment_timeout = FRAGMENT_TIMEOUT,
 	};
 	fill_filters();
+	place_vips6(vip6);
 	for (__u32 number = 0; number < SERVICES; number++) {
 		fill_service(number);
 		place_target(live, number);

@@ -183,11 +183,11 @@ export class Lab {
   }
 
   /**
-   * Opens `count` connections from the client to the VIP and holds them, each exchanging a line every `intervalMs` (0: none
-   * until the end). Resolves when all are open; see line-client.js for what it says at its end.
+   * Opens `count` connections from the client to the VIP, or another address, and holds them, each exchanging a line every
+   * `intervalMs` (0: none until the end). Resolves when all are open; see line-client.js for what it says at its end.
    */
-  async holdLines(port: number, count: number, intervalMs: number): Promise<Tracked> {
-    const argv = [process.execPath, LINE_CLIENT, this.vip, `${port}`, `${count}`, `${intervalMs}`]
+  async holdLines(port: number, count: number, intervalMs: number, address = this.vip): Promise<Tracked> {
+    const argv = [process.execPath, LINE_CLIENT, address, `${port}`, `${count}`, `${intervalMs}`]
     const client = this.spawn('client', argv)
     await client.waitFor(/^open /m, 20_000)
     return client

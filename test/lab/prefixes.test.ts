@@ -2,6 +2,7 @@
 // Transparent caches: the director is the next hop to a prefix, and its real servers answer for any address of it.
 import test from 'ava'
 import { hasRoot, Lab } from './lab.ts'
+import { answers, routePrefix } from './prefix-lab.ts'
 import { attach, backends, list, MODES, restore, save, xlb } from './xlb.ts'
 
 const labTest = hasRoot() ? test.serial : test.serial.skip
@@ -10,33 +11,10 @@ const PREFIX = '198.18.7.0/24'
 const SERVICE = `tcp://${PREFIX}:80`
 const HOSTS = Array.from({ length: 16 }, (_, i) => `198.18.7.${i * 16}`)
 
-const run = async (lab: Lab, host: string, command: string): Promise<void> => {
-  const { code, stderr } = await lab.run(host, command.split(' '))
-  if (code !== 0) throw new Error(`${host}: ${command}: exit ${code}: ${stderr}`)
-}
-
-/** Every packet for the prefix goes to the director, and a server takes each of its addresses for its own. */
-const up = async (lab: Lab, servers: number): Promise<void> => {
-  await run(lab, 'client', `ip route add ${PREFIX} via ${lab.host('director').address}`)
-  for (let server = 1; server <= servers; server++) {
-    await run(lab, `rs${server}`, `ip route add local ${PREFIX} dev lo`)
-    await lab.http(server, 80)
-  }
-}
-
-/** Who answers at each of these addresses, `count` times in a row. */
-const answers = async (lab: Lab, hosts: readonly string[], count = 1): Promise<string[][]> => {
-  const urls = hosts.flatMap((host) => Array.from({ length: count }, () => `http://${host}/`))
-  const { code, stdout, stderr } = await lab.curl('--max-time', '20', '-H', 'Connection: close', ...urls)
-  if (code !== 0) throw new Error(`curl: exit ${code}: ${stderr}; had ${stdout}`)
-  const lines = stdout.trim().split('\n')
-  return hosts.map((_, i) => lines.slice(i * count, (i + 1) * count))
-}
-
 for (const mode of MODES) {
   labTest(`${mode}: dh sends each destination of a prefix to one cache, always the same`, async (t) => {
     const lab = await Lab.up(t, { servers: 2 })
-    await up(lab, 2)
+    await routePrefix(lab, PREFIX, 2)
     await attach(lab, mode)
     await xlb(lab, ['service', 'add', SERVICE, '--scheduler', 'dh', '--seed', '7'])
     for (const { address } of backends(lab, 1, 1)) await xlb(lab, ['backend', 'set', SERVICE, address])
@@ -66,7 +44,7 @@ labTest(
   'a VIP goes before a prefix and the longer prefix before the shorter; save and restore keep them',
   async (t) => {
     const lab = await Lab.up(t, { servers: 3 })
-    await up(lab, 3)
+    await routePrefix(lab, PREFIX, 3)
     await attach(lab)
     const [rs1 = { address: '' }, rs2 = { address: '' }, rs3 = { address: '' }] = backends(lab, 1, 1, 1)
     await restore(lab, [
@@ -92,7 +70,7 @@ labTest(
 
 labTest('a large answer through a tracked prefix arrives whole, and its flow is listed by destination', async (t) => {
   const lab = await Lab.up(t, { servers: 2 })
-  await up(lab, 2)
+  await routePrefix(lab, PREFIX, 2)
   await attach(lab)
   await restore(lab, [{ service: `tcp://${PREFIX}:*`, scheduler: 'rr', backends: backends(lab, 1, 1) }])
   const url = `http://${HOSTS[5]}/slow?bytes=2000000&seconds=1`

@@ -2,8 +2,8 @@
 // Two CPUs insert, hit, end and push out flows in the same two buckets, of either flow table: no packet ever goes to another flow's
 // backend. bpf/flow.h says what prevents it: the key is looked at again after the value, and the value bears the key's check bits.
 import test from 'ava'
-import { FAMILIES } from './families.ts'
 import { compile, type Edit, race, SLOW, SLOW_NOTES } from './race.ts'
+import { RACING, type RaceKind } from './race-flows.ts'
 
 const MILLISECONDS = 2500
 /** The rarest of the faults below (it takes two inserts between two reads) was seen once to three times a run: so, up to sixteen. */
@@ -17,8 +17,13 @@ const LOOKS_ONCE: Edit = [
 ]
 const LOOKS_ONCE_AT_SOURCES: Edit = [
   'flow.h',
-  'flow_read(&flow6->flow, place->key, value) &&\n	       is_source6(flow6, place->source);',
+  'flow_read(&flow6->flow, place->key, value) &&\n	       holds_address6(&flow6->source, place->source);',
   'flow_read(&flow6->flow, place->key, value);',
+]
+const LOOKS_ONCE_AT_BOTH: Edit = [
+  'prefix_flow6.h',
+  'flow_read(&entry->flow, key, value) && holds_addresses6(entry, source, destination);',
+  'flow_read(&entry->flow, key, value);',
 ]
 const NO_CHECK_BITS: Edit = [
   'flow.h',
@@ -30,13 +35,18 @@ const COUNTS_LOSERS: Edit = [
   'count_entry(place->key, value, -counts_as(flow_state(value)));\n		count(cpu, FLOW_REFUSED_RACE);',
   'count(cpu, FLOW_REFUSED_RACE);',
 ]
+const NO_CLAIM_OF_PREFIX: Edit = [
+  'record.h',
+  '__sync_val_compare_and_swap(&entry->flow.value, victim, claimed) != victim',
+  '__sync_val_compare_and_swap(&entry->flow.value, victim, value) != victim',
+]
 const NO_CLAIM: Edit = [
   'record.h',
   '__sync_val_compare_and_swap(&flow->value, victim.value, claimed) != victim.value',
   '__sync_val_compare_and_swap(&flow->value, victim.value, value) != victim.value',
 ]
 
-for (const { family } of FAMILIES) {
+for (const kind of Object.keys(RACING) as RaceKind[]) {
   for (const [name, alike] of [
     ['flows that both CPUs have, each with check bits of its own', false],
     ['flows of each CPU that all have the same check bits', true],
@@ -45,11 +55,11 @@ for (const { family } of FAMILIES) {
       ['at full speed', []],
       ['with pauses between the accesses to an entry', SLOW],
     ] as const) {
-      test.serial(`${family}: ${name}, ${pace}: none gets another's backend`, async (t) => {
+      test.serial(`${kind}: ${name}, ${pace}: none gets another's backend`, async (t) => {
         t.timeout(60_000)
-        const result = await race(t, compile(`original-${family}`, edits, { alike, family }), {
+        const result = await race(t, compile(`original-${kind}`, edits, { alike, kind }), {
           alike,
-          family,
+          kind,
           milliseconds: MILLISECONDS,
         })
         t.log(result)
@@ -63,19 +73,21 @@ for (const { family } of FAMILIES) {
   }
 }
 
-for (const [name, mutant, edit, alike, family] of [
+for (const [name, mutant, edit, alike, kind] of [
   ['a reader that does not look at the key again', 'looks-once', LOOKS_ONCE, true, 'ipv4'],
   ['a reader that does not look at the source again', 'looks-once', LOOKS_ONCE_AT_SOURCES, true, 'ipv6'],
+  ['a reader that does not look at both addresses again', 'looks-once', LOOKS_ONCE_AT_BOTH, true, 'prefix6'],
   ['a writer that claims no place', 'no-claim', NO_CLAIM, true, 'ipv4'],
   ['a writer that claims no place', 'no-claim', NO_CLAIM, true, 'ipv6'],
+  ['a writer that claims no place', 'no-claim', NO_CLAIM_OF_PREFIX, true, 'prefix6'],
   ['a value without check bits', 'no-check', NO_CHECK_BITS, false, 'ipv4'],
   ['a value without check bits', 'no-check', NO_CHECK_BITS, false, 'ipv6'],
 ] as const) {
-  test.serial(`this test can fail: it notices ${name}, ${family}`, async (t) => {
+  test.serial(`this test can fail: it notices ${name}, ${kind}`, async (t) => {
     t.timeout(90_000)
-    const result = await race(t, compile(`${mutant}-${family}`, [...SLOW, edit], { alike, family }), {
+    const result = await race(t, compile(`${mutant}-${kind}`, [...SLOW, edit], { alike, kind }), {
       alike,
-      family,
+      kind,
       milliseconds: MILLISECONDS,
       patience: PATIENCE,
     })

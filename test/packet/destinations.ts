@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The notes of lblc and lblcr as a test sees and edits them.
+import { swap32 } from '../../src/core/address.ts'
+import { formatIpv4 } from '../../src/core/ip.ts'
 import { type DestinationNote, readDestinations } from '../../src/dataplane/destinations.ts'
 import { Destination, DestinationState, DestinationValue } from '../../src/dataplane/layout.gen.ts'
 import { readLive } from '../../src/dataplane/reader.ts'
@@ -9,9 +11,13 @@ import { numberOf } from './ring.ts'
 const { DESTINATION_USED_SHIFT, DESTINATION_CHANGED_SHIFT, DESTINATION_AGE_MASK, DESTINATION_STATE_MASK } =
   DestinationValue
 
-/** Notes that have not ended, by address. */
+/** The address and the service's id in the name of a note of IPv4. */
+const addressOf = ({ name }: DestinationNote): string => formatIpv4(swap32(Number(name & 0xffffffffn)))
+const serviceOf = ({ name }: DestinationNote): number => Number(name >> 32n)
+
+/** Notes that have not ended, by address of IPv4. */
 export const notes = (balancer: Balancer): Map<string, DestinationNote> =>
-  new Map([...readDestinations(balancer.plane, balancer.plane.age())].map((note) => [note.address, note]))
+  new Map([...readDestinations(balancer.plane, balancer.plane.age())].map((note) => [addressOf(note), note]))
 
 /** The numbers of the backends that are noted for each address of a service. */
 export const remembered = (balancer: Balancer, service: string): Record<string, (number | undefined)[]> => {
@@ -19,8 +25,8 @@ export const remembered = (balancer: Balancer, service: string): Record<string, 
   const numbers = new Map(found?.backends.map(({ index, want }) => [index, numberOf(want.address)]))
   return Object.fromEntries(
     [...readDestinations(balancer.plane, balancer.plane.age())]
-      .filter((note) => note.service === found?.service.id)
-      .map(({ address, backends }) => [address, backends.map((index) => numbers.get(index))]),
+      .filter((note) => serviceOf(note) === found?.service.id)
+      .map((note) => [addressOf(note), note.backends.map((index) => numbers.get(index))]),
   )
 }
 

@@ -31,7 +31,9 @@ const KINDS = [
 ]
 const EXPECTED = [
   ...['ipv4', 'ipv6'].flatMap((sort) => KINDS.map((kind) => `${sort} ${kind}`)),
-  ...['dh', 'lblc', 'lblcr', 'persistent'].map((kind) => `prefix ${kind}`),
+  ...['prefix of ipv4', 'prefix of ipv6'].flatMap((sort) =>
+    ['dh', 'lblc', 'lblcr', 'persistent', 'error'].map((kind) => `${sort} ${kind}`),
+  ),
 ]
 
 /** All that a packet of this traffic can come to. */

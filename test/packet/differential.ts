@@ -28,6 +28,7 @@ const FIRST_CHANGES = 10
 const CAPACITY = {
   flows: 2 ** 19,
   flows6: 2 ** 19,
+  prefixFlows6: 2 ** 18,
   services: 64,
   backends: 1024,
   clients: 2 ** 14,

@@ -1,8 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// The flow tables, IPv4's and IPv6's, as a test sees and edits them.
+// The flow tables, IPv4's, IPv6's and that of IPv6 prefixes, as a test sees and edits them.
 import { swap16, swap32 } from '../../src/core/address.ts'
 import { type Family, formatAddress6, formatIpv4 } from '../../src/core/ip.ts'
-import { Flow6, FlowChanges, FlowKey, FlowLimit, FlowState, FlowValue } from '../../src/dataplane/layout.gen.ts'
+import {
+  Flow6,
+  FlowChanges,
+  FlowKey,
+  FlowLimit,
+  FlowState,
+  FlowValue,
+  PrefixFlow6,
+  PrefixFlow6Limit,
+} from '../../src/dataplane/layout.gen.ts'
 import type { Balancer } from './plane.ts'
 
 export type StateName = keyof typeof FlowState
@@ -22,26 +31,32 @@ export interface Entry {
   check: number
 }
 
-type Table = 'flows' | 'flows6'
+type Table = 'flows' | 'flows6' | 'prefix_flows6'
+/** Of single VIPs. */
 export const TABLES: Readonly<Record<Family, Table>> = { ipv4: 'flows', ipv6: 'flows6' }
 
 const STATES = Object.keys(FlowState) as StateName[]
 
 const field = (word: bigint, shift: number, mask: number): number => Number((word >> BigInt(shift)) & BigInt(mask))
 
+/** Words of an entry, and of them those before its key; entries of a bucket. */
+const SHAPES: Readonly<Record<Table, readonly [number, number, number]>> = {
+  flows: [2, 0, FlowLimit.FLOWS_PER_BUCKET],
+  flows6: [Flow6.size / 8, Flow6.offset.flow / 8, FlowLimit.FLOWS6_PER_BUCKET],
+  prefix_flows6: [PrefixFlow6.size / 8, PrefixFlow6.offset.flow / 8, PrefixFlow6Limit.PREFIX_FLOWS6_PER_BUCKET],
+}
+
 /** Of the entry whose key stands at word `at`. */
-const sourceOf = (table: Table, words: BigUint64Array, at: number): string =>
-  table === 'flows'
-    ? formatIpv4(swap32(field(words[at] ?? 0n, 0, 0xffffffff)))
-    : formatAddress6({ high: words[at - 2] ?? 0n, low: words[at - 1] ?? 0n })
+const sourceOf = (table: Table, words: BigUint64Array, at: number): string => {
+  if (table === 'flows') return formatIpv4(swap32(field(words[at] ?? 0n, 0, 0xffffffff)))
+  const first = at - SHAPES[table][1]
+  return formatAddress6({ high: words[first] ?? 0n, low: words[first + 1] ?? 0n })
+}
 
 const entriesIn = (balancer: Balancer, table: Table): Entry[] => {
   const halves = new Uint32Array(balancer.plane.buffer(table))
   const words = new BigUint64Array(balancer.plane.buffer(table))
-  const [step, keyAt, perBucket] =
-    table === 'flows'
-      ? [2, 0, FlowLimit.FLOWS_PER_BUCKET]
-      : [Flow6.size / 8, Flow6.offset.flow / 8, FlowLimit.FLOWS6_PER_BUCKET]
+  const [step, keyAt, perBucket] = SHAPES[table]
   const found: Entry[] = []
   for (let at = keyAt; at < words.length; at += step) {
     if ((halves[2 * at + 2] ?? 0) >>> FlowValue.FLOW_STATE_SHIFT === FlowState.FLOW_FREE) continue
@@ -65,11 +80,10 @@ const entriesIn = (balancer: Balancer, table: Table): Entry[] => {
   return found
 }
 
-/** Of both tables. */
-export const entries = (balancer: Balancer): Entry[] => [
-  ...entriesIn(balancer, 'flows'),
-  ...entriesIn(balancer, 'flows6'),
-]
+const ALL = Object.keys(SHAPES) as Table[]
+
+/** Of all tables. */
+export const entries = (balancer: Balancer): Entry[] => ALL.flatMap((table) => entriesIn(balancer, table))
 
 /** The one entry of a source port. */
 export const entryOf = (balancer: Balancer, sourcePort: number): Entry => {
@@ -107,7 +121,7 @@ export const setState = (balancer: Balancer, sourcePort: number, state: StateNam
   edit(balancer, entryOf(balancer, sourcePort), FlowValue.FLOW_STATE_SHIFT, FlowValue.FLOW_STATE_MASK, FlowState[state])
 
 export const clearTable = (balancer: Balancer): void => {
-  for (const table of Object.values(TABLES)) new Uint8Array(balancer.plane.buffer(table)).fill(0)
+  for (const table of ALL) new Uint8Array(balancer.plane.buffer(table)).fill(0)
 }
 
 /** What a CPU's ring of changed buckets holds, oldest first. */

@@ -110,7 +110,14 @@ export class Balancer {
   #reasons: number[]
 
   constructor(options: BalancerOptions = {}) {
-    const capacity = { services: 64, backends: 1024, flows: 8192, flows6: 8192, ...options.capacity }
+    const capacity = {
+      services: 64,
+      backends: 1024,
+      flows: 8192,
+      flows6: 8192,
+      prefixFlows6: 8192,
+      ...options.capacity,
+    }
     const settings = {
       ...makeSettings(this.native, capacity),
       ageShift: FROZEN_CLOCK,
@@ -145,6 +152,7 @@ export class Balancer {
     for (const name of [
       'flows',
       'flows6',
+      'prefix_flows6',
       'fragments',
       'cpus',
       'flow_changes',
@@ -266,7 +274,7 @@ export class Balancer {
     startSweep(this.sweeper)
   }
 
-  /** Sweeps both flow tables at once. */
+  /** Sweeps all flow tables at once. */
   sweep(): void {
     const program = this.sweeper.program('xlb_sweep')
     program.run({ context: new Uint8Array(8) })

@@ -33,6 +33,7 @@ enum race_limit { RACE_FLOWS_MAX = 64 };
 
 struct race_flow {
 	__u8 source_be[16]; /* IPv4 in the first four */
+	__u8 destination_be[16];
 	__be16 port_be;
 	__u16 reserved[3];
 	__u64 mac[2];
@@ -99,6 +100,7 @@ static __noinline bool write_flow(struct xdp_md *ctx, __u32 index, __u32 random)
 		return false;
 	race_store_mac(frame->eth.h_dest, own_interface(root_now())->mac_high >> 16);
 	__builtin_memcpy(&frame->ip.saddr, flow->source_be, sizeof(frame->ip.saddr));
+	__builtin_memcpy(&frame->ip.daddr, flow->destination_be, sizeof(frame->ip.daddr));
 	frame->tcp.source = flow->port_be;
 	((__u8 *)&frame->tcp)[13] = random_flags(random);
 	return true;

@@ -8,14 +8,14 @@ import { fileURLToPath } from 'node:url'
 import { Worker } from 'node:worker_threads'
 import type { ExecutionContext } from 'ava'
 import { formatMac, parseMac } from '../../src/core/address.ts'
-import { addressOctets, type Family } from '../../src/core/ip.ts'
+import { addressOctets } from '../../src/core/ip.ts'
 import { loadProgram } from '../../src/shell/load.ts'
 import { bpfFileSystem } from '../native/setup.ts'
 import { miscounted } from './counted.ts'
 import { KITS } from './families.ts'
 import { clearTable } from './flowtable.ts'
 import { Balancer, backendMac, FAST_CLOCK } from './plane.ts'
-import { chooseFlows, FLOW_SEED, type RaceFlow } from './race-flows.ts'
+import { chooseFlows, FLOW_SEED, RACING, type RaceFlow, type RaceKind } from './race-flows.ts'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const BACKENDS = 128
@@ -64,7 +64,7 @@ const loosely = (text: string): RegExp =>
 export const compile = (
   name: string,
   edits: readonly Edit[],
-  { alike = false, clients = false, family = 'ipv4' }: Pick<RaceOptions, 'alike' | 'clients' | 'family'>,
+  { alike = false, clients = false, kind = 'ipv4' }: Pick<RaceOptions, 'alike' | 'clients' | 'kind'>,
 ): string => {
   const folder = join(root, 'build/test/race', name)
   mkdirSync(folder, { recursive: true })
@@ -90,7 +90,7 @@ export const compile = (
     `-DRACE_FLOWS=${FLOWS}`,
     `-DRACE_APART=${alike ? 1 : 0}`,
     `-DRACE_ESTABLISH=${clients ? 0 : 1}`,
-    `-DRACE_IP_HEADER=${family === 'ipv4' ? 'iphdr' : 'ipv6hdr'}`,
+    `-DRACE_IP_HEADER=${RACING[kind].family === 'ipv4' ? 'iphdr' : 'ipv6hdr'}`,
     '-I',
     folder,
     '-I',
@@ -105,11 +105,12 @@ const key32 = (index: number): Buffer => Buffer.from(Uint32Array.of(index).buffe
 
 const writeFlows = (balancer: Balancer, flows: readonly RaceFlow[]): void => {
   const map = balancer.object.map('race_flows')
-  for (const [index, { source, sourcePort, backends }] of flows.entries()) {
-    const value = Buffer.alloc(40)
+  for (const [index, { source, sourcePort, vip, backends }] of flows.entries()) {
+    const value = Buffer.alloc(56)
     value.set(addressOctets(source), 0)
-    value.writeUInt16BE(sourcePort, 16)
-    backends.forEach((backend, i) => void value.writeBigUInt64LE(parseMac(backendMac(backend)), 24 + 8 * i))
+    value.set(addressOctets(vip), 16)
+    value.writeUInt16BE(sourcePort, 32)
+    backends.forEach((backend, i) => void value.writeBigUInt64LE(parseMac(backendMac(backend)), 40 + 8 * i))
     map.update(key32(index), value)
   }
   map.close()
@@ -172,7 +173,7 @@ const readResult = (
 
 export interface RaceOptions {
   /** IPv4 unless it is said. */
-  family?: Family
+  kind?: RaceKind
   /** Clients of a persistent service, whose server the ring knows, in two buckets of notes. */
   clients?: boolean
   /** All flows' check bits are equal, and each CPU has its own flows: only looking at the key again tells them apart. */
@@ -184,20 +185,21 @@ export interface RaceOptions {
 
 /** @param path what compile answered */
 export const race = async (t: ExecutionContext, path: string, options: RaceOptions): Promise<RaceResult> => {
-  const { alike, milliseconds, patience = 1, clients = false, family = 'ipv4' } = options
-  const { HOST, tcpFrame, flowCapacity, flowsPerBucket } = KITS[family]
-  const service = `tcp://${HOST}:80`
+  const { alike, milliseconds, patience = 1, clients = false, kind = 'ipv4' } = options
+  const racing = RACING[kind]
+  const { service, scheduler } = racing
+  const { tcpFrame } = KITS[racing.family]
   const balancer = new Balancer({
-    capacity: { ...flowCapacity(2 * flowsPerBucket), backends: 2048, services: 4 },
+    capacity: { ...racing.capacity, backends: 2048, services: 4 },
     settings: { ageShift: FAST_CLOCK, flowSeed: FLOW_SEED, timeout: new Array<number>(16).fill(1) },
     load: (native, maps, slot, settings) => loadProgram(native, maps, slot, settings, { programFile: path }),
   })
   t.teardown(() => balancer.close())
   const persistence = clients ? ({ hash: 'source', persist: 300 } as const) : {}
-  balancer.add(service, { scheduler: 'mh', seed: 0xbeefn, ringSize: 65537, ...persistence }, BACKENDS)
+  balancer.add(service, { scheduler, seed: 0xbeefn, ringSize: 65537, ...persistence }, BACKENDS)
   // Every slot is marked: all flows go through the table from now on. With persistence they do so anyway.
   if (!clients) balancer.set(service, { seed: 0xfeedn })
-  writeFlows(balancer, chooseFlows(balancer, service, alike ? 2 * FLOWS : FLOWS, alike))
+  writeFlows(balancer, chooseFlows(balancer, racing, alike ? 2 * FLOWS : FLOWS, alike))
   clearTable(balancer)
   new Uint8Array(balancer.plane.buffer('connections')).fill(0)
   new Uint8Array(balancer.plane.buffer('clients')).fill(0)

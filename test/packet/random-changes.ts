@@ -23,9 +23,9 @@ import type { SourceRateOptions } from '../../src/core/source-rate.ts'
 import { type BackendSpec, backendAddress, GONE_SLOT, LOCAL, linkPath, UNRESOLVED, withBackend } from './plane.ts'
 import type { Random } from './random.ts'
 import { withRandomFilter } from './random-filter.ts'
-import { BACKENDS, PORTS, PREFIXES, VIPS, VIPS6 } from './random-frames.ts'
+import { BACKENDS, PORTS, PREFIXES, PREFIXES6, VIPS, VIPS6 } from './random-frames.ts'
 
-const SERVICES_MAX = 44
+const SERVICES_MAX = 48
 
 export interface ChangeOptions {
   /** Bounds on the connections of a source too: RATE_CLOCK for the program, and pass() for both. */
@@ -64,7 +64,8 @@ const randomRate = (random: Random, vip: string): SourceRateOptions => ({
 const addOne = (random: Random, state: DesiredState, { rates }: ChangeOptions): DesiredState => {
   const ofPrefix = random.once(8)
   const ofVips = random.once(2) ? VIPS.slice(0, 3) : VIPS6.slice(0, 3).map(beforePort)
-  const vip = random.pick<string>(ofPrefix ? PREFIXES : ofVips)
+  const ofPrefixes = random.once(2) ? PREFIXES : PREFIXES6.map(beforePort)
+  const vip = random.pick<string>(ofPrefix ? ofPrefixes : ofVips)
   const name = `${random.once(3) ? 'udp' : 'tcp'}://${vip}:${random.pick(PORTS)}`
   if (state.has(name)) return state
   const ops = name.startsWith('udp') && random.once(3)
@@ -183,10 +184,15 @@ export const everyKind = (state: DesiredState): DesiredState => {
   }
   // By its address alone a later fragment finds the only service of a VIP, while its ring is as it was.
   for (const vip of [VIPS[4], beforePort(VIPS6[4])]) add(`tcp://${vip}:*`, { scheduler: 'sh' }, [{}, {}])
-  add(`tcp://${PREFIXES[0]}:*`, { scheduler: 'dh' }, [{}, {}])
-  add(`tcp://${PREFIXES[0]}:80`, { scheduler: 'lblc' }, [{}, { weight: 2 }, {}])
-  add(`tcp://${PREFIXES[3]}:80`, { scheduler: 'lblcr' }, [{}, { weight: 2 }, {}])
-  add(`tcp://${PREFIXES[3]}:81`, { scheduler: 'lblc', ...PERSISTENCES[0] }, [{}, {}])
+  for (const [one, other] of [
+    [PREFIXES[0], PREFIXES[3]],
+    [beforePort(PREFIXES6[0]), beforePort(PREFIXES6[1])],
+  ]) {
+    add(`tcp://${one}:*`, { scheduler: 'dh' }, [{}, {}])
+    add(`tcp://${one}:80`, { scheduler: 'lblc' }, [{}, { weight: 2 }, {}])
+    add(`tcp://${other}:80`, { scheduler: 'lblcr' }, [{}, { weight: 2 }, {}])
+    add(`tcp://${other}:81`, { scheduler: 'lblc', ...PERSISTENCES[0] }, [{}, {}])
+  }
   return next
 }
 

@@ -32,6 +32,19 @@ export const PREFIXES = ['198.18.0.0/15', '192.0.2.128/25', '192.0.2.8/30', '192
 const IN_PREFIXES = ['192.0.2.9', '192.0.2.77', '192.0.2.128', '192.0.2.201', '198.19.0.0', '198.18.1.2'] as const
 /** Two of one network, and one that has another's lower half. */
 export const VIPS6 = ['2001:db8::10', '2001:db8::11', '2001:db8:7::10', '::', '2001:db8::12'] as const
+/** Some within others; VIPs belong to the first three. The second one's number is the first VIP. */
+export const PREFIXES6 = ['2001:db8:7::/64', '2001:db8::/123', '2001:db8::/45', '2001:db8:0:0:8000::/65'] as const
+/** As IN_PREFIXES: alike in either half; two have the number of a prefix. */
+const IN_PREFIXES6 = [
+  '2001:db8::c',
+  '2001:db8::9',
+  '2001:db8:7::10:1',
+  '2001:db8:7:0:8000::',
+  '2001:db8:7:0:8000::1',
+  '2001:db8:1::1',
+  '2001:db8:4::',
+  '2001:db8:0:0:8000::1',
+] as const
 /** Ports of services; some ranges overlap, and are refused. */
 export const PORTS = ['80', '81', '53', '50-60', '80-90', '82-200', '201-65535', '*'] as const
 /** What frames are for: within and without each of these. */
@@ -217,7 +230,7 @@ const randomTuple6 = (random: Random): Tuple => ({
   // Alike in either half.
   source: `2001:db8:c${random.below(2)}::${1 + random.below(24)}`,
   sourcePort: 1024 + random.below(24),
-  vip: random.pick(random.once(6) ? VIPS6 : VIPS6.slice(0, 3)),
+  vip: random.once(3) ? random.pick(IN_PREFIXES6) : random.pick(random.once(6) ? VIPS6 : VIPS6.slice(0, 3)),
   port: random.once(12) ? random.below(65536) : random.pick(FRAME_PORTS),
   overUdp: random.once(3),
 })

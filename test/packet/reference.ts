@@ -3,7 +3,7 @@
 // flows in a map of its own. No age passes, the flow table is never full and the bound on new flows never reached.
 import { formatMac } from '../../src/core/address.ts'
 import type { Service } from '../../src/core/desired.ts'
-import { familyOf } from '../../src/core/ip.ts'
+import { addressOctets, familyOf } from '../../src/core/ip.ts'
 import { isPrefix } from '../../src/core/prefix.ts'
 import type { Filter } from '../../src/core/prefixes.ts'
 import { OWN_MAC } from './frames.ts'
@@ -51,7 +51,7 @@ interface Note {
 }
 
 /** How its VIP is written: an address of either family, or a prefix. */
-const sortOf = ({ vip }: Service): string => (isPrefix({ vip }) ? 'prefix' : familyOf(vip))
+const sortOf = ({ vip }: Service): string => (isPrefix({ vip }) ? `prefix of ${familyOf(vip)}` : familyOf(vip))
 
 /** What is special about a service, in words. */
 const kindsOf = (service: Service): string[] => {
@@ -67,13 +67,10 @@ const kindsOf = (service: Service): string[] => {
   ]
 }
 
-/** The whole numbers of 8 bits that an address is. */
-const octetsOf = (text: string): number[] => text.split('.').map(Number)
-
-/** Are the first `bits` bits of two addresses the same? Octet by octet. */
+/** Are the first `bits` bits of two addresses of one family the same? Octet by octet. */
 const sameBits = (a: string, b: string, bits: number): boolean => {
-  const other = octetsOf(b)
-  return octetsOf(a).every((octet, i) => {
+  const other = addressOctets(b)
+  return addressOctets(a).every((octet, i) => {
     const left = Math.max(0, 8 - Math.max(0, bits - 8 * i))
     return octet >> left === (other[i] ?? 0) >> left
   })
@@ -123,10 +120,10 @@ export class Reference {
   #vipOf(destination: string): string | undefined {
     const vips = [...this.services.values()].map(({ want }) => want.vip)
     if (vips.includes(destination)) return destination
-    if (destination.includes(':')) return undefined
     const bitsOf = (vip: string) => Number(vip.split('/')[1])
     return vips
-      .filter((vip) => vip.includes('/') && sameBits(vip.split('/')[0] ?? '', destination, bitsOf(vip)))
+      .filter((vip) => vip.includes('/') && familyOf(vip) === familyOf(destination))
+      .filter((vip) => sameBits(vip.split('/')[0] ?? '', destination, bitsOf(vip)))
       .sort((a, b) => bitsOf(b) - bitsOf(a))[0]
   }
 
