@@ -28,8 +28,11 @@ const sumOf = (counts: Float64Array): number => {
   return sum
 }
 
-const sameAddresses = (a: readonly AddressKey[], b: readonly AddressKey[]): boolean =>
-  a.length === b.length && a.every((address, i) => address === b[i])
+const sameAddresses = (a: readonly AddressKey[], b: readonly AddressKey[]): boolean => {
+  if (a.length !== b.length) return false
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false
+  return true
+}
 
 /** What the backends seen before had counted, and what is not in the counters now: they went, or came anew. */
 const lost = (before: Seen, addresses: AddressKey[], now: Record<Count, Float64Array>): Totals => {
@@ -61,10 +64,11 @@ export class ServiceTotals {
 
   #updateService({ service, first, end }: ServiceSample, backends: Samples['backends']): Totals {
     const addresses = backends.address.slice(first, end)
+    // Views: each scrape has columns of its own.
     const counts = {
-      packets: backends.packets.slice(first, end),
-      bytes: backends.bytes.slice(first, end),
-      flows: backends.flows.slice(first, end),
+      packets: backends.packets.subarray(first, end),
+      bytes: backends.bytes.subarray(first, end),
+      flows: backends.flows.subarray(first, end),
     }
     const before = this.#seen.get(service)
     const carried: Totals = before?.carried ?? { packets: 0, bytes: 0, flows: 0 }
