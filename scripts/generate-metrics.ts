@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Writes the table of docs/metrics.md from src/api/metric-families.ts. `npm run generate` after each change of a metric; CI demands
+// Writes the table of docs/metrics.md from src/api/metric-families.ts and backend-metrics.ts. `npm run generate` after each change of a metric; CI demands
 // that it changes nothing.
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'

@@ -6,66 +6,16 @@ import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { Gauge, Registry } from 'prom-client'
 import { FAMILIES } from '../../src/api/metric-families.ts'
-import { type DaemonFacts, type ExporterOptions, MetricsExporter } from '../../src/api/metrics.ts'
+import { MetricsExporter } from '../../src/api/metrics.ts'
 import { BACKEND_STATES } from '../../src/core/backend-words.ts'
-import { clearCounts } from '../../src/dataplane/counters.ts'
-import { FlowState, Reason } from '../../src/dataplane/layout.gen.ts'
+import { Reason } from '../../src/dataplane/layout.gen.ts'
 import type { Native } from '../../src/dataplane/native.ts'
-import { readLive } from '../../src/dataplane/reader.ts'
-import { fill } from '../dataplane/flow-entries.ts'
 import { ROOMY } from '../dataplane/plane.ts'
-import { backend, type FakeSession, fakeSession, service } from './plane.ts'
+import { backend, fakeSession, service } from './plane.ts'
 import { complaints, promtool } from './promtool.ts'
+import { ABSENT, busy, scrape, VERSION, valuesOf, WEB } from './scrape.ts'
 
-const WEB = 'tcp://192.0.2.1:80'
 const zeros = Object.fromEntries(BACKEND_STATES.map((state) => [state, 0]))
-const VERSION = { version: '0.1.0' }
-const ABSENT = { ...VERSION, statsFile: '/nonexistent' }
-
-/** The values of a metric by its labels. */
-const valuesOf = (text: string, name: string): Record<string, number> =>
-  Object.fromEntries(
-    text
-      .split('\n')
-      .filter((line) => line.startsWith(`${name}{`) || line.startsWith(`${name} `))
-      .map((line) => {
-        const at = line.lastIndexOf(' ')
-        return [line.slice(name.length, at), Number(line.slice(at + 1))]
-      }),
-  )
-
-const scrape = (fake: FakeSession, options: Partial<ExporterOptions> = {}, facts: DaemonFacts = {}): Promise<string> =>
-  new MetricsExporter({ ...ABSENT, ...options }).export(fake.session(), facts)
-
-/** Three services: one whose flows are recorded, one that is hashed, one without backends. */
-const busy = (native?: Partial<Native>): FakeSession => {
-  const fake = fakeSession(native)
-  fake.set(
-    service(1, 'wrr', [backend(1, { weight: 3 }), backend(2, { admin: 'drain' })], 'we"b'),
-    service(2, 'mh', [
-      backend(3),
-      backend(4, { weight: 0 }),
-      backend(5, { path: { kind: 'unresolved', why: 'silent' } }),
-      backend(6, { path: { kind: 'local' } }),
-    ]),
-    service(3, 'rr', []),
-  )
-  fake.count(WEB, '198.51.100.1', 10, 1000, 2)
-  fake.count(WEB, '198.51.100.2', 5, 2 ** 40, 1)
-  fake.reason(Reason.DROP_NO_BACKEND, 7)
-  fake.reason(Reason.FLOW_REFUSED_FULL, 3)
-  const id = readLive(fake.plane.memory).services.get(WEB)?.service.id ?? 0
-  const { age } = fake.plane
-  const flow = { source: 1, sourcePort: 1, service: id, port: 80, backend: 0, state: 0, age, check: 1 }
-  const { FLOW_ESTABLISHED, FLOW_CLOSING } = FlowState
-  fill(fake.plane.memory, [
-    { ...flow, state: FLOW_ESTABLISHED },
-    { ...flow, state: FLOW_ESTABLISHED },
-    { ...flow, state: FLOW_CLOSING },
-    { ...flow, state: FLOW_ESTABLISHED, age: age - 200 },
-  ])
-  return fake
-}
 
 const everything = async (t: ExecutionContext): Promise<string> => {
   const folder = mkdtempSync(join(tmpdir(), 'xlb-metrics-'))
@@ -178,51 +128,6 @@ test('beyond the limit whole services are left to their sums, and how many backe
   )
   const none = await scrape(busy(), { backendLimit: 0 })
   t.notRegex(none, /^(# \w+ )?xlb_backend_/m)
-})
-
-test("a service's sums do not fall when a backend goes, comes back, or counts anew", async (t) => {
-  const fake = fakeSession()
-  const exporter = new MetricsExporter(ABSENT)
-  const sums = async () => valuesOf(await exporter.export(fake.session()), 'xlb_service_packets_total')
-  const first = backend(1)
-  const second = backend(2)
-  const of = `{service="${WEB}"}`
-  fake.set(service(1, 'wrr', [first, second]))
-  fake.count(WEB, first.address, 100)
-  fake.count(WEB, second.address, 10)
-  t.is((await sums())[of], 110)
-  fake.set(service(1, 'wrr', [second]))
-  t.is((await sums())[of], 110)
-  fake.count(WEB, second.address, 1)
-  t.is((await sums())[of], 111)
-  fake.set(service(1, 'wrr', [first, second]))
-  fake.count(WEB, first.address, 5)
-  t.is((await sums())[of], 116)
-  const counters =
-    readLive(fake.plane.memory)
-      .services.get(WEB)
-      ?.backends.map(({ counter }) => counter) ?? []
-  clearCounts(fake.plane.memory, counters)
-  t.is((await sums())[of], 116)
-  fake.count(WEB, second.address, 2)
-  t.is((await sums())[of], 118)
-  fake.set()
-  t.deepEqual(await sums(), {})
-  fake.set(service(1, 'wrr', [first]))
-  t.is((await sums())[of], 0)
-})
-
-test('packets forwarded do not fall by what is read a moment later, but begin anew with new tables', async (t) => {
-  const exporter = new MetricsExporter(ABSENT)
-  const forwarded = async (fake: FakeSession) =>
-    valuesOf(await exporter.export(fake.session()), 'xlb_packets_total')['{verdict="forward",reason="tx_forwarded"}']
-  const fake = busy()
-  t.is(await forwarded(fake), 15)
-  fake.reason(Reason.TX_REDIRECTED, 2) // counted, and its backend's counter not yet read
-  t.is(await forwarded(fake), 15)
-  fake.count(WEB, '198.51.100.1', 4)
-  t.is(await forwarded(fake), 17)
-  t.is(await forwarded(fakeSession()), 0)
 })
 
 test("what the daemon knows of a backend's state goes before the packet path's view; its words are kept few", async (t) => {
