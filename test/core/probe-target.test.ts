@@ -130,6 +130,14 @@ test('a refusal says that the VIP is there, and that nobody listens', (t) => {
   t.deepEqual([...(one.answers.vips[0]?.closed ?? [])], [0, 1])
 })
 
+test('a firewall that rejects says that the VIP is there, and that the port is closed', (t) => {
+  const one = listener()
+  const about = { source: OWN, destination: VIP, sourcePort: PORT, destinationPort: 80, protocol: 6 }
+  one.hear({ kind: 'unreachable', mac: RS, says: VIP, isPort: true, about })
+  t.true(one.answers.vips[0]?.answered)
+  t.deepEqual([...(one.answers.vips[0]?.closed ?? [])], [0])
+})
+
 test("answers of others are none of this backend's", (t) => {
   const one = listener()
   one.hear(segment({ mac: OTHER }))

@@ -12,14 +12,15 @@ const VIP = '10.89.0.100'
 const askOn = (lab: Lab) =>
   lab.spawn('client', ['sh', '-c', `while :; do curl -s --max-time 6 http://${VIP}/ >/dev/null & sleep 0.3; done`])
 
+/** More than one doctor's few. */
+const haveWaiting = async (lab: Lab): Promise<boolean> =>
+  Number(await on(lab, 'client', 'ss -tnH state syn-sent | wc -l')) > 3
+
 labTest('connections that are stuck, and partial checksums, are found by their names', async (t) => {
   const lab = await soundLab(t, { servers: 1 })
   await on(lab, 'client', 'ethtool -K eth0 tx on')
   const clients = askOn(lab)
-  await until(
-    'some connections wait',
-    async () => (await on(lab, 'client', 'ss -tnH state syn-sent | wc -l')).trim() > '3',
-  )
+  await until('some connections wait', () => haveWaiting(lab))
   const report = await doctor(lab)
   await clients.stop()
   t.deepEqual(namesOf(report), ['error syn-recv', 'error partial-checksum'], JSON.stringify(report, null, 1))
@@ -30,7 +31,7 @@ labTest('connections that are stuck, and partial checksums, are found by their n
   t.deepEqual((await list(lab)).interfaces, [{ name: 'eth0', mode: 'native', attached: true, fault: null }])
   await on(lab, 'client', 'ethtool -K eth0 tx off')
   const served = askOn(lab)
-  const { fine } = await doctor(lab, '--listen', '2s')
+  const { fine } = await doctor(lab, '--listen', '1s')
   await served.stop()
   t.true(
     fine.some((line) => /^checksums: \d+ packets came, none with a partial one$/.test(line)),
@@ -42,10 +43,7 @@ labTest('connections whose answers do not come back are found by their name', as
   const lab = await soundLab(t, { servers: 1 }, 'generic')
   await on(lab, 'rs1', 'ip route add blackhole 10.89.0.10')
   const clients = askOn(lab)
-  await until(
-    'some connections wait',
-    async () => (await on(lab, 'client', 'ss -tnH state syn-sent | wc -l')).trim() > '3',
-  )
+  await until('some connections wait', () => haveWaiting(lab))
   const report = await doctor(lab)
   await clients.stop()
   t.deepEqual(namesOf(report), ['error syn-recv'], JSON.stringify(report, null, 1))

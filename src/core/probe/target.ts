@@ -56,6 +56,11 @@ export const TARGETS_AT_ONCE = 512
 const FIRST_VIP_SEQUENCE = 256
 export const SOURCES_MAX = 16
 
+const PROTOCOLS: ReadonlyMap<number, Protocol> = new Map([
+  [PROTOCOL.tcp, 'tcp'],
+  [PROTOCOL.udp, 'udp'],
+])
+
 const portOf = (target: Target): number => PROBE_PORTS.first + target.index
 
 export interface VipAnswers {
@@ -241,18 +246,18 @@ export class Listener {
     return tcpReset(target.hop, route, heard.acknowledged)
   }
 
+  /** A port that is closed, or that a firewall rejects. */
   #hearError({ says, isPort, about, mac }: Heard & { kind: 'unreachable' }): void {
-    if (!isPort || about.sourcePort !== portOf(this.target) || about.protocol !== PROTOCOL.udp) return
+    const protocol = PROTOCOLS.get(about.protocol)
+    if (!isPort || about.sourcePort !== portOf(this.target) || protocol === undefined) return
     if (says !== about.destination) return
-    const heard: Heard = {
-      kind: 'udp',
-      mac,
-      source: says,
-      destination: about.source,
-      sourcePort: about.destinationPort,
-      destinationPort: about.sourcePort,
-    }
-    this.#hearPort(heard, 'udp', about.destinationPort, false)
+    const route = { source: says, destination: about.source, sourcePort: about.destinationPort }
+    this.#hearPort(
+      { kind: 'udp', mac, ...route, destinationPort: about.sourcePort },
+      protocol,
+      about.destinationPort,
+      false,
+    )
   }
 }
 

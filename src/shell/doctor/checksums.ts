@@ -13,7 +13,7 @@ const RING_BYTES = 1 << 20
 const POLL_MS = 50
 const RENEW_MS = 1000
 /** So many partial ones say enough. */
-const ENOUGH = 20
+const ENOUGH = 5
 const SOURCES_MAX = 8
 
 /**
