@@ -8,6 +8,7 @@ import { formatPersistence, type Persistence } from '../core/persistence.ts'
 import { countVerdicts, type Filter, type Verdict } from '../core/prefixes.ts'
 import { Refusal } from '../core/refusal.ts'
 import type { SourceRate } from '../core/source-rate.ts'
+import { AT_ONCE, type Inputs, standing } from '../core/standing.ts'
 import { changedTimeouts, DEFAULT_TIMEOUTS, type Timeouts } from '../core/timeouts.ts'
 import type { LiveBackend } from '../dataplane/backend-records.ts'
 import { countClients } from '../dataplane/clients.ts'
@@ -38,6 +39,8 @@ interface BackendRow {
   effectiveWeight: number
   state: string
   since: string
+  /** All that its effective weight is made of, and since when, where that is known. */
+  reasons: { name: string; effect: string; text: string; since: string | null }[]
   /** What a daemon found out of it; null: nobody has. */
   health: { alive: boolean; percent: number; since: string } | null
   mac: string | null
@@ -127,7 +130,42 @@ const reasonsOf = (session: Session): Record<string, number> => {
 const persistenceOf = ({ persistence }: Service): ServiceRow['persistence'] =>
   persistence === undefined ? null : { ...persistence, group: persistence.group ?? null }
 
-const listing = (session: Session, only: string | undefined, nowMs: number, followed: boolean): Listing => {
+/** Since when a backend cannot be reached, only a daemon knows. */
+const reasonRows = (
+  { want, sinceMs }: LiveBackend,
+  daemon: Context['daemon'],
+  nowMs: number,
+): BackendRow['reasons'] => {
+  if (isLeaving(want)) return []
+  const { path, weight, admin, health } = want
+  const unreached = daemon?.unreached(want.address)
+  const inputs: Inputs = {
+    weight,
+    admin: { state: admin === 'drain' || admin === 'maint' ? admin : 'up', sinceMs },
+    ...(health === undefined
+      ? {}
+      : {
+          check: { state: health.alive ? 'up' : 'down', sinceMs: health.sinceMs, trusted: true },
+          agent: { state: 'up', percent: health.percent, sinceMs: health.sinceMs },
+        }),
+    ...(path.kind === 'unresolved'
+      ? {
+          neighbour: {
+            state: 'unresolved',
+            sinceMs: unreached?.sinceMs ?? Number.NaN,
+            text: unreached?.why ?? path.why,
+          },
+        }
+      : {}),
+    policy: AT_ONCE,
+  }
+  return standing(inputs, nowMs).reasons.map(({ sinceMs: since, ...reason }) => ({
+    ...reason,
+    since: since === undefined || Number.isNaN(since) ? null : new Date(since).toISOString(),
+  }))
+}
+
+const listing = (session: Session, only: string | undefined, nowMs: number, daemon: Context['daemon']): Listing => {
   const { plane, live, interfaces, egress, native } = session
   const flows = countFlows(plane, plane.age())
   const slotNames = new Map([...interfaces, ...egress].map(({ slot, name }) => [slot, name]))
@@ -142,6 +180,7 @@ const listing = (session: Session, only: string | undefined, nowMs: number, foll
       effectiveWeight: effectiveWeight(service.want, backend.want),
       state: stateOf(backend, isFullNow(plane, service.service, backend.index)),
       since: new Date(backend.sinceMs).toISOString(),
+      reasons: reasonRows(backend, daemon, nowMs),
       health: healthRow(backend.want),
       mac: path.kind === 'link' ? formatMac(path.mac) : null,
       interface: path.kind === 'link' ? (slotNames.get(path.interfaceSlot) ?? null) : null,
@@ -170,7 +209,7 @@ const listing = (session: Session, only: string | undefined, nowMs: number, foll
     newFlows: newFlowsNow(session),
     filter: filterRow(live.globals.filter),
     timeouts: readTimeouts(plane),
-    followed,
+    followed: daemon !== undefined,
     services: chosen
       .map((service) => ({
         service: service.name,
@@ -332,7 +371,7 @@ const takeListing = (context: Context, only: string | undefined): { list: Listin
       throw new Refusal(`service ${only} does not exist`, '`xlb list` shows the services that do')
     }
     const at = Date.now()
-    return { list: listing(session, only, at, context.daemon !== undefined), at }
+    return { list: listing(session, only, at, context.daemon), at }
   })
 
 export const runList = async (

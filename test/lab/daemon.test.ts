@@ -156,6 +156,15 @@ labTest(
       told.some((each) => each.includes(`${rs1} of`) && each.includes('does not answer ARP on eth0')),
       told.join('\n'),
     )
+    const { reasons } = JSON.parse(await xlb(lab, ['list', '--json'])).services[0].backends.find(
+      (each: { address: string }) => each.address === rs1,
+    ) as { reasons: { name: string; effect: string; text: string; since: string | null }[] }
+    const out = reasons.filter(({ effect }) => effect === 'out')
+    t.deepEqual(
+      out.map(({ name, text }) => [name, text]),
+      [['neighbour', `unresolved: ${rs1} does not answer ARP on eth0`]],
+    )
+    t.regex(out[0]?.since ?? '', /^\d{4}-/)
     await on(lab, 'rs1', 'ip link set eth0 up')
     await until('rs1 is back', 25_000, async () => (await backend(lab, rs1))?.state === 'up')
   },
