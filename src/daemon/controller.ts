@@ -15,6 +15,7 @@ import { isPrefix } from '../core/prefix.ts'
 import type { AttachMode } from '../core/preflight-facts.ts'
 import { Refusal } from '../core/refusal.ts'
 import { explainSharedMac, sharedMacs } from '../core/shared-macs.ts'
+import { namesToCompare } from '../core/state-map.ts'
 import { scanBackends } from '../dataplane/backend-records.ts'
 import { type Edit, Guard } from '../dataplane/guard.ts'
 import type { KernelPlane } from '../dataplane/kernel.ts'
@@ -224,9 +225,18 @@ export class Controller {
     }, REMEMBER_AFTER_MS)
   }
 
-  rememberNow(): void {
+  /** @returns what is remembered */
+  rememberNow(): Changes | undefined {
     const changes = this.changes()
     if (changes !== undefined) this.#store.writeChanges(changes)
+    return changes
+  }
+
+  /** Services that may differ from the file that was loaded just now; undefined: any. Of a restart nobody knows which. */
+  #touchedBy(base: Wish | undefined, { services }: Changed): Set<string> | undefined {
+    if (base === undefined || this.#loaded === undefined || this.#touched === undefined) return undefined
+    const edited = runtimeChanges(base.services, this.#loaded.services).keys()
+    return new Set([...this.#touched, ...edited, ...services.map(({ name }) => name)])
   }
 
   /** What was changed since the configuration was loaded; undefined: nothing is attached, or was loaded. */
@@ -476,10 +486,8 @@ export class Controller {
     }
     this.#waiting = undefined
     this.#store.writeLoaded(this.#loaded)
-    // Any service may differ from the file, once: of a restart nobody knows which.
-    this.#touched = undefined
-    this.rememberNow()
-    this.#touched = new Set(this.changes()?.services.keys())
+    this.#touched = this.#touchedBy(base, changed)
+    this.#touched = new Set(this.rememberNow()?.services.keys())
     const changes = { ...changed, globals: changed.globals || timeoutsChanged }
     this.#tell({
       kind: 'configuration',
@@ -647,7 +655,7 @@ const mergeInterfaces = (
 /** Backends that have no path yet get what the kernel knows; it is asked for the rest. */
 const withWays = (have: DesiredState, want: DesiredState, resolver: Resolver): DesiredState => {
   if (want === have) return want
-  const names = [...want.keys()].filter((name) => want.get(name) !== have.get(name))
+  const names = [...namesToCompare(have, want)].filter((name) => want.has(name))
   const addresses = new Set(
     names.flatMap((name) =>
       (want.get(name)?.backends ?? []).flatMap(({ address, path }) => (path.kind === 'unresolved' ? [address] : [])),
