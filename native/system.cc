@@ -18,6 +18,7 @@
 #include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/vfs.h>
@@ -25,11 +26,38 @@
 
 namespace
 {
+/** A file that root makes in another user's folder is that user's: verbs of both take turns. */
+void give_to_owner_of_folder(int fd, const std::string &path)
+{
+	struct stat folder;
+	std::string name = path.substr(0, path.rfind('/') + 1);
+	if (geteuid() != 0 || stat(name.empty() ? "." : name.c_str(), &folder) < 0 || folder.st_uid == 0)
+		return;
+	if (fchown(fd, folder.st_uid, folder.st_gid) < 0)
+		return; // Then it stays root's, and the other user is told so by its own open().
+}
+
+/** Made only where nothing is there, and no link is followed: the folder may be that of somebody who means harm. */
+Descriptor open_lock(const std::string &path)
+{
+	const int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW;
+	for (;;) {
+		Descriptor there(retry([&] { return ::open(path.c_str(), flags); }));
+		if (there.get() >= 0 || errno != ENOENT)
+			return there;
+		Descriptor made(retry([&] { return ::open(path.c_str(), flags | O_CREAT | O_EXCL, 0600); }));
+		if (made.get() >= 0)
+			give_to_owner_of_folder(made.get(), path);
+		if (made.get() >= 0 || errno != EEXIST)
+			return made;
+	}
+}
+
 Napi::Value try_lock(const Napi::CallbackInfo &info)
 {
 	Napi::Env env = info.Env();
 	std::string path = text_argument(info, 0, "path");
-	Descriptor fd(retry([&] { return ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600); }));
+	Descriptor fd = open_lock(path);
 	if (fd.get() < 0)
 		fail(env, errno, "open", path);
 	if (retry([&] { return flock(fd.get(), LOCK_EX | LOCK_NB); }) < 0) {

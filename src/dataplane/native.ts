@@ -317,7 +317,7 @@ export interface Netlink {
 
 export interface System {
   /**
-   * flock(LOCK_EX | LOCK_NB) on the file, created 0600 if absent. Answers a descriptor that holds the lock until
+   * flock(LOCK_EX | LOCK_NB) on the file, created 0600 if absent (by root for the owner of its folder); no link is followed. Answers a descriptor that holds the lock until
    * unlock() or the process's end; -1 where another holds it.
    */
   tryLock(path: string): number

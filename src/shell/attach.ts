@@ -19,6 +19,7 @@ import { viewOf } from '../dataplane/views.ts'
 import {
   clockPin,
   demandPrivilege,
+  giveToOwner,
   type InstancePaths,
   linkPin,
   mapPin,
@@ -133,6 +134,7 @@ const attachTo = (
   const generic = mode === 'generic' ? 1 : 0
   writeInterface(plane, slot, { ...record, generic, role })
   link.pin(linkPin(pins, found.ifindex))
+  giveToOwner(linkPin(pins, found.ifindex))
   writeInterface(plane, slot, { ...record, generic })
   link.close()
   return { interfaceName, ifindex: found.ifindex, mode, reason }

@@ -1,7 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // An instance's places on this host: pins in bpffs, and the lock that makes verbs take turns.
-import { existsSync, mkdirSync, readdirSync, renameSync, rmdirSync, statSync, unlinkSync } from 'node:fs'
-import { join } from 'node:path'
+import {
+  existsSync,
+  lchownSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  renameSync,
+  rmdirSync,
+  statSync,
+  unlinkSync,
+} from 'node:fs'
+import { dirname, join } from 'node:path'
 import { Refusal } from '../core/refusal.ts'
 import type { Native } from '../dataplane/native.ts'
 import { missingCapabilities } from './capabilities.ts'
@@ -95,19 +105,31 @@ export const prepareBpfFs = (native: Native): void => {
   mkdirSync(PIN_ROOT, { recursive: true, mode: 0o700 })
 }
 
+/** What root makes in another user's folder of pins is that user's: the daemon's, whose pins they are. */
+export const giveToOwner = (path: string): void => {
+  const { uid, gid } = statSync(dirname(path))
+  if (process.geteuid?.() !== 0 || uid === 0) return
+  lchownSync(path, uid, gid)
+  if (lstatSync(path).isDirectory()) for (const entry of readdirSync(path)) giveToOwner(join(path, entry))
+}
+
 /** Removes a folder of pins. What only these pins kept alive ends with them. */
 export const removePins = (path: string): void => {
   if (!existsSync(path)) return
   for (const entry of readdirSync(path)) {
     const child = join(path, entry)
-    if (statSync(child).isDirectory()) removePins(child)
+    // No link is followed: the folder may be that of another user than whoever removes it.
+    if (lstatSync(child).isDirectory()) removePins(child)
     else unlinkSync(child)
   }
   rmdirSync(path)
 }
 
 /** Moves a built folder to where commands look for it: the one step that makes an instance be. */
-export const publishPins = (paths: InstancePaths): void => renameSync(paths.building, paths.pins)
+export const publishPins = (paths: InstancePaths): void => {
+  giveToOwner(paths.building)
+  renameSync(paths.building, paths.pins)
+}
 
 /** The one step that ends an instance; its pins are then taken apart. */
 export const retirePins = (paths: InstancePaths): void => renameSync(paths.pins, paths.leaving)

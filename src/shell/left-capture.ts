@@ -4,7 +4,7 @@
 import { existsSync, mkdirSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import type { BpfProgram, Native } from '../dataplane/native.ts'
-import { type InstancePaths, linkPin, removePins, runFolder } from './instance.ts'
+import { giveToOwner, type InstancePaths, linkPin, removePins, runFolder } from './instance.ts'
 
 /** Held by a capture for as long as it lives. */
 const captureLock = (paths: InstancePaths): string => join(runFolder(paths), 'capture.lock')
@@ -28,6 +28,7 @@ export const beginCapture = (
   mkdirSync(capturePins(pins), { recursive: true, mode: 0o700 })
   before.pin(beforePin(pins, ifindex))
   capturing.pin(capturingPin(pins, ifindex))
+  giveToOwner(capturePins(pins))
   const link = native.openLink(linkPin(pins, ifindex))
   try {
     link.update(capturing)

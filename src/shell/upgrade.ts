@@ -13,7 +13,15 @@ import type { KernelPlane } from '../dataplane/kernel.ts'
 import { Root, Settings } from '../dataplane/layout.gen.ts'
 import type { BpfLink, BpfObject, BpfProgram, Native, ProgramInfo } from '../dataplane/native.ts'
 import { viewOf } from '../dataplane/views.ts'
-import { clockPin, demandPrivilege, type InstancePaths, linkPin, mapPin, nextClockPin } from './instance.ts'
+import {
+  clockPin,
+  demandPrivilege,
+  giveToOwner,
+  type InstancePaths,
+  linkPin,
+  mapPin,
+  nextClockPin,
+} from './instance.ts'
 import { type AttachedInterface, attachedInterfaces } from './interfaces.ts'
 import { loadProgram, loadSweep, PROGRAM_FILE, startSweep } from './load.ts'
 import { openPlaneAt, withLock } from './lock.ts'
@@ -222,7 +230,10 @@ const upgradeHeld = (
     const next = nextClockPin(paths.pins)
     rmSync(next, { force: true })
     try {
-      if (!clockIsCurrent) clock.pin(next)
+      if (!clockIsCurrent) {
+        clock.pin(next)
+        giveToOwner(next)
+      }
       goneNow = replaceAll(
         [...staged.values()].filter(({ current }) => !current),
         () => clockIsCurrent || renameSync(next, clockPin(paths.pins)),
