@@ -97,18 +97,17 @@ static __always_inline bool denies_source(const struct filter *filter, const str
 
 /* ---- the rate at which a source opens connections ---- */
 
-/* What of a source counts for its rate, and the service: a word, the same for all that make one source. */
-static __always_inline __u64 rate_key(const struct service *service, const struct filter *filter,
-				      const struct packet *packet)
+/* What of a source counts for its rate, at one service: a word, the same for all that make one source. */
+static __always_inline __u64 rate_key(const struct filter *filter, const struct packet *packet)
 {
 	__u32 bits = filter->rate_bits, high_bits = bits < 64 ? bits : 64;
 	__u64 source;
 
 	if (!packet->is_ipv6)
-		return leading_bits(packet->source_be, bits) | (__u64)service->id << 32;
+		return leading_bits(packet->source_be, bits) + filter->rate_salt;
 	source = hash_address6(leading_bits(packet->source6.high, high_bits),
 			       leading_bits(packet->source6.low, bits - high_bits), CONSTANT64(FLOW_SEED));
-	return source + ((__u64)service->id << 32);
+	return source + filter->rate_salt;
 }
 
 static __always_inline void raise_to(__u64 *cell, __u64 seen, __u64 due)
@@ -181,7 +180,7 @@ __noinline int ask_filters(const struct service *service, const struct packet *p
 	if (denies_source(filter, packet))
 		return drop(cpu, DROP_DENIED);
 	if (filter->interval && asks_for_flow(service, packet) &&
-	    !rate_allows(rate_key(service, filter, packet), filter->interval, filter->tolerance))
+	    !rate_allows(rate_key(filter, packet), filter->interval, filter->tolerance))
 		return drop(cpu, DROP_RATE_LIMITED);
 	return 0;
 }

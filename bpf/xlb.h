@@ -320,7 +320,10 @@ struct filter {
 	__u8 rate_bits; /* the leading bits of an address that make a source: at most 32 of an IPv4 one, 128 of an IPv6
 			   one */
 	__u16 reserved;
-	__u32 reserved_tail[3];
+	__u32 reserved_tail;
+	/* Where there is a rate: drawn when its service has got one, and then the same for as long as it has any. So
+	 * what sources have done at a service that is gone is nothing to another that takes its place or its id. */
+	__u64 rate_salt;
 };
 
 /* In the order of numbers, the most significant word first. */

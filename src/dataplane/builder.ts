@@ -108,7 +108,7 @@ const writePolicy = (
   const at = record * ServicePolicy.size
   new Uint8Array(memory.buffer('service_policies'), at, ServicePolicy.size).fill(0)
   ServicePolicy.write(viewOf(memory, 'service_policies'), at, {
-    filter: writeFilter(memory, space.filters, want, before),
+    filter: writeFilter(memory, space.filters, want, before, context.random),
     ...fields,
     persistLine: writeSlots(context, slots),
   })

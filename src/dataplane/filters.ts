@@ -148,7 +148,7 @@ const writeList = (memory: PlaneMemory, space: FilterSpace, filter: Filter): Lis
 const NO_LIST: ListFields = { first4: 0, count4: 0, first6: 0, count6: 0, prefixes: 0, prefixCount: 0, denies: 0 }
 
 const rateFields = (memory: PlaneMemory, sourceRate: SourceRate | undefined) => {
-  if (sourceRate === undefined) return { interval: 0n, tolerance: 0n, rate: 0, burst: 0, rateBits: 32 }
+  if (sourceRate === undefined) return { interval: 0n, tolerance: 0n, rate: 0, burst: 0, rateBits: 32, rateSalt: 0n }
   const { rate, burst, bits } = sourceRate
   const { buffer, byteOffset } = memory.part('settings', 0, Settings.size)
   const { jiffiesPerSecond } = Settings.read(new DataView(buffer), byteOffset)
@@ -158,6 +158,7 @@ const rateFields = (memory: PlaneMemory, sourceRate: SourceRate | undefined) => 
 
 /**
  * Writes what is asked of sources into free places; what stays as it was is shared with the record that packets are led to.
+ * @param random 64 random bits: by them a rate that is new knows nothing of one that was there before
  * @returns the record; 0: nothing is asked
  * @throws Refusal where a table is full
  */
@@ -166,6 +167,7 @@ export const writeFilter = (
   space: () => FilterSpace,
   want: Asked,
   have: { record: number; asked: Asked },
+  random: () => bigint,
 ): number => {
   if (want.filter === undefined && want.sourceRate === undefined) return 0
   const sameList = have.record !== 0 && sameFilter(want.filter, have.asked.filter)
@@ -178,6 +180,11 @@ export const writeFilter = (
       ? NO_LIST
       : writeList(memory, free, want.filter)
   const { buffer, byteOffset } = memory.part('filters', record * FilterRecord.size, FilterRecord.size)
-  FilterRecord.write(new DataView(buffer), byteOffset, { ...list, ...rateFields(memory, want.sourceRate) })
+  const hadRate = have.record !== 0 && have.asked.sourceRate !== undefined
+  FilterRecord.write(new DataView(buffer), byteOffset, {
+    ...list,
+    rateSalt: hadRate ? recordAt(memory, have.record).rateSalt : random(),
+    ...rateFields(memory, want.sourceRate),
+  })
   return record
 }

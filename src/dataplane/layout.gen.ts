@@ -465,10 +465,11 @@ export interface Filter {
   burst: number
   denies: number
   rateBits: number
+  rateSalt: bigint
 }
 export const Filter = {
   size: 64,
-  offset: { interval: 0, tolerance: 8, first4: 16, count4: 20, first6: 24, count6: 28, prefixes: 32, prefixCount: 36, rate: 40, burst: 44, denies: 48, rateBits: 49 },
+  offset: { interval: 0, tolerance: 8, first4: 16, count4: 20, first6: 24, count6: 28, prefixes: 32, prefixCount: 36, rate: 40, burst: 44, denies: 48, rateBits: 49, rateSalt: 56 },
   read: (view: DataView, at: number): Filter => ({
     interval: view.getBigUint64(at + 0, true),
     tolerance: view.getBigUint64(at + 8, true),
@@ -482,6 +483,7 @@ export const Filter = {
     burst: view.getUint32(at + 44, true),
     denies: view.getUint8(at + 48),
     rateBits: view.getUint8(at + 49),
+    rateSalt: view.getBigUint64(at + 56, true),
   }),
   write: (view: DataView, at: number, value: Filter): void => {
     view.setBigUint64(at + 0, value.interval, true)
@@ -496,6 +498,7 @@ export const Filter = {
     view.setUint32(at + 44, value.burst, true)
     view.setUint8(at + 48, value.denies)
     view.setUint8(at + 49, value.rateBits)
+    view.setBigUint64(at + 56, value.rateSalt, true)
   },
 } as const
 

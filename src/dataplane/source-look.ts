@@ -54,22 +54,26 @@ const listLook = (memory: PlaneMemory, record: number, address: Address): ListLo
 }
 
 /** rate_key. */
-const rateKey = (way: Way, { words }: Address, bits: number): bigint => {
+const rateKey = (
+  way: Way,
+  { words }: Address,
+  { rateBits, rateSalt }: Pick<FilterRecord, 'rateBits' | 'rateSalt'>,
+): bigint => {
   const isIpv6 = way.source.address6 !== undefined
-  const leading = words.map((word, i) => BigInt(swap32((word & wordMask(bits, i)) >>> 0)))
+  const leading = words.map((word, i) => BigInt(swap32((word & wordMask(rateBits, i)) >>> 0)))
   const half = (i: number): bigint => (leading[i] ?? 0n) | ((leading[i + 1] ?? 0n) << 32n)
   const source = isIpv6 ? hashAddress6({ high: half(0), low: half(2) }, way.settings.flowSeed) : half(0)
-  return BigInt.asUintN(64, source + (BigInt(way.service.id) << 32n))
+  return BigInt.asUintN(64, source + rateSalt)
 }
 
 /** rate_allows, counting nothing. */
 const rateAllows = (
   way: Way,
   address: Address,
-  { interval, tolerance, rateBits }: FilterRecord,
+  { interval, tolerance, ...own }: FilterRecord,
   jiffies: bigint,
 ): boolean => {
-  const key = rateKey(way, address, rateBits)
+  const key = rateKey(way, address, own)
   const one = hashMix(key, way.settings.flowSeed ^ 0x3c6ef372fe94f82an)
   const other = hashMix(key, way.settings.flowSeed ^ 0xa54ff53a5f1d36f0n)
   const table = viewOf(way.memory, 'source_rates')

@@ -29,6 +29,8 @@ export interface BuildContext {
   /** Age now, in the packet path's units. */
   age: number
   nowMs: number
+  /** 64 random bits at each call. */
+  random: () => bigint
   /** Slots of hashed services of which the flow table deviates, by service id. */
   deviating: ReadonlyMap<number, ReadonlySet<number>>
   persistences: Persistences

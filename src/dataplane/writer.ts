@@ -221,6 +221,7 @@ export const applyChanges = (
     space: takeSpace(memory, live),
     age,
     nowMs: options.nowMs,
+    random: options.random,
     deviating: findDeviating(memory, changed, age),
     persistences: new Persistences(memory, live),
   }
@@ -248,10 +249,13 @@ export const applyChanges = (
   const filter =
     globals === undefined
       ? live.filter
-      : writeFilter(memory, context.space.filters, askedOf(globals), {
-          record: live.filter,
-          asked: askedOf(live.globals),
-        })
+      : writeFilter(
+          memory,
+          context.space.filters,
+          askedOf(globals),
+          { record: live.filter, asked: askedOf(live.globals) },
+          options.random,
+        )
   const { newFlows } = globals ?? live.globals
   const next = writeDirectory(memory, live, entries, { filter, newFlows }, options.random)
   if (filter !== 0) markFiltered(memory, [...records, ...[...live.services.values()].map(({ record }) => record)], true)

@@ -16,7 +16,7 @@ import { makeRandom, type Random } from './random.ts'
 import { everyFate, everyKind, randomChange } from './random-changes.ts'
 import { randomFilter } from './random-filter.ts'
 import { RandomTraffic } from './random-frames.ts'
-import { forgetSources, pass, RATE_CLOCK } from './rate-clock.ts'
+import { pass, RATE_CLOCK } from './rate-clock.ts'
 import { type Expected, Reference } from './reference.ts'
 import { numberOf } from './ring.ts'
 
@@ -102,10 +102,6 @@ const change = (balancer: Balancer, reference: Reference, next: (state: DesiredS
   const after = balancer.state
   if (plan(before, after).length === 0) return true
   reference.follow(after)
-  if ([...before.keys()].every((name) => after.has(name))) return true
-  // What is counted of sources goes by a service's number, which may be another's from now on.
-  forgetSources(balancer)
-  reference.rates.clear()
   return true
 }
 

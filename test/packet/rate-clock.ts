@@ -16,6 +16,3 @@ export const pass = (balancer: Balancer, seconds: number): void => {
   const time = BigInt(Math.round(seconds * JIFFIES)) << BigInt(FilterLimit.RATE_SHIFT)
   for (const [i, word] of words.entries()) if (word > 0n) words[i] = word > time ? word - time : 0n
 }
-
-/** As if no source had ever opened a connection. */
-export const forgetSources = (balancer: Balancer): void => void rateWords(balancer).fill(0n)

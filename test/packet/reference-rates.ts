@@ -22,7 +22,8 @@ export class ReferenceRates {
     for (const [key, due] of this.#due) this.#due.set(key, Math.max(0, due - seconds))
   }
 
-  clear(): void {
-    this.#due.clear()
+  /** What sources have done at a service that is gone, or has no rate any more, is nothing to one that comes after it. */
+  forget(name: string): void {
+    for (const key of this.#due.keys()) if (key.startsWith(`${name} `)) this.#due.delete(key)
   }
 }

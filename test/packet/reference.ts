@@ -91,6 +91,7 @@ export class Reference {
   follow(state: ReadonlyMap<string, Service>): void {
     this.#clients.follow(state)
     for (const name of this.services.keys()) {
+      if (state.get(name)?.sourceRate === undefined) this.rates.forget(name)
       if (state.has(name)) continue
       this.services.delete(name)
       this.#notes.clear() // Its ports may be another service's from now on.

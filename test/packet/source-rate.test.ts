@@ -12,10 +12,12 @@ import {
   PROTOCOL,
   TCP,
   tcp,
+  tcp6Frame,
   tcpFrame,
   udp,
   udpFrame,
   VIP,
+  VIP6,
 } from './frames.ts'
 import { Balancer, type BalancerOptions, breathe } from './plane.ts'
 import { pass, RATE_CLOCK } from './rate-clock.ts'
@@ -41,6 +43,10 @@ const passed = (balancer: Balancer, frames: Iterable<Buffer>): number => {
 
 const syns = function* (count: number, source = CLIENT, firstPort = 1024): Generator<Buffer> {
   for (let i = 0; i < count; i++) yield tcpFrame({ source, sourcePort: firstPort + i })
+}
+
+const syns6 = function* (count: number): Generator<Buffer> {
+  for (let i = 0; i < count; i++) yield tcp6Frame({ sourcePort: 1024 + i })
 }
 
 for (const scheduler of ['mh', 'sh', 'rr', 'wrr'] as const) {
@@ -170,3 +176,36 @@ test.serial(
     t.true(10_000 - others <= 20, `${10_000 - others}`)
   },
 )
+
+for (const [family, vip, frames] of [
+  ['ipv4', VIP, syns],
+  ['ipv6', `[${VIP6}]`, syns6],
+] as const) {
+  test.serial(`${family}: what sources did at a service that is gone is nothing to one that takes its id`, (t) => {
+    const balancer = open(t)
+    const rate = { sourceRate: 4, sourceBurst: 10 }
+    balancer.add(`tcp://${vip}:80`, { scheduler: 'rr', ...rate }, 2)
+    const { id } = balancer.live(`tcp://${vip}:80`).service
+    t.is(passed(balancer, frames(50)), 10)
+    balancer.remove(`tcp://${vip}:80`)
+    balancer.add(`tcp://${vip}:80`, { scheduler: 'rr', ...rate }, 2)
+    t.is(balancer.live(`tcp://${vip}:80`).service.id, id, 'it has the same id')
+    t.is(passed(balancer, frames(50)), 10)
+  })
+}
+
+test.serial('a rate that is taken away and given again begins anew; other changes keep what sources did', (t) => {
+  const balancer = open(t)
+  balancer.add(SERVICE, { scheduler: 'rr', sourceRate: 4, sourceBurst: 10 }, 2)
+  t.is(passed(balancer, syns(50)), 10)
+  balancer.set(SERVICE, { scheduler: 'mh' })
+  balancer.setBackend(SERVICE, 3)
+  balancer.filter(SERVICE, 'deny 198.51.100.0/24')
+  t.is(passed(balancer, syns(5)), 0)
+  balancer.set(SERVICE, { sourceRate: 8, sourceBurst: 11 })
+  t.is(passed(balancer, syns(50)), 0, 'ten quarters of a second are more than ten eighths')
+  balancer.set(SERVICE, { sourceRate: 0 })
+  t.is(passed(balancer, syns(50)), 50)
+  balancer.set(SERVICE, { sourceRate: 8, sourceBurst: 11 })
+  t.is(passed(balancer, syns(50)), 11)
+})
