@@ -60,11 +60,17 @@ export const SLOW_NOTES: readonly Edit[] = [
 const loosely = (text: string): RegExp =>
   new RegExp(text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&').replace(/\s+/g, '\\s+'))
 
+export interface CompileOptions extends Pick<RaceOptions, 'clients' | 'kind'> {
+  alike?: boolean
+  /** Any backend may have any flow. */
+  any?: boolean
+}
+
 /** @returns the object's path @throws where an edit finds nothing to change: the copy would be the original */
 export const compile = (
   name: string,
   edits: readonly Edit[],
-  { alike = false, clients = false, kind = 'ipv4' }: Pick<RaceOptions, 'alike' | 'clients' | 'kind'>,
+  { alike = false, clients = false, any = false, kind = 'ipv4' }: CompileOptions,
 ): string => {
   const folder = join(root, 'build/test/race', name)
   mkdirSync(folder, { recursive: true })
@@ -90,6 +96,7 @@ export const compile = (
     `-DRACE_FLOWS=${FLOWS}`,
     `-DRACE_APART=${alike ? 1 : 0}`,
     `-DRACE_ESTABLISH=${clients ? 0 : 1}`,
+    `-DRACE_ANY=${any ? 1 : 0}`,
     `-DRACE_IP_HEADER=${RACING[kind].family === 'ipv4' ? 'iphdr' : 'ipv6hdr'}`,
     '-I',
     folder,
@@ -103,7 +110,7 @@ export const compile = (
 
 const key32 = (index: number): Buffer => Buffer.from(Uint32Array.of(index).buffer)
 
-const writeFlows = (balancer: Balancer, flows: readonly RaceFlow[]): void => {
+export const writeFlows = (balancer: Balancer, flows: readonly RaceFlow[]): void => {
   const map = balancer.object.map('race_flows')
   for (const [index, { source, sourcePort, vip, backends }] of flows.entries()) {
     const value = Buffer.alloc(56)
@@ -126,7 +133,7 @@ while (Date.now() < end) program.run({ data: workerData.frame, repeat: 20000 })
 program.close()
 `
 
-const runOn = (cpu: number, pin: string, frame: Buffer, milliseconds: number): Promise<void> =>
+export const runOn = (cpu: number, pin: string, frame: Buffer, milliseconds: number): Promise<void> =>
   new Promise((resolve, reject) => {
     const addon = join(root, 'build/native/xlb.node')
     const worker = new Worker(WORKER, {
@@ -153,7 +160,7 @@ export interface RaceResult {
   example: string
 }
 
-const readResult = (
+export const readResult = (
   balancer: Balancer,
 ): Omit<RaceResult, 'inserted' | 'refused' | 'miscounted' | 'noted' | 'raced'> => {
   const map = balancer.object.map('race_results')
