@@ -94,24 +94,24 @@ export class Daemon {
       session: (action) => this.#controller.session(action),
       daemon: {
         facts: () => this.#facts(),
-        unreached: (address) => this.#controller.unreached.get(address),
-        attached: (name, mode) => this.#controller.addInterface(name, mode),
-        detached: (name) => this.#controller.removeInterface(name),
+        unreached: (address) => this.#controller.ways.unreached.get(address),
+        attached: (name, mode) => this.#controller.interfaces.add(name, mode),
+        detached: (name) => this.#controller.interfaces.remove(name),
       },
     }
   }
 
   #facts(): DaemonFacts {
-    const { file, reloaded, missing } = this.#controller
+    const { file, reloaded, interfaces, ways } = this.#controller
     return {
       pid: process.pid,
       startedMs: this.#startedMs,
       file,
       loadedMs: reloaded.at,
       reloadError: reloaded.error ?? null,
-      missing: [...missing].map(([name, why]) => ({ name, why })),
+      missing: [...interfaces.missing].map(([name, why]) => ({ name, why })),
       changed: [...(this.#controller.changes()?.services.keys() ?? [])],
-      sharedMacs: this.#controller.sharedMacs,
+      sharedMacs: ways.sharedMacs,
     }
   }
 
@@ -240,7 +240,7 @@ export class Daemon {
   }
 
   #checkDetach({ all, interface: name }: Record<string, unknown>): void {
-    const { interfaces } = this.#controller
+    const interfaces = this.#controller.interfaces.wanted
     const isLast = interfaces.length === 1 && interfaces[0]?.name === name
     if (all !== true && !isLast) return
     throw new Refusal(

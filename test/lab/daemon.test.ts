@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // The daemon beside living connections: none is lost when it is reloaded, killed, started again, or drains a backend; and whatever
 // somebody else does to what it keeps is mended.
-import { existsSync, readdirSync } from 'node:fs'
+import { existsSync, readdirSync, rmSync } from 'node:fs'
 import test from 'ava'
 import { loadNative } from '../../src/dataplane/native.ts'
 import { configFile, configure, startDaemon, until } from './daemon.ts'
 import { hasRoot, Lab } from './lab.ts'
 import { remakeEth0 } from './remake.ts'
-import { list, on, xlb } from './xlb.ts'
+import { type Listing, list, on, xlb } from './xlb.ts'
 
 const labTest = hasRoot() ? test.serial : test.serial.skip
 
@@ -118,6 +118,15 @@ labTest('what somebody else does to maps, links and interfaces is mended', async
   link.detach()
   link.close()
   await until('the link is made again', 5000, async () => (await list(lab)).interfaces[0]?.attached === true)
+  t.is((await lab.curl(`http://${lab.vip}/`)).code, 0)
+
+  rmSync(pins, { recursive: true })
+  const isUp = async () => {
+    const { code, stdout } = await lab.xlb(['list', '--json'])
+    return code === 0 && (JSON.parse(stdout) as Listing).services[0]?.backends.every(({ state }) => state === 'up')
+  }
+  await until('the pins are made again', 10_000, async () => (await isUp()) === true)
+  t.is(await xlb(lab, ['save']), before, 'what was pinned is made again')
   t.is((await lab.curl(`http://${lab.vip}/`)).code, 0)
 
   await on(lab, 'director', 'ip link del dev eth0')

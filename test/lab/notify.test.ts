@@ -21,7 +21,8 @@ labTest('a command hears what happens, in order, as nobody; and a reload gives a
   const tell = join(folder, 'tell')
   writeFileSync(
     tell,
-    `#!/bin/sh\necho "$(id -un) $1 $XLB_KIND $XLB_BACKEND $XLB_TO" >> ${told}\ncat >> ${told}.json\n`,
+    // What is looked for last is written last.
+    `#!/bin/sh\ncat >> ${told}.json\necho "$(id -un) $1 $XLB_KIND $XLB_BACKEND $XLB_TO" >> ${told}\n`,
     { mode: 0o755 },
   )
   chmodSync(tell, 0o755)
