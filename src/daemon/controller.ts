@@ -58,6 +58,10 @@ export interface Reloaded {
   tookMs: number
 }
 
+/** Of looks: a part of all that many services have is compared at each, so that none takes long. */
+const UNDO_PARTS = 3
+const REFRESH_EVERY = 5
+
 /** What follows a change is remembered after the answer to whoever asked for it. */
 const REMEMBER_AFTER_MS = 20
 
@@ -340,6 +344,7 @@ export class Controller {
       services: file,
     }
     this.#waiting = undefined
+    this.#hasLoaded = true
     this.#store.writeLoaded(this.#loaded)
     this.#touched = this.#touchedBy(base, changed)
     this.#touched = new Set(this.rememberNow()?.services.keys())
@@ -369,7 +374,11 @@ export class Controller {
       if (this.#waiting !== undefined) this.#load(this.#waiting, this.#kept().changes)
       else if (this.#open === undefined && this.#loaded !== undefined) this.#rebuild()
       this.undoEdits()
-      this.refreshPaths('reconciled')
+      this.#looks++
+      // What the kernel tells of is followed at once: this is for what it did not tell, and for whoever is silent.
+      const isDue = this.#looks % REFRESH_EVERY === 0 || this.ways.unreached.size > 0 || this.#hasLoaded
+      this.#hasLoaded = false
+      if (isDue) this.refreshPaths('reconciled')
     })
   }
 
@@ -379,9 +388,13 @@ export class Controller {
     this.#load(readConfig(this.file, this.#environment), changes)
   }
 
-  /** Puts back what somebody else wrote into the maps. */
+  #looks = 0
+  /** Ways to backends that a file named have yet to be found. */
+  #hasLoaded = false
+
+  /** Puts back what somebody else wrote into a part of the maps; so many calls look at all of them. */
   undoEdits(): void {
-    const edits = this.session(() => this.#open?.guard.undo() ?? [])
+    const edits = this.session(() => this.#open?.guard.undoPart(this.#looks % UNDO_PARTS, UNDO_PARTS) ?? [])
     if (edits.length === 0) return
     const open = this.#open
     if (open !== undefined) open.live = readLive(open.plane)
@@ -409,6 +422,12 @@ export class Controller {
   isConcernedBy(addresses: Iterable<string>): boolean {
     const open = this.#open
     return open !== undefined && this.ways.isConcernedBy(open.plane, open.live, addresses)
+  }
+
+  /** Is it a backend that packets are sent to? */
+  hasWay(service: string, address: string): boolean {
+    const backends = this.#open?.live.desired.get(service)?.backends
+    return backends?.some((each) => each.address === address && each.path.kind !== 'unresolved') === true
   }
 
   /**

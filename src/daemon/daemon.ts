@@ -12,7 +12,7 @@ import type { Context, Output } from '../commands/context.ts'
 import { runStatus } from '../commands/status.ts'
 import { plural } from '../commands/text.ts'
 import { readConfig } from '../config/read.ts'
-import { parseBackend, parseService } from '../core/address.ts'
+import { formatService, parseBackend, parseService } from '../core/address.ts'
 import { Refusal } from '../core/refusal.ts'
 import type { DaemonFacts } from '../core/status.ts'
 import { VERSION } from '../core/version.ts'
@@ -232,6 +232,7 @@ export class Daemon {
     if (verb !== 'backend set' || input.force === true) return
     const service = parseService(String(input.service))
     const { address } = parseBackend(String(input.address), service)
+    if (this.#controller.hasWay(formatService(service), address)) return
     const end = performance.now() + ANSWER_MS
     for (;;) {
       if (this.#controller.isReachable(address) || performance.now() > end) return

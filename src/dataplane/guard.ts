@@ -165,6 +165,12 @@ export class Guard {
     return [...this.#copies.keys()]
   }
 
+  /** As undo, of one of `parts` parts of the services, and of what is common to all. */
+  undoPart(part: number, parts: number): Edit[] {
+    const owners = this.owners.filter((owner, i) => i % parts === part || owner === DIRECTORY || owner === INTERFACES)
+    return this.undo(owners)
+  }
+
   /** Compares what these owners have, and puts back what is other than it should be. @returns what was put back */
   undo(owners: Iterable<string> = this.owners): Edit[] {
     const edits: Edit[] = []
