@@ -10,6 +10,7 @@ import { DEFAULT_BACKEND_LIMIT } from '../api/metrics.ts'
 import { formatIpv4 } from '../core/ip.ts'
 import { elementsFor, MAPPED, type MappedName } from '../dataplane/memory.ts'
 import type { Native } from '../dataplane/native.ts'
+import { pathsOf } from '../shell/instance.ts'
 import { type DaemonResult, measureDaemon } from './daemon.ts'
 import { median } from './harness.ts'
 import { measureScrape, type ScrapeResult } from './scrape.ts'
@@ -174,6 +175,6 @@ export const measureControlPlane = async (native: Native, runs = 9): Promise<Con
   } finally {
     spawnSync('nsenter', [`--net=/run/netns/${name}`, process.execPath, CLI, '--instance', name, 'detach', '--all'])
     spawnSync('ip', ['netns', 'delete', name])
-    rmSync(folder, { recursive: true, force: true })
+    for (const left of [folder, pathsOf(name).state]) rmSync(left, { recursive: true, force: true })
   }
 }
