@@ -20,12 +20,16 @@ export interface ServerOptions {
   prepare: (verb: string, input: Record<string, unknown>) => Promise<void>
   /** Whatever is done within is told of with this reason. */
   because: <T>(reason: string, action: () => T) => T
+  /** Hears of what is no refusal: xlb itself is broken. Whoever asked is told its message alone. */
+  onFault: (what: string, error: unknown) => void
   /** Over TCP: whoever has it may change something. Absent: nobody may. Over the Unix socket nobody is asked. */
   access: { kind: 'socket' } | { kind: 'tcp'; token: string | undefined }
 }
 
-/** Of a request: a configuration of 100,000 backends is some 10 MB. */
+/** Of a request that changes something: a configuration of 100,000 backends is some 10 MB. */
 const BODY_MAX = 64 * 1024 * 1024
+/** Of any other: whoever has no token may send no more. */
+const READ_BODY_MAX = 64 * 1024
 /** So deep no request of these has to be; whoever nests deeper wants something else than to configure. */
 const DEPTH_MAX = 32
 
@@ -57,6 +61,8 @@ const parseBody = (text: string): unknown => {
   return value
 }
 
+const SEE = 'see what it takes: GET /openapi.json'
+
 /** @throws Refusal with what is wrong of each field */
 const inputOf = (verb: ApiVerb, value: unknown): Record<string, unknown> => {
   const read = verb.input.safeParse(value)
@@ -64,7 +70,7 @@ const inputOf = (verb: ApiVerb, value: unknown): Record<string, unknown> => {
     return Object.fromEntries(Object.entries(read.data).filter(([, each]) => each !== undefined))
   }
   const faults = read.error.issues.map(({ path, message }) => `${path.join('.') || 'the request'}: ${message}`)
-  throw new Refusal(faults.join('; '), 'see what it takes: GET /openapi.json', { usage: true })
+  throw new Refusal(faults.join('; '), SEE, { usage: true })
 }
 
 const isEqual = (a: string, b: string): boolean => {
@@ -83,19 +89,23 @@ const denied = (
   if (access.kind === 'socket') return undefined
   if (access.token === undefined) {
     const refusal = new Refusal(
-      'over TCP nothing is changed: no token is configured',
+      'over TCP nothing is changed, and no secret told: no token is configured',
       'use the Unix socket, or set api.token',
     )
     return { status: FORBIDDEN, refusal }
   }
-  const given = /^Bearer (.+)$/.exec(request.headers.authorization ?? '')?.[1]
+  const given = /^Bearer +(.+)$/i.exec(request.headers.authorization ?? '')?.[1]
   if (given !== undefined && isEqual(given, access.token)) return undefined
   const refusal = new Refusal(
-    'this request changes something, and bears no valid token',
+    'this request changes something, or tells secrets, and bears no valid token',
     'send Authorization: Bearer TOKEN',
   )
   return { status: UNAUTHORIZED, refusal }
 }
+
+/** Whoever knows a ring's seed can aim at one backend. */
+const withoutSeeds = (value: unknown): unknown =>
+  JSON.parse(serialize(value), (key, each: unknown) => (key === 'seed' ? null : each))
 
 const send = (reply: FastifyReply, status: number, value: unknown): FastifyReply =>
   reply.code(status).type('application/json; charset=utf-8').send(serialize(value))
@@ -110,22 +120,37 @@ const jsonSchema = (schema: z.ZodType) => {
   return rest
 }
 
+/** Before the body is read: nobody without a token sends much of it. */
+const guarded =
+  (access: ServerOptions['access']) =>
+  async (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply | undefined> => {
+    const no = denied(access, request)
+    if (no === undefined) return undefined
+    // RFC 9110 section 11.6.1: a 401 says how to be let in.
+    if (no.status === UNAUTHORIZED) void reply.header('www-authenticate', 'Bearer')
+    return fail(reply, no.refusal, no.status)
+  }
+
 const addVerb = (server: FastifyInstance, name: string, verb: ApiVerb, options: ServerOptions): void => {
   const tags = [verb.reads ? 'reads' : 'changes']
   server.post(
     `/v1/${name.replaceAll(' ', '/')}`,
-    { schema: { summary: verb.summary, tags, body: jsonSchema(verb.input) } },
+    {
+      schema: { summary: verb.summary, tags, body: jsonSchema(verb.input) },
+      ...(verb.reads ? {} : { bodyLimit: BODY_MAX }),
+      ...(verb.reads && verb.secret !== true ? {} : { onRequest: guarded(options.access) }),
+    },
     async (request, reply) => {
-      const no = verb.reads ? undefined : denied(options.access, request)
-      if (no !== undefined) return fail(reply, no.refusal, no.status)
       try {
         const input = inputOf(verb, request.body ?? {})
         await options.prepare(name, input)
         const session: Context['session'] = (action) =>
           options.because(`xlb ${name}`, () => options.context.session(action))
         const answer = await answerOf({ ...options.context, session }, (context) => verb.run(context, input as never))
-        return send(reply, 200, answer)
+        const isOpen = denied(options.access, request) !== undefined
+        return send(reply, 200, isOpen ? withoutSeeds(answer) : answer)
       } catch (error) {
+        if (!(error instanceof Refusal)) options.onFault(`xlb ${name}`, error)
         return fail(reply, error)
       }
     },
@@ -145,7 +170,7 @@ const addEvents = (server: FastifyInstance, events: EventLog): void => {
       properties: { since: { type: 'integer', minimum: 0 } },
     },
   }
-  server.get('/v1/events', { schema }, (request, reply) => {
+  server.get('/v1/events', { schema, exposeHeadRoute: false }, (request, reply) => {
     const { since } = request.query as { since?: string }
     const after = since ?? request.headers['last-event-id']
     if (after !== undefined && !/^\d{1,15}$/.test(String(after))) {
@@ -171,13 +196,26 @@ const addEvents = (server: FastifyInstance, events: EventLog): void => {
 
 /** A server of all routes, that does not listen yet. */
 export const makeServer = async (options: ServerOptions): Promise<FastifyInstance> => {
+  const failed = (
+    error: Error & { statusCode?: number },
+    request: FastifyRequest,
+    reply: FastifyReply,
+  ): FastifyReply => {
+    if (error instanceof Refusal) return fail(reply, error)
+    const status = error.statusCode ?? 500
+    if (status < 500) return fail(reply, new Refusal(error.message, SEE, { usage: true }), status)
+    options.onFault(`${request.method} ${request.url}`, error)
+    return fail(reply, error, status)
+  }
   const server = fastify({
-    bodyLimit: BODY_MAX,
+    bodyLimit: READ_BODY_MAX,
     requestTimeout: 60_000,
     forceCloseConnections: true,
+    frameworkErrors: failed,
   })
   // The routes' schemas are for the document: each verb's own says what is wrong, in words.
   server.setValidatorCompiler(() => () => true)
+  server.removeContentTypeParser('text/plain')
   server.addContentTypeParser('application/json', { parseAs: 'string' }, (_request, body, done) => {
     try {
       done(null, parseBody(body as string))
@@ -185,12 +223,7 @@ export const makeServer = async (options: ServerOptions): Promise<FastifyInstanc
       done(error as Error)
     }
   })
-  server.setErrorHandler((error: Error & { statusCode?: number }, _request, reply) => {
-    if (error instanceof Refusal) return fail(reply, error)
-    const status = error.statusCode ?? 500
-    const mend = status < 500 ? 'see what it takes: GET /openapi.json' : "see the daemon's log"
-    return fail(reply, new Refusal(error.message, mend, { usage: true }), status)
-  })
+  server.setErrorHandler(failed)
   server.setNotFoundHandler((request, reply) => {
     const path = request.url.split('?')[0] ?? ''
     const known = server.hasRoute({ method: 'POST', url: path })

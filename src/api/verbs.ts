@@ -35,6 +35,8 @@ export interface ApiVerb {
   summary: string
   /** Does it leave everything as it is? Such ones need no token. */
   reads: boolean
+  /** Does it tell secrets? Then it needs the token though it only reads. */
+  secret?: boolean
   input: z.ZodObject
   run: (context: Context, input: never) => void | Promise<void>
 }
@@ -209,12 +211,15 @@ export const API_VERBS: Readonly<Record<string, ApiVerb>> = {
     (context, { service, ...options }) => runList(context, service, options),
     READS,
   ),
-  save: apiVerb(
-    'services and backends as a configuration file',
-    { json: z.boolean().optional() },
-    (context, { json }) => context.answer(undefined, savedText(context, json === true ? 'json' : 'yaml')),
-    READS,
-  ),
+  save: {
+    ...apiVerb(
+      'services and backends as a configuration file, with the seeds, which are secret',
+      { json: z.boolean().optional() },
+      (context, { json }) => context.answer(undefined, savedText(context, json === true ? 'json' : 'yaml')),
+      READS,
+    ),
+    secret: true,
+  },
   restore: apiVerb(
     'make services and backends what these files say, all at once',
     {

@@ -4,13 +4,9 @@ import { mkdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
-import { z } from 'zod'
 import { CONTENT_TYPE, MetricsExporter } from '../api/metrics.ts'
 import { makeServer, type ServerOptions } from '../api/server.ts'
-import type { ApiVerb } from '../api/verbs.ts'
 import type { Context, Output } from '../commands/context.ts'
-import { runStatus } from '../commands/status.ts'
-import { plural } from '../commands/text.ts'
 import { readConfig } from '../config/read.ts'
 import { formatService, parseBackend, parseService } from '../core/address.ts'
 import { Refusal } from '../core/refusal.ts'
@@ -23,6 +19,7 @@ import { runUnprivileged } from '../shell/unprivileged.ts'
 import { nodePorts, Watcher } from '../shell/watcher.ts'
 import { Controller } from './controller.ts'
 import { type Logger, logHappening } from './logging.ts'
+import { ownVerbs } from './own-verbs.ts'
 import { processMetrics } from './process-metrics.ts'
 import { listenOnSocket, listenOnTcp } from './sockets.ts'
 
@@ -182,10 +179,11 @@ export class Daemon {
     return {
       context: this.#context,
       events: this.#controller.events,
-      own: this.#ownVerbs(),
+      own: ownVerbs(this.#controller),
       metrics: async () => ({ contentType: CONTENT_TYPE, text: await this.#scraped() }),
       prepare: (verb, input) => this.#prepare(verb, input),
       because: (reason, action) => this.#controller.because(reason, action),
+      onFault: (what, error) => this.#options.log.error({ err: error }, what),
       access,
     }
   }
@@ -199,31 +197,6 @@ export class Daemon {
     // Of an instance that is not attached yet there is this much to tell.
     if (!this.#controller.isAttached) return this.#exporter.export(undefined, facts)
     return this.#controller.session((session) => this.#exporter.export(session, facts))
-  }
-
-  #ownVerbs(): Record<string, ApiVerb> {
-    return {
-      status: {
-        summary: 'what is wrong, the worst first',
-        reads: true,
-        input: z.strictObject({}),
-        run: (context) => runStatus(context),
-      },
-      reload: {
-        summary: 'read the configuration again, and apply what differs',
-        reads: false,
-        input: z.strictObject({}),
-        run: ({ answer }) => {
-          const { services, globals } = this.#controller.reload()
-          answer(
-            { changed: services.map(({ kind, name }) => ({ kind, service: name })), changedForAll: globals },
-            services.length === 0 && !globals
-              ? `reloaded ${this.#controller.file}: nothing to change`
-              : `reloaded ${this.#controller.file}: ${plural(services.length, 'service')}${globals ? ', and what holds for all,' : ''} changed`,
-          )
-        },
-      },
-    }
   }
 
   /** Whoever names a backend that the kernel does not know yet waits for its answer here, and nobody else does. */
