@@ -158,6 +158,8 @@ const addVerb = (server: FastifyInstance, name: string, verb: ApiVerb, options: 
 }
 
 const KEEP_ALIVE_MS = 15_000
+/** Octets of events that a follower has not taken yet. */
+const UNREAD_MAX = 1 << 20
 
 /** Server-sent events: those since Last-Event-ID first, then each as it happens. */
 const addEvents = (server: FastifyInstance, events: EventLog): void => {
@@ -182,7 +184,9 @@ const addEvents = (server: FastifyInstance, events: EventLog): void => {
     raw.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store' })
     raw.write(': events of xlb\n\n')
     const tell = (event: { id: number; kind: string }): void => {
-      raw.write(`id: ${event.id}\nevent: ${event.kind}\ndata: ${JSON.stringify(event)}\n\n`)
+      // Whoever does not read is not waited for, nor remembered for: it may come back with the number of its last event.
+      if (raw.writableLength > UNREAD_MAX) raw.destroy()
+      else raw.write(`id: ${event.id}\nevent: ${event.kind}\ndata: ${JSON.stringify(event)}\n\n`)
     }
     if (after !== undefined) for (const event of events.since(Number(after))) tell(event)
     const end = events.follow(tell)

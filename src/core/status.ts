@@ -185,7 +185,7 @@ const daemonProblems = ({ daemon }: Facts): Problem[] => {
       severity: 'notice',
       what: `${first}${more}: changed at run time, and otherwise in ${daemon.file}`,
       sinceMs: null,
-      mend: `keep it: xlb save -o ${daemon.file}`,
+      mend: `see what: xlb diff -c ${daemon.file}; xlb save prints it as a configuration`,
     })
   }
   return problems
