@@ -17,7 +17,7 @@ const USABLE = NUD.REACHABLE | NUD.STALE | NUD.DELAY | NUD.PROBE | NUD.NOARP | N
 /** Does it say where packets go? */
 export const isUsable = ({ mac, state }: NeighbourState): boolean => mac !== '' && (state & USABLE) !== 0
 
-/** Has the kernel asked in vain, and given up for now? One that it keeps it asks again later. */
+/** Has the kernel asked in vain? Of a managed entry it goes on asking, at intervals. */
 export const hasFailed = ({ state }: Pick<NeighbourState, 'state'>): boolean => (state & NUD.FAILED) !== 0
 
 /** An administrator's, or of a device that resolves nothing: it needs no upkeep. */

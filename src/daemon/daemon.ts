@@ -104,8 +104,9 @@ export class Daemon {
       pid: process.pid,
       startedMs: this.#startedMs,
       file,
-      loadedMs: reloaded.at,
-      reloadError: reloaded.error ?? null,
+      loadedMs: reloaded.succeededAt,
+      // The first line says how many faults there are; `xlb check` says which.
+      reloadError: reloaded.error?.split('\n')[0] ?? null,
       missing: [...interfaces.missing].map(([name, why]) => ({ name, why })),
       changed: [...(this.#controller.changes()?.services.keys() ?? [])],
       sharedMacs: ways.sharedMacs,
