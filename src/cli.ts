@@ -1,6 +1,5 @@
-#!/usr/bin/env node
 // SPDX-License-Identifier: Apache-2.0
-// The command line. Each verb's code is loaded when the verb is called: most of a command's time is Node's own start.
+// The command line. Each verb's modules are set up when the verb is called: most of a command's time is its start.
 import { Command, CommanderError } from 'commander'
 import { addAttachVerbs } from './cli/attach.ts'
 import { addDaemonVerbs } from './cli/daemon.ts'
@@ -32,13 +31,17 @@ const wrongUse = (error: CommanderError): Refusal =>
     usage: true,
   })
 
-quietly(program)
-try {
-  await program.parseAsync()
-} catch (error) {
-  const json = process.argv.includes('--json')
-  if (!(error instanceof CommanderError)) process.exitCode = reportError(error, json)
-  else if (error.code === 'commander.help')
-    process.exitCode = reportError(new Refusal('no verb was given', 'xlb --help', { usage: true }), json)
-  else if (error.exitCode !== 0) process.exitCode = reportError(wrongUse(error), json)
+const main = async (): Promise<void> => {
+  quietly(program)
+  try {
+    await program.parseAsync()
+  } catch (error) {
+    const json = process.argv.includes('--json')
+    if (!(error instanceof CommanderError)) process.exitCode = reportError(error, json)
+    else if (error.code === 'commander.help')
+      process.exitCode = reportError(new Refusal('no verb was given', 'xlb --help', { usage: true }), json)
+    else if (error.exitCode !== 0) process.exitCode = reportError(wrongUse(error), json)
+  }
 }
+
+void main()

@@ -42,7 +42,7 @@ export interface ControlPlaneResult {
 const SERVICES = 4000
 const BACKENDS = 25
 const CAPACITY = { services: 4096, backends: 102_400, flows: 2 ** 21, flows6: 2 ** 21 }
-const CLI = fileURLToPath(new URL('../cli.js', import.meta.url))
+const CLI = fileURLToPath(new URL('../xlb.cjs', import.meta.url))
 
 const serviceName = (service: number): string => `tcp://${formatIpv4(0xc6_12_00_01 + service)}:80`
 

@@ -61,7 +61,9 @@ export const VETH_FLOOR = 'floor: rewrite (bench_swap)'
 const PREFIX = 'xlbb-'
 const RUN_NETNS = '/run/netns'
 const BPF_FS = '/sys/fs/bpf'
-const WORKER = fileURLToPath(new URL(`../bench/veth-worker${import.meta.filename.slice(-3)}`, import.meta.url))
+const WORKER = fileURLToPath(
+  new URL(`../bench/veth-worker${import.meta.filename.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url),
+)
 
 const run = (command: string, ...args: string[]): void => {
   execFileSync(command, args, { stdio: ['ignore', 'ignore', 'pipe'] })

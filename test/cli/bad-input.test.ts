@@ -17,7 +17,7 @@ import { BAD_WORDS, WEB } from './bad-words.ts'
 import { refuses, type Wrong } from './wrong.ts'
 
 const labTest = hasRoot() ? test.serial : test.serial.skip
-const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url))
+const CLI = fileURLToPath(new URL('../../dist/xlb.cjs', import.meta.url))
 
 const HASHED_UDP = 'udp://10.89.0.100:5353'
 

@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import test from 'ava'
 
-const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url))
+const CLI = fileURLToPath(new URL('../../dist/xlb.cjs', import.meta.url))
 
 const folder = mkdtempSync(join(tmpdir(), 'xlb-check-'))
 test.after.always(() => rmSync(folder, { recursive: true, force: true }))

@@ -9,7 +9,7 @@ import { ask, attach, backends, list, MODES, on, restore, save, until, xlb } fro
 
 const labTest = hasRoot() ? test.serial : test.serial.skip
 const PASS = fileURLToPath(new URL('../../build/bpf/pass.bpf.o', import.meta.url))
-const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url))
+const CLI = fileURLToPath(new URL('../../dist/xlb.cjs', import.meta.url))
 
 interface Link {
   ifname: string

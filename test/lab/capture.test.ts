@@ -11,7 +11,7 @@ import { compileVariant } from './variant.ts'
 import { ask, attach, backends, list, MODES, restore, xlb } from './xlb.ts'
 
 const labTest = hasRoot() ? test.serial : test.serial.skip
-const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url))
+const CLI = fileURLToPath(new URL('../../dist/xlb.cjs', import.meta.url))
 
 const begin = async (t: ExecutionContext, mode: (typeof MODES)[number] = 'native'): Promise<Lab> => {
   const lab = await Lab.up(t, { servers: 2 })

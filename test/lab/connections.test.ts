@@ -15,7 +15,7 @@ import { hasRoot, Lab } from './lab.ts'
 import { attach, backends, list, restore, until, xlb } from './xlb.ts'
 
 const labTest = hasRoot() ? test.serial : test.serial.skip
-const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url))
+const CLI = fileURLToPath(new URL('../../dist/xlb.cjs', import.meta.url))
 
 interface Connection {
   protocol: string

@@ -6,7 +6,7 @@ import { hasRoot, Lab } from './lab.ts'
 import { ask, attach, backends, type Listing, list, restore, save, tally, xlb } from './xlb.ts'
 
 const labTest = hasRoot() ? test.serial : test.serial.skip
-const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url))
+const CLI = fileURLToPath(new URL('../../dist/xlb.cjs', import.meta.url))
 const VIPS = ['10.89.0.100', '10.89.0.101'] as const
 
 labTest(

@@ -7,7 +7,7 @@ import { type Result, Tracked } from './process.ts'
 
 const fromRoot = (path: string): string => fileURLToPath(new URL(`../../${path}`, import.meta.url))
 const LAB_NET = fromRoot('scripts/lab-net')
-const CLI = fromRoot('dist/cli.js')
+const CLI = fromRoot('dist/xlb.cjs')
 const HTTP_SERVER = fromRoot('test/lab/http-server.js')
 const UDP_SERVER = fromRoot('test/lab/udp-server.js')
 const UDP_ASK = fromRoot('test/lab/udp-ask.js')

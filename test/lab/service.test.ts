@@ -61,7 +61,7 @@ for (const name of readdirSync(UNITS).filter((each) => each.endsWith('.service')
 
 /** Node, systemd and the daemon have begun within this, on a machine that is busy. */
 const START_MS = 40_000
-const CLI = join(root, 'dist/cli.js')
+const CLI = join(root, 'dist/xlb.cjs')
 const SERVICE = 'tcp://10.77.0.100:80'
 const CONFIG = `
 interfaces: [{ name: v0, mode: generic }]

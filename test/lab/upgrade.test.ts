@@ -208,7 +208,7 @@ labTest('without CAP_SYS_ADMIN it says that it needs that, and replaces nothing'
   useVersion(lab, compileVariant(1)).close()
   const before = [programsOf(lab), clockOf(lab), pinned(lab)]
   const bounded = ['setpriv', '--bounding-set=-sys_admin', '--inh-caps=-sys_admin']
-  const argv = [...bounded, process.execPath, fromRoot('dist/cli.js'), '--instance', lab.instance(), 'upgrade']
+  const argv = [...bounded, process.execPath, fromRoot('dist/xlb.cjs'), '--instance', lab.instance(), 'upgrade']
   const { code, stderr } = await lab.run('director', argv)
   t.is(code, 1)
   t.regex(stderr, /^xlb: .* takes CAP_SYS_ADMIN; nothing was replaced\n {5}run xlb upgrade as root/)
