@@ -191,7 +191,7 @@ const errorAbout = (fields: FrameFields, type: number, outer: FrameFields = {}, 
   return datagram(frame, icmpError(type, type === 3 ? 4 : 0, quoted))
 }
 
-/** Errors about no flow yet, about one, and after it has ended; and such as only look like errors. */
+/** Errors about no flow yet, about one, after it has ended, and about one of a client that has others; and such as only look like errors. */
 const errors = (fields: FrameFields): Readonly<Record<string, Row>> => ({
   types: [3, 11, 12, 5, 0].map((type) => [STEP.NONE, errorAbout(fields, type)] as const),
   flow: [
@@ -202,6 +202,9 @@ const errors = (fields: FrameFields): Readonly<Record<string, Row>> => ({
     frameOf({ ...fields, flags: TCP.RST }),
     errorAbout(fields, 3),
   ].map((frame) => [STEP.AGE, frame] as const),
+  'of-a-client': [frameOf({ ...fields, flags: TCP.SYN }), errorAbout({ ...fields, sourcePort: 40_001 }, 3)].map(
+    (frame) => [STEP.AGE, frame] as const,
+  ),
   odd: [
     errorAbout(fields, 3, { options: OPTIONS }),
     errorAbout(fields, 3, { tags: [VLAN] }),

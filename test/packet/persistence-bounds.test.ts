@@ -34,6 +34,9 @@ test.serial(
   'beyond the bound on new flows a known client stays with its server, and a new one goes by the ring',
   (t) => {
     const balancer = open(t, {}, { newFlows: 1 })
+    // The bound is each CPU's own.
+    t.teardown(() => balancer.native.system.pinToCpu(-1))
+    balancer.native.system.pinToCpu(0)
     const first = balancer.to(syn(ALICE))
     for (let i = 0; i < 10; i++) {
       const sent = balancer.send(syn(ALICE))
