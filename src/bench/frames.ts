@@ -155,25 +155,27 @@ const checkTraffic = ({ name, flows, services }: Traffic): void => {
 
 /**
  * Loads these programs of bpf/bench.bpf.c, their frames being those of `traffic`. `floorFlows` is the size of the flow table
- * that bench_floor_lru asks.
+ * that bench_floor_lru asks, in flows, `floorBuckets` that of bench_floor_two_buckets, in buckets; powers of two.
  */
 export const loadBench = (
   native: Native,
   programs: readonly string[],
   traffic: Traffic,
-  options: { macs: Macs; floorFlows?: number },
+  options: { macs: Macs; floorFlows?: number; floorBuckets?: number },
 ): BpfObject => {
   checkTraffic(traffic)
   const object = native.openObject(BENCH_FILE)
   try {
     for (const name of object.programNames) object.setAutoload(name, programs.includes(name))
     object.setMaxEntries('floor_flows', options.floorFlows ?? 1)
+    object.setMaxEntries('floor_buckets', options.floorBuckets ?? 1)
     const frame = Buffer.alloc(80)
     templateFrame(traffic, options.macs).copy(frame)
     object.setConstant('frame', frame)
     object.setConstant('flow_mask', word32(traffic.flows === 'new' ? 0xffff_ffff : traffic.flows - 1))
     object.setConstant('flow_step', word32(0x9e37_79b1))
     object.setConstant('tags', traffic.tagged === true ? TAGS : Buffer.alloc(TAGS.length))
+    object.setConstant('floor_bucket_mask', word32((options.floorBuckets ?? 1) - 1))
     object.setConstant('services', word32(traffic.services))
     object.setConstant('first_vip', word32(FIRST_VIP))
     object.setConstant('floor_destination_mac', macWord(options.macs.backend))

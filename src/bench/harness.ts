@@ -7,7 +7,9 @@
 // the round is tried again. Numbers of different runs are not comparable where the machine is shared.
 import { readdirSync, readFileSync } from 'node:fs'
 import { setImmediate } from 'node:timers/promises'
+import { FlowLimit } from '../dataplane/layout.gen.ts'
 import type { BpfMap, BpfObject, BpfProgram, Native } from '../dataplane/native.ts'
+import { DEFAULT_CAPACITY } from '../shell/load.ts'
 import { DEFAULT_MACS, frameBytes, loadBench, type Macs, type Traffic } from './frames.ts'
 
 export const XDP_DROP = 1
@@ -291,15 +293,14 @@ export interface Floors {
 
 export const FLOOR = 'floor: parse, rewrite'
 export const FLOOR_LRU = 'floor: parse, one LRU hit, rewrite'
+const FLOOR_TWO_BUCKETS = 'floor: parse, two buckets read, an entry taken, rewrite'
 
 const FLOOR_TABLE_NEW = 2 ** 20
+/** As many entries as a director has room for by default. */
+const FLOOR_BUCKETS = DEFAULT_CAPACITY.flows / FlowLimit.FLOWS_PER_BUCKET
 
 /** Floors for each traffic, each with a flow table of its own, so that one's flows do not evict another's. */
-export const loadFloors = (
-  native: Native,
-  traffics: readonly Traffic[],
-  options: { macs?: Macs; withoutLookUp?: boolean } = {},
-): Floors => {
+export const loadFloors = (native: Native, traffics: readonly Traffic[], options: { macs?: Macs } = {}): Floors => {
   const handles: { close(): void }[] = []
   const close = () => {
     for (const handle of handles.splice(0)) handle.close()
@@ -309,17 +310,20 @@ export const loadFloors = (
       const isNew = traffic.flows === 'new'
       // LRU lists are kept by CPU: a table twice as large as its flows never evicts one.
       const floorFlows = traffic.flows === 'new' ? FLOOR_TABLE_NEW : Math.max(2 * traffic.flows, 65_536)
-      const object = loadBench(native, ['bench_floor', 'bench_floor_lru'], traffic, {
+      const object = loadBench(native, ['bench_floor', 'bench_floor_lru', 'bench_floor_two_buckets'], traffic, {
         macs: options.macs ?? DEFAULT_MACS,
         floorFlows,
+        floorBuckets: isNew ? FLOOR_BUCKETS : 1,
       })
       handles.push(object)
       const lru = object.program('bench_floor_lru')
       const plain = object.program('bench_floor')
-      handles.push(lru, plain)
+      const recording = object.program('bench_floor_two_buckets')
+      handles.push(lru, plain, recording)
       const packets = isNew ? FLOOR_TABLE_NEW : floorFlows / 2
       const looking: Case = { program: FLOOR_LRU, traffic, run: lru, warm: [{ traffic, packets }] }
-      return options.withoutLookUp === false ? [looking] : [{ program: FLOOR, traffic, run: plain }, looking]
+      const ofNew: Case[] = isNew ? [{ program: FLOOR_TWO_BUCKETS, traffic, run: recording }] : []
+      return [{ program: FLOOR, traffic, run: plain }, looking, ...ofNew]
     })
     return { cases, close }
   } catch (error) {
