@@ -4,7 +4,7 @@
 import { existsSync, readdirSync, rmSync } from 'node:fs'
 import test from 'ava'
 import { loadNative } from '../../src/dataplane/native.ts'
-import { configFile, configure, startDaemon, until } from './daemon.ts'
+import { configFile, configure, problems, startDaemon, until } from './daemon.ts'
 import { hasRoot, Lab } from './lab.ts'
 import { remakeEth0 } from './remake.ts'
 import { type Listing, list, on, xlb } from './xlb.ts'
@@ -16,15 +16,6 @@ const servers = (lab: Lab, count = 3): string[] =>
 
 const backend = async (lab: Lab, address: string) =>
   (await list(lab)).services[0]?.backends.find((each) => each.address === address)
-
-interface Status {
-  problems: { severity: string; what: string; since: string | null; mend: string }[]
-}
-
-const problems = async (lab: Lab): Promise<string[]> =>
-  (JSON.parse(await xlb(lab, ['status', '--json'])) as Status).problems.map(
-    ({ severity, what }) => `${severity}: ${what}`,
-  )
 
 labTest('connections live through reload, kill -9, a start, a drain and verbs; and what verbs did lasts', async (t) => {
   const lab = await Lab.up(t)

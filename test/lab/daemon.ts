@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import type { ExecutionContext } from 'ava'
 import type { Lab } from './lab.ts'
 import type { Tracked } from './process.ts'
+import { xlb } from './xlb.ts'
 
 export interface LabDaemon {
   file: string
@@ -28,6 +29,16 @@ export const startDaemon = async (lab: Lab, file: string): Promise<Tracked> => {
   await daemon.waitFor(/"msg":"ready"/)
   return daemon
 }
+
+interface Status {
+  problems: { severity: string; what: string; since: string | null; mend: string }[]
+}
+
+/** What `xlb status` says is wrong, and how badly. */
+export const problems = async (lab: Lab): Promise<string[]> =>
+  (JSON.parse(await xlb(lab, ['status', '--json'])) as Status).problems.map(
+    ({ severity, what }) => `${severity}: ${what}`,
+  )
 
 export interface HttpAnswer {
   status: number
