@@ -513,7 +513,7 @@ struct backend_detail {
 	__u8 family;
 	__u8 admin;          /* enum admin_state */
 	__u32 weight;        /* as configured, 0-65535 */
-	__u64 since_ms;      /* Unix time of the last change of weight or admin state */
+	__u64 since_ms;      /* Unix time of the last change of admin state or, while up, of the weight from or to 0 */
 	__u16 vlan;          /* as configured: enum vlan_choice, or an id from 1 to 4094 */
 	__u8 health;         /* enum health_state: what a daemon found out, whatever a person said */
 	__u8 health_percent; /* of the configured weight, 0-100 */

@@ -3,7 +3,7 @@
 // (a ring whose weights are the same) is shared with the record that packets see, not written again.
 import { formatService } from '../core/address.ts'
 import { Arena } from '../core/arena.ts'
-import { HASH_INPUTS, SCHEDULERS, type Scheduler, type Service } from '../core/desired.ts'
+import { type Backend, HASH_INPUTS, SCHEDULERS, type Scheduler, type Service } from '../core/desired.ts'
 import { AF, addressOctets, familyOf } from '../core/ip.ts'
 import { sameMaxConns } from '../core/max-conns.ts'
 import { isPrefix, splitPrefix } from '../core/prefix.ts'
@@ -43,6 +43,9 @@ export interface Built {
 /** Indices of a service's backends that may be given out: 0 to this, exclusive. */
 const INDICES = BackendLimit.BACKENDS_PER_SERVICE_MAX
 
+/** What a person made of it: since when it is so, is kept. Another weight is no other state, unless it is 0 or was. */
+const saidOf = ({ admin, weight }: Backend): string => (admin === 'up' && weight === 0 ? 'weight 0' : admin)
+
 /** Each backend's index: its own as before, or one that no live backend has. */
 const placeBackends = (want: Service, have: LiveService | undefined, context: BuildContext, built: Built): Placed[] => {
   const before = new Map(have?.backends.map((backend) => [backend.want.address, backend]))
@@ -52,13 +55,8 @@ const placeBackends = (want: Service, have: LiveService | undefined, context: Bu
     const known = before.get(backend.address)
     if (known !== undefined) {
       if (!sameMaxConns(known.want.maxConns, backend.maxConns)) built.relimited.push(known.counter)
-      const same = known.want.weight === backend.weight && known.want.admin === backend.admin
-      return {
-        index: known.index,
-        counter: known.counter,
-        want: backend,
-        sinceMs: same ? known.sinceMs : context.nowMs,
-      }
+      const sinceMs = saidOf(known.want) === saidOf(backend) ? known.sinceMs : context.nowMs
+      return { index: known.index, counter: known.counter, want: backend, sinceMs }
     }
     const index = indices.take(1)
     if (index < 0) {

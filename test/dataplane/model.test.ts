@@ -238,7 +238,7 @@ const lasting = (plane: Plane): Map<string, Lasting> =>
         backends: new Map(
           backends.map(({ index, counter, sinceMs, want }) => [
             want.address,
-            { index, counter, sinceMs, of: `${want.weight} ${want.admin}` },
+            { index, counter, sinceMs, of: want.admin === 'up' && want.weight === 0 ? 'weight 0' : want.admin },
           ]),
         ),
       },
