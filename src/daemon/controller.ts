@@ -106,7 +106,7 @@ export class Controller {
       tell: this.#tell,
       attached: () => this.session(({ interfaces }) => interfaces),
       written: () => {
-        this.#open?.guard.takeInterfaces()
+        this.#open?.guard.takeUncommitted()
         this.#remember()
       },
       ended: () => this.#close(),
@@ -143,10 +143,10 @@ export class Controller {
         manner,
         committed: (changed, replaced) => this.#committed(open, session.live, changed, replaced),
       }
-      this.#tellEdits(open.guard.undoInterfaces())
+      this.#tellEdits(open.guard.undoUncommitted())
       const timeouts = JSON.stringify(readTimeouts(plane))
       const result = action(session)
-      open.guard.takeInterfaces()
+      open.guard.takeUncommitted()
       if (JSON.stringify(readTimeouts(plane)) !== timeouts) this.#remember()
       return result
     })

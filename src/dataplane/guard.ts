@@ -2,16 +2,20 @@
 // A copy of whatever a commit made live and nothing but the next commit may change. Whoever edits a map behind the owner's back is found by
 // it, and undone word by word: flows, ids and counters stay, which a service that is built anew would lose.
 import { filterExtents } from './filters.ts'
-import { Directory, Interface, InterfaceLimit, Root, ServiceFlag, Target } from './layout.gen.ts'
+import { mendEgress } from './guard-egress.ts'
+import { Directory, Interface, InterfaceLimit, Root, ServiceFlag, Settings, Target } from './layout.gen.ts'
 import { bucketsOf, bucketsPerDirectory, liveVips } from './live-directory.ts'
-import { type Extent, MAPPED, type MappedName, type PlaneMemory } from './memory.ts'
+import { type Extent, type KernelMapName, MAPPED, type MappedName, type PlaneMemory } from './memory.ts'
 import { isPersistent, persistSlotCount } from './persistence.ts'
 import type { LiveService, LiveState } from './reader.ts'
 import { linesFor, viewOf } from './views.ts'
 
-/** What is not one service's: the way to all of them, and the interfaces. No service has such a name. */
+/** What is not one service's: the way to all of them, the interfaces, and the timeouts. No service has such a name. */
 const DIRECTORY = 'the directory'
 const INTERFACES = 'interfaces'
+const SETTINGS = 'settings'
+/** What verbs write beside what they commit. */
+const UNCOMMITTED: readonly string[] = [INTERFACES, SETTINGS]
 
 interface Copy {
   map: MappedName
@@ -24,7 +28,7 @@ interface Copy {
 export interface Edit {
   /** The service that it belongs to, or which part of what is common to all. */
   subject: string
-  map: MappedName
+  map: MappedName | KernelMapName
   /** Octets that were other than they should be, of this extent of the map. */
   octets: number
 }
@@ -88,6 +92,9 @@ const INTERFACE_RANGE = {
   length: InterfaceLimit.INTERFACES_MAX * Interface.size,
 } as const
 
+/** Packets read it, and write none of it. */
+const SETTINGS_RANGE = { map: 'settings', start: 0, length: Settings.size } as const
+
 const octetsOf = (memory: PlaneMemory, map: MappedName, start: number, length: number): Buffer =>
   Buffer.from(memory.buffer(map), start, length)
 
@@ -104,7 +111,7 @@ export class Guard {
 
   constructor(memory: PlaneMemory, live: LiveState) {
     this.#memory = memory
-    this.takeInterfaces()
+    this.takeUncommitted()
     this.take(live)
   }
 
@@ -150,14 +157,15 @@ export class Guard {
     copy?.octets.set(octetsOf(this.#memory, table, at, Target.size), at - copy.start)
   }
 
-  /** Takes the interfaces as they are: verbs write them beside what they commit. */
-  takeInterfaces(): void {
+  /** Takes interfaces and settings as they are: verbs write them beside what they commit. */
+  takeUncommitted(): void {
     this.#copies.set(INTERFACES, [copyOf(this.#memory, INTERFACE_RANGE)])
+    this.#copies.set(SETTINGS, [copyOf(this.#memory, SETTINGS_RANGE)])
   }
 
-  /** To be done before anybody writes interfaces, as takeInterfaces is after. @returns what was put back */
-  undoInterfaces(): Edit[] {
-    return this.undo([INTERFACES])
+  /** To be done before anybody writes these, as takeUncommitted is after. @returns what was put back */
+  undoUncommitted(): Edit[] {
+    return this.undo(UNCOMMITTED)
   }
 
   /** Names to give to `undo`, in an order that leads no packet to what is not whole. */
@@ -167,8 +175,11 @@ export class Guard {
 
   /** As undo, of one of `parts` parts of the services, and of what is common to all. */
   undoPart(part: number, parts: number): Edit[] {
-    const owners = this.owners.filter((owner, i) => i % parts === part || owner === DIRECTORY || owner === INTERFACES)
-    return this.undo(owners)
+    const common = [DIRECTORY, ...UNCOMMITTED]
+    const edits = this.undo(this.owners.filter((owner, i) => i % parts === part || common.includes(owner)))
+    // By the records of interfaces, which are whole by now.
+    const octets = mendEgress(this.#memory)
+    return octets === 0 ? edits : [...edits, { subject: INTERFACES, map: 'egress', octets }]
   }
 
   /** Compares what these owners have, and puts back what is other than it should be. @returns what was put back */
