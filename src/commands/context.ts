@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What every verb shares: which instance, how to print, how to fail.
+import type { Written } from '../config/write.ts'
 import type { AttachMode, Finding } from '../core/preflight-facts.ts'
 import { Refusal } from '../core/refusal.ts'
 import type { DaemonFacts } from '../core/status.ts'
@@ -29,7 +30,12 @@ export interface Context extends Output {
   session: <T>(action: (session: Session) => T) => T
   /** What only a daemon knows; absent: none performs this. */
   daemon?: {
-    facts: () => DaemonFacts
+    /** @param session of the instance, where one is attached; whoever asks holds its lock then */
+    facts: (session: Session | undefined) => DaemonFacts
+    /** Those that it keeps attached. */
+    interfaces: () => readonly { name: string; mode: AttachMode }[]
+    /** What the configuration says that no map holds. */
+    written: () => Written | undefined
     /** Why an address cannot be reached; undefined: it can. */
     unreached: (address: string) => { why: string; sinceMs: number } | undefined
     /** An interface was attached, and shall be from now on; or no more. */

@@ -11,18 +11,30 @@ import { capacityOf } from '../dataplane/memory.ts'
 import { readTimeouts, writeTimeouts } from '../dataplane/timeouts.ts'
 import { attach } from '../shell/attach.ts'
 import type { Changed } from '../shell/session.ts'
-import { changeAll, type Resolver, random64 } from '../shell/session.ts'
+import { changeAll, type Resolver, random64, type Session } from '../shell/session.ts'
 import { type Context, type GlobalOptions, printWarnings } from './context.ts'
 import { newFlowsAt, newFlowsNow } from './limits.ts'
 import { plural } from './text.ts'
 import { writeWhole } from './write-whole.ts'
 
-/** What is, as the text of a file. */
-export const savedText = ({ session: withSession }: Pick<Context, 'session'>, format: 'yaml' | 'json'): string =>
-  withSession((session) =>
-    writeConfig(
+/** Those that a daemon keeps attached, as it was asked for; and whatever is attached beside. */
+const savedInterfaces = ({ interfaces }: Session, daemon: Context['daemon']) => {
+  const kept = daemon?.interfaces() ?? []
+  const names = new Set(kept.map(({ name }) => name))
+  return [...kept, ...interfaces.filter(({ name }) => !names.has(name))]
+}
+
+/** What is, as the text of a file; beside a daemon with what its own file says of it. */
+export const savedText = (
+  { session: withSession, daemon }: Pick<Context, 'session' | 'daemon'>,
+  format: 'yaml' | 'json',
+): string =>
+  withSession((session) => {
+    const written = daemon?.written()
+    return writeConfig(
       {
-        interfaces: session.interfaces,
+        ...(written === undefined ? {} : { written }),
+        interfaces: savedInterfaces(session, daemon),
         capacity: capacityOf(session.plane),
         newFlows: newFlowsNow(session),
         filter: session.live.globals.filter,
@@ -30,8 +42,8 @@ export const savedText = ({ session: withSession }: Pick<Context, 'session'>, fo
         services: session.live.desired,
       },
       format,
-    ),
-  )
+    )
+  })
 
 export const runSave = (context: Context, options: GlobalOptions & { output?: string }): void => {
   const text = savedText(context, context.json ? 'json' : 'yaml')

@@ -58,7 +58,7 @@ const factsOf = (session: Session, daemon: Context['daemon']): Facts => {
         })),
       }))
       .sort((a, b) => (a.service.vip < b.service.vip ? -1 : 1)),
-    daemon: daemon?.facts() ?? null,
+    daemon: daemon?.facts(session) ?? null,
   }
 }
 
@@ -67,7 +67,7 @@ const ofNothing = (daemon: Context['daemon']): Facts => ({
   egress: [],
   tables: [],
   services: [],
-  daemon: daemon?.facts() ?? null,
+  daemon: daemon?.facts(undefined) ?? null,
 })
 
 /** Of a host without an instance: that it is not attached is what is wrong. */

@@ -10,6 +10,7 @@ export class Document {
   readonly text: string
   /** Undefined until it was read without a fault of YAML. */
   value: unknown
+  readonly #written = new Map<string, string>()
   #places: Places | undefined
   /** Where it is no YAML at all. */
   #stop: Place | undefined
@@ -32,6 +33,15 @@ export class Document {
       return
     }
     if (this.value === undefined || this.value === null) faults.add(this, [], 'is empty', mendOf(EMPTY))
+  }
+
+  /** Of a value in which variables were put in their place: its text as it stands in the file. */
+  noteWritten(path: KeyPath, text: string): void {
+    this.#written.set(JSON.stringify(path), text)
+  }
+
+  writtenAt(path: KeyPath): string | undefined {
+    return this.#written.size === 0 ? undefined : this.#written.get(JSON.stringify(path))
   }
 
   place(path: KeyPath, ofKey = false): Place {

@@ -22,7 +22,11 @@ export const takeEnvironment = (document: Document, environment: Environment, fa
   // What an alias stands for is there once.
   const seen = new Set<object>()
   const textAt = (text: string, path: KeyPath): string | undefined => {
-    if (isSecret(path)) return substituted(text, environment, (what, mend) => faults.add(document, path, what, mend))
+    if (isSecret(path)) {
+      const value = substituted(text, environment, (what, mend) => faults.add(document, path, what, mend))
+      if (value !== text) document.noteWritten(path, text)
+      return value
+    }
     if (ANY.test(text)) {
       faults.add(document, path, 'variables stand for secrets alone, and this is none', 'write the value itself')
     }

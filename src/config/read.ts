@@ -19,6 +19,7 @@ import { Issues } from './issues.ts'
 import { Salvage } from './salvage.ts'
 import { type ConfigFile, configSchema, type Defaults, type ServiceEntry } from './schema.ts'
 import { type Origin, type ReadService, serviceOf } from './services.ts'
+import type { Written } from './write.ts'
 
 export interface Config {
   /** The file and all that it includes, in the order of reading. */
@@ -34,6 +35,8 @@ export interface Config {
   api: ConfigFile['api']
   /** What is run when something happens; undefined: nothing. */
   notify: Notify | undefined
+  /** For whoever writes the file again. */
+  written: Written
   services: ReadonlyMap<string, Service>
   /**
    * The services. One without a seed keeps that of the same service in `have`, else gets a drawn one. Backends' paths are
@@ -58,6 +61,7 @@ class Reading {
   readonly #parts: Part[]
   readonly #services = new Map<string, ReadService & { origin: Origin }>()
   readonly #seeded = new Set<string>()
+  readonly #seedTexts = new Map<string, { seed: bigint; text: string }>()
 
   constructor(documents: readonly Document[], faults: Faults) {
     this.documents = documents
@@ -86,6 +90,7 @@ class Reading {
       timeouts,
       api: this.#only('api')?.config.api ?? { listen: [] },
       notify: this.#readNotify(),
+      written: this.#written(),
       ...(newFlows === undefined ? {} : { newFlows }),
       capacity: Object.fromEntries(Object.entries(capacity).filter(([, value]) => value !== undefined)),
       services,
@@ -168,6 +173,19 @@ class Reading {
     return { command, user, timeoutMs: (seconds ?? 0) * 1000 }
   }
 
+  /** After the services were read. */
+  #written(): Written {
+    const apiPart = this.#only('api')
+    const api = apiPart?.config.api
+    const token = apiPart?.document.writtenAt(['api', 'token'])
+    const notify = this.#only('notify')?.config.notify
+    return {
+      ...(api === undefined ? {} : { api: { ...api, ...(token === undefined ? {} : { token }) } }),
+      ...(notify === undefined ? {} : { notify }),
+      seeds: this.#seedTexts,
+    }
+  }
+
   #readServices(): Map<string, Service> {
     const defaults = this.#only('defaults')?.config.defaults ?? {}
     for (const { document, config } of this.#parts) {
@@ -196,6 +214,8 @@ class Reading {
     }
     this.#services.set(name, { ...read, origin })
     if (entry.seed !== undefined) this.#seeded.add(name)
+    const text = document.writtenAt([...path, 'seed'])
+    if (text !== undefined) this.#seedTexts.set(name, { seed: read.service.seed, text })
     // Where a key was left out, what is said of the others may be wrong.
     if (this.#salvage.isDamaged(entry)) return
     for (const { keys, refusal } of serviceFaults(read.service)) this.#addStateFault({ service: name, keys, refusal })

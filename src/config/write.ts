@@ -11,6 +11,7 @@ import type { Filter } from '../core/prefixes.ts'
 import { changedTimeouts, DEFAULT_TIMEOUTS, type Timeouts } from '../core/timeouts.ts'
 import type { Capacity } from '../dataplane/memory.ts'
 import { askedEntry } from './filter.ts'
+import type { ConfigFile, NotifyEntry } from './schema.ts'
 
 /** What holds for all services. */
 export interface ForAll {
@@ -25,6 +26,16 @@ export interface Saved extends ForAll {
   interfaces: readonly { name: string; mode: string }[]
   capacity: Capacity
   services: DesiredState
+  /** Left out: nobody knows a file that it comes from. */
+  written?: Written
+}
+
+/** What a file says that no map holds, with variables as they stand there, not what they stand for. */
+export interface Written {
+  api?: ConfigFile['api']
+  notify?: NotifyEntry
+  /** By service: seeds that are given by variables, and what these stood for. */
+  seeds: ReadonlyMap<string, { seed: bigint; text: string }>
 }
 
 const persistenceOf = (persistence: Persistence | undefined) =>
@@ -80,16 +91,33 @@ export const forAllEntry = ({ newFlows, filter, timeouts }: ForAll) => ({
 const limitsOf = (capacity: Saved['capacity']) =>
   Object.fromEntries(Object.entries(capacity).map(([name, size]) => [capacityKey(name), size]))
 
+/** With the variable that its seed is given by, where it is that seed still. */
+const entryWritten = (name: string, service: Service, seeds: Written['seeds'] | undefined) => {
+  const known = seeds?.get(name)
+  return known?.seed === service.seed ? { ...entryOf(service), seed: known.text } : entryOf(service)
+}
+
+const HEAD = '# Written by xlb save. The seeds are secret: whoever knows them can aim at one backend.'
+const OF_DAEMON =
+  '# api and notify, and variables, stand as in the file that the daemon has loaded; defaults and includes are written out.'
+const OF_MAPS = '# No daemon was asked: api and notify are not here, and what variables stood for is written out.'
+
 /** The text of the file, with a newline at its end. */
 export const writeConfig = (saved: Saved, format: 'yaml' | 'json'): string => {
   const forAll = forAllEntry(saved)
+  const { api, notify, seeds } = saved.written ?? {}
   const value = {
     interfaces: saved.interfaces.map(({ name, mode }) => ({ name, mode })),
     ...forAll,
     limits: { ...limitsOf(saved.capacity), ...forAll.limits },
+    ...(api === undefined ? {} : { api }),
+    ...(notify === undefined ? {} : { notify }),
     // By name: the order in the maps is one of hashing.
-    services: [...saved.services.values()].map(entryOf).sort((a, b) => (a.service < b.service ? -1 : 1)),
+    services: [...saved.services]
+      .map(([name, service]) => entryWritten(name, service, seeds))
+      .sort((a, b) => (a.service < b.service ? -1 : 1)),
   }
   if (format === 'json') return `${JSON.stringify(value, null, 1)}\n`
-  return `# Written by xlb save. The seeds are secret: whoever knows them can aim at one backend.\n${dump(value, { flowLevel: 4, lineWidth: 120 })}`
+  const head = `${HEAD}\n${saved.written === undefined ? OF_MAPS : OF_DAEMON}\n`
+  return `${head}${dump(value, { flowLevel: 4, lineWidth: 120 })}`
 }

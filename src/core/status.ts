@@ -61,6 +61,8 @@ export interface DaemonFacts {
   sharedMacs: readonly { what: string; mend: string }[]
   /** Services that are otherwise than the file says. */
   changed: readonly string[]
+  /** What the file says that is not in force yet. */
+  pending: readonly { what: string; mend: string }[]
 }
 
 const titleOf = (service: Service): string =>
@@ -188,6 +190,7 @@ const daemonProblems = ({ daemon }: Facts): Problem[] => {
       mend: `see what: xlb diff -c ${daemon.file}; xlb save prints it as a configuration`,
     })
   }
+  for (const { what, mend } of daemon.pending) problems.push({ severity: 'notice', what, sinceMs: null, mend })
   return problems
 }
 

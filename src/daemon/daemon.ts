@@ -18,8 +18,9 @@ import { Notifier } from '../shell/notifier.ts'
 import { runUnprivileged } from '../shell/unprivileged.ts'
 import { nodePorts, Watcher } from '../shell/watcher.ts'
 import { Controller } from './controller.ts'
+import { LoadedConfig } from './loaded-config.ts'
 import { type Logger, logHappening } from './logging.ts'
-import { ownVerbs } from './own-verbs.ts'
+import { ownVerbs, type Reload } from './own-verbs.ts'
 import { processMetrics } from './process-metrics.ts'
 import { listenOnSocket, listenOnTcp } from './sockets.ts'
 
@@ -57,6 +58,7 @@ const claimInstance = (native: Native, paths: InstancePaths): (() => void) => {
 export class Daemon {
   readonly #options: DaemonOptions
   readonly #controller: Controller
+  readonly #loaded: LoadedConfig
   readonly #context: Omit<Context, keyof Output>
   readonly #servers: FastifyInstance[] = []
   readonly #exporter = new MetricsExporter({ version: VERSION })
@@ -69,6 +71,7 @@ export class Daemon {
   constructor(options: DaemonOptions) {
     const { native, paths, file, environment, log } = options
     this.#options = options
+    this.#loaded = new LoadedConfig(file)
     const notifier = new Notifier(
       {
         run: runUnprivileged,
@@ -82,7 +85,10 @@ export class Daemon {
       file,
       environment,
       tell: (each) => logHappening(log, each),
-      configured: ({ notify }) => notifier.configure(notify),
+      configured: (config) => {
+        notifier.configure(config.notify)
+        this.#loaded.take(config)
+      },
     })
     this.#controller.events.follow(({ id: _, ...event }) => notifier.tell(event))
     this.#context = {
@@ -90,7 +96,9 @@ export class Daemon {
       paths,
       session: (action) => this.#controller.session(action),
       daemon: {
-        facts: () => this.#facts(),
+        facts: (session) => ({ ...this.#facts(), pending: this.#loaded.pending(session) }),
+        interfaces: () => this.#controller.interfaces.wanted,
+        written: () => this.#loaded.written,
         unreached: (address) => this.#controller.ways.unreached.get(address),
         attached: (name, mode) => this.#controller.interfaces.add(name, mode),
         detached: (name) => this.#controller.interfaces.remove(name),
@@ -98,7 +106,7 @@ export class Daemon {
     }
   }
 
-  #facts(): DaemonFacts {
+  #facts(): Omit<DaemonFacts, 'pending'> {
     const { file, reloaded, interfaces, ways } = this.#controller
     return {
       pid: process.pid,
@@ -121,6 +129,7 @@ export class Daemon {
     this.#release = claimInstance(native, paths)
     try {
       this.#controller.start()
+      this.#tellPending()
       const socket = await makeServer(this.#serverOptions({ kind: 'socket' }))
       this.#servers.push(socket)
       await listenOnSocket(socket, paths.socket, api.group)
@@ -165,10 +174,35 @@ export class Daemon {
     )
   }
 
+  /** What the configuration says that is not in force yet. */
+  #tellPending(): Reload['pending'] {
+    const controller = this.#controller
+    const pending = controller.isAttached
+      ? controller.session((session) => this.#loaded.pending(session))
+      : this.#loaded.pending(undefined)
+    for (const { what, mend } of pending) {
+      const happening = {
+        kind: 'configuration',
+        subject: controller.file,
+        to: 'pending',
+        reason: `${what}; ${mend}`,
+      } as const
+      controller.events.tell(happening)
+      logHappening(this.#options.log, happening)
+    }
+    return pending
+  }
+
+  /** @throws FaultyConfig, Refusal: nothing was changed then */
+  #reload(): Reload {
+    const changed = this.#controller.reload()
+    return { ...changed, pending: this.#tellPending() }
+  }
+
   /** SIGHUP. What is wrong with the file is told, and the old state runs on. @returns whether the file was taken */
   reload(): boolean {
     try {
-      this.#controller.reload()
+      this.#reload()
       return true
     } catch (error) {
       if (!(error instanceof Refusal)) this.#options.log.error({ err: error }, 'reload')
@@ -180,7 +214,7 @@ export class Daemon {
     return {
       context: this.#context,
       events: this.#controller.events,
-      own: ownVerbs(this.#controller),
+      own: ownVerbs({ file: this.#controller.file, reload: () => this.#reload() }),
       metrics: async () => ({ contentType: CONTENT_TYPE, text: await this.#scraped() }),
       prepare: (verb, input) => this.#prepare(verb, input),
       because: (reason, action) => this.#controller.because(reason, action),

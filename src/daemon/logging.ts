@@ -15,8 +15,8 @@ export const makeLogger = (instance: string, level: string): Logger =>
     formatters: { level: (label) => ({ level: label }) },
   })
 
-/** States that nobody asked for. */
-const WORRYING = /^(no-mac|missing|refused|unreadable|mended|warning|kept)/
+/** States that nobody asked for, or that are otherwise than asked for. */
+const WORRYING = /^(no-mac|missing|refused|unreadable|mended|warning|kept|pending)/
 
 export const sentence = ({ kind, subject, backend, from, to, reason }: Happening): string => {
   const what = backend === undefined ? `${kind} ${subject}` : `backend ${backend} of ${subject}`

@@ -4,14 +4,29 @@ import { z } from 'zod'
 import type { ApiVerb } from '../api/verbs.ts'
 import { runStatus } from '../commands/status.ts'
 import { plural } from '../commands/text.ts'
-import type { Controller } from './controller.ts'
+import type { Changed } from '../shell/session.ts'
+import type { Pending } from './pending.ts'
 
-const changedText = (file: string, { services, globals }: ReturnType<Controller['reload']>): string =>
+/** What a reload has changed, and what it leaves for later. */
+export interface Reload extends Changed {
+  pending: Pending[]
+}
+
+export interface Reloader {
+  file: string
+  /** @throws FaultyConfig, Refusal: nothing was changed then */
+  reload: () => Reload
+}
+
+const changedText = (file: string, { services, globals }: Changed): string =>
   services.length === 0 && !globals
     ? `reloaded ${file}: nothing to change`
     : `reloaded ${file}: ${plural(services.length, 'service')}${globals ? ', and what holds for all,' : ''} changed`
 
-export const ownVerbs = (controller: Pick<Controller, 'file' | 'reload'>): Record<'status' | 'reload', ApiVerb> => ({
+const pendingText = (pending: readonly Pending[]): string =>
+  pending.map(({ what, mend }) => `\n${what}\n     ${mend}`).join('')
+
+export const ownVerbs = ({ file, reload }: Reloader): Record<'status' | 'reload', ApiVerb> => ({
   status: {
     summary: 'what is wrong, the worst first',
     reads: true,
@@ -23,11 +38,11 @@ export const ownVerbs = (controller: Pick<Controller, 'file' | 'reload'>): Recor
     reads: false,
     input: z.strictObject({}),
     run: ({ answer }) => {
-      const changed = controller.reload()
-      const { services, globals } = changed
+      const changed = reload()
+      const { services, globals, pending } = changed
       answer(
-        { changed: services.map(({ kind, name }) => ({ kind, service: name })), changedForAll: globals },
-        changedText(controller.file, changed),
+        { changed: services.map(({ kind, name }) => ({ kind, service: name })), changedForAll: globals, pending },
+        `${changedText(file, changed)}${pendingText(pending)}`,
       )
     },
   },

@@ -25,7 +25,10 @@ export interface Asked {
   post: (verb: string, body: unknown) => Promise<LightMyRequestResponse>
 }
 
-export const own = ownVerbs({ file: '/etc/xlb/xlb.yaml', reload: () => ({ services: [], globals: false }) })
+export const own = ownVerbs({
+  file: '/etc/xlb/xlb.yaml',
+  reload: () => ({ services: [], globals: false, pending: [] }),
+})
 
 export const serve = async (
   t: ExecutionContext,

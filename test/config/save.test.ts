@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'ava'
 import fc from 'fast-check'
-import { readConfig } from '../../src/config/read.ts'
+import { type Config, readConfig } from '../../src/config/read.ts'
 import { writeConfig } from '../../src/config/write.ts'
 import { formatService } from '../../src/core/address.ts'
 import { CAPACITY, NEW_FLOWS } from '../../src/core/capacity.ts'
@@ -126,3 +126,108 @@ for (const format of ['yaml', 'json'] as const) {
     t.true(persistent > 50)
   })
 }
+
+const SECRET = 'correct-horse-battery'
+const ENVIRONMENT = { XLB_TOKEN: SECRET, XLB_SEED: '0x000000000000abcd' }
+
+const FULL = {
+  include: ['more.yaml'],
+  api: { group: 'ops', listen: ['127.0.0.1:9618', '[::1]:9618'], token: `\${XLB_TOKEN}` },
+  notify: { command: ['/bin/tell', '--to', '$5 "ops": no #1'], user: 'daemon', timeout: '90s' },
+  defaults: { scheduler: 'mh' },
+  services: [
+    { service: 'tcp://192.0.2.10:80', seed: `\${XLB_SEED}`, backends: [{ address: '192.0.2.21' }] },
+    { service: 'tcp://192.0.2.11:80', seed: '0x0000000000000002' },
+  ],
+}
+
+const MORE = { services: [{ service: 'tcp://192.0.2.12:80', seed: `0x\${XLB_DIGITS}` }] }
+
+const readAgain = (name: string, text: string, environment: Record<string, string>) => {
+  const file = join(folder, name)
+  writeFileSync(file, text)
+  return readConfig(file, environment)
+}
+
+/** What a daemon saves that has loaded this, and of which nothing was changed since, but for seeds by `reseed`. */
+const savedOf = (config: Config, format: 'yaml' | 'json', reseed = (seed: bigint) => seed): string => {
+  const wanted = config.desired(new Map(), () => assert.fail('a seed is missing'))
+  return writeConfig(
+    {
+      written: config.written,
+      interfaces: config.interfaces,
+      capacity: { services: 4, backends: 4, flows: 1024, flows6: 1024, ...config.capacity },
+      newFlows: NEW_FLOWS.fallback,
+      filter: config.filter,
+      timeouts: config.timeouts,
+      services: new Map([...wanted].map(([name, each]) => [name, { ...each, seed: reseed(each.seed) }])),
+    },
+    format,
+  )
+}
+
+for (const format of ['yaml', 'json'] as const) {
+  test(`api, notify and variables are in what a daemon saves as ${format}: nothing that a variable stands for`, (t) => {
+    const environment = { ...ENVIRONMENT, XLB_DIGITS: '77' }
+    writeFileSync(join(folder, 'more.yaml'), JSON.stringify(MORE))
+    const config = readAgain(`full.${format}`, JSON.stringify(FULL), environment)
+    const text = savedOf(config, format)
+    t.false(text.includes(SECRET) || text.includes('abcd') || text.includes('77'), text)
+    const again = readAgain(`again.${format}`, text, environment)
+    t.deepEqual([again.api, again.notify, again.written], [config.api, config.notify, config.written])
+    t.is(again.api.token, SECRET)
+    t.deepEqual(
+      plan(
+        config.desired(new Map(), () => 0n),
+        again.desired(new Map(), () => 0n),
+      ),
+      [],
+    )
+    t.deepEqual(again.files.length, 1, 'includes are written out')
+    t.is(savedOf(again, format), text)
+    t.throws(() => readAgain(`again.${format}`, text, {}), { message: /variable XLB_TOKEN is not set/ })
+  })
+}
+
+test('a token of the file itself is kept to the letter, with every dollar', (t) => {
+  for (const [token, meant] of [
+    ['sixteen characters', 'sixteen characters'],
+    ['$$ixteen $ characters $$$$', '$ixteen $ characters $$'],
+    [`$$\${XLB_TOKEN} and a $`, `$${SECRET} and a $`],
+    ['"\'\n# - : { sixteen', '"\'\n# - : { sixteen'],
+  ]) {
+    const config = readAgain('token.yaml', JSON.stringify({ api: { token } }), ENVIRONMENT)
+    t.is(config.api.token, meant)
+    for (const format of ['yaml', 'json'] as const) {
+      const again = readAgain(`token.${format}`, savedOf(config, format), ENVIRONMENT)
+      t.deepEqual([again.api, again.written.api], [config.api, config.written.api])
+    }
+  }
+})
+
+test('a seed that a verb has changed is written as it is, not as the variable that it was', (t) => {
+  const config = readAgain('reseeded.yaml', JSON.stringify({ ...FULL, include: [] }), ENVIRONMENT)
+  const again = readAgain(
+    'reseeded.yaml',
+    savedOf(config, 'yaml', (seed) => seed + 1n),
+    ENVIRONMENT,
+  )
+  t.deepEqual(
+    [...again.services.values()].map(({ seed }) => seed),
+    [0xabcen, 3n],
+  )
+  t.is(again.written.seeds.size, 0)
+})
+
+test('of a daemon’s file that says nothing of api and notify, nothing is written', (t) => {
+  const config = readAgain('little.yaml', 'services: []', {})
+  const text = savedOf(config, 'yaml')
+  t.notRegex(text, /^(api|notify):/m)
+  t.regex(text, /the daemon has loaded/)
+  const { written: _, ...unknown } = { written: config.written, interfaces: [], newFlows: 1000, filter: undefined }
+  const capacity = { services: 4, backends: 4, flows: 1024, flows6: 1024 }
+  t.regex(
+    writeConfig({ ...unknown, capacity, timeouts: config.timeouts, services: new Map() }, 'yaml'),
+    /^# No daemon was asked/m,
+  )
+})

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The daemon beside living connections: none is lost when it is reloaded, killed, started again, or drains a backend; and whatever
 // somebody else does to what it keeps is mended.
-import { existsSync, readdirSync, rmSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import test from 'ava'
+import { egressKey } from '../../src/dataplane/memory.ts'
 import { loadNative } from '../../src/dataplane/native.ts'
 import { configFile, configure, problems, startDaemon, until } from './daemon.ts'
 import { hasRoot, Lab } from './lab.ts'
@@ -24,10 +25,12 @@ labTest('connections live through reload, kill -9, a start, a drain and verbs; a
   const service = `tcp://${lab.vip}:80`
   const config = (weight: number) => ({
     interfaces: ['eth0'],
+    api: { token: `\${XLB_TOKEN}` },
     services: [{ service, scheduler: 'rr', backends: [{ address: rs1, weight }, { address: rs2 }] }],
   })
   configure(file, config(1))
-  const first = await startDaemon(lab, file)
+  const env = { XLB_TOKEN: 'correct-horse-battery' }
+  const first = await startDaemon(lab, file, env)
   for (const server of [1, 2, 3]) await lab.lines(server, 80)
   await until('both answer', 5000, async () => (await problems(lab)).length === 0)
   const held = await lab.holdLines(80, 40, 50)
@@ -41,15 +44,29 @@ labTest('connections live through reload, kill -9, a start, a drain and verbs; a
   const refused = (await problems(lab)).filter((each) => each.startsWith('degraded: the last reload was refused'))
   t.is(refused.length, 1)
   t.notRegex(refused[0] ?? '', /\n/, 'a line of a table')
+  const later = {
+    ...config(5),
+    limits: { flows: 65_536 },
+    api: { listen: ['127.0.0.1:1'], token: 'incorrect-horse-battery' },
+  }
+  configure(file, later)
+  t.regex(
+    await xlb(lab, ['reload']),
+    /nothing to change\nnot in force yet, .*: api\.listen, api\.token of .*\n.*\nnot in force yet, .*: limits of /,
+  )
+  await first.waitFor(/"to":"pending","reason":"not in force yet, .*: api\.listen, api\.token of/)
+  await first.waitFor(/"to":"pending","reason":"not in force yet, .*: limits of .*: flows 65,536 \(now 2,097,152\)/)
+  const notices = await problems(lab)
+  t.is(notices.filter((each) => /^notice: not in force yet/.test(each)).length, 2, notices.join('\n'))
   configure(file, config(5))
-  await xlb(lab, ['reload'])
+  t.regex(await xlb(lab, ['reload']), /nothing to change\n$/)
 
   await xlb(lab, ['backend', 'set', service, rs3, '--weight', '4'])
   await xlb(lab, ['backend', 'drain', service, rs1])
   t.is((await first.stop('SIGKILL')).code, 137)
   t.is((await backend(lab, rs1))?.state, 'drain', 'without a daemon the verb reads what is pinned')
   configure(file, config(6))
-  const second = await startDaemon(lab, file)
+  const second = await startDaemon(lab, file, env)
   const after = await backend(lab, rs1)
   t.is(after?.state, 'drain', 'what an operator said outlives the daemon')
   t.is(after?.weight, 6, 'and what the file says otherwise is in force')
@@ -64,10 +81,12 @@ labTest('connections live through reload, kill -9, a start, a drain and verbs; a
 
   // As after a restart of the host: nothing is pinned.
   await xlb(lab, ['detach', '--all'])
-  await startDaemon(lab, file)
+  await startDaemon(lab, file, env)
   t.is((await backend(lab, rs1))?.state === 'up', false, 'still drained')
   t.is((await backend(lab, rs3))?.weight, 4)
   await xlb(lab, ['save', '-o', file])
+  const text = readFileSync(file, 'utf8')
+  t.true(text.includes(`\${XLB_TOKEN}`) && !text.includes(env.XLB_TOKEN), text)
   await xlb(lab, ['reload'])
   t.false(
     (await problems(lab)).some((each) => each.includes('changed at run time')),
@@ -97,6 +116,7 @@ labTest('what somebody else does to maps, links and interfaces is mended', async
     ['vip_buckets', (octets: Uint8Array) => octets.fill(0)],
     ['services', (octets: Uint8Array) => octets.fill(0, 0, 128)],
     ['root', (octets: Uint8Array) => octets.fill(0, 0, 8)],
+    ['settings', (octets: Uint8Array) => octets.fill(0, 0, 32)],
   ] as const) {
     const map = native.openMap(`${pins}/maps/${name}`)
     edit(new Uint8Array(map.mmap()))
@@ -106,6 +126,13 @@ labTest('what somebody else does to maps, links and interfaces is mended', async
     t.is(await xlb(lab, ['save']), before, name)
     t.is((await lab.curl(`http://${lab.vip}/`)).code, 0, name)
   }
+
+  const egress = native.openMap(`${pins}/maps/egress`)
+  const device = egress.lookup(egressKey(0))
+  egress.delete(egressKey(0))
+  await daemon.waitFor(/octets of egress were changed/, 5000)
+  t.deepEqual(egress.lookup(egressKey(0)), device)
+  egress.close()
 
   const link = native.openLink(`${pins}/links/${readdirSync(`${pins}/links`)[0]}`)
   link.detach()

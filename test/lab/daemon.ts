@@ -24,8 +24,8 @@ export const configFile = (t: ExecutionContext): string => {
 }
 
 /** Starts a daemon on the director and waits until it is ready. */
-export const startDaemon = async (lab: Lab, file: string): Promise<Tracked> => {
-  const daemon = lab.spawnXlb(['run', '-c', file])
+export const startDaemon = async (lab: Lab, file: string, env: Record<string, string> = {}): Promise<Tracked> => {
+  const daemon = lab.spawnXlb(['run', '-c', file], { env })
   await daemon.waitFor(/"msg":"ready"/)
   return daemon
 }
