@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 import { formatService, parseBackend, parseService } from '../core/address.ts'
-import { drainBackend, maintBackend, type Path, setBackend } from '../core/desired.ts'
+import type { Path } from '../core/desired.ts'
 import { type FlowFate, removeBackend } from '../core/leaving.ts'
 import { parseMaxConns } from '../core/max-conns.ts'
 import type { Change } from '../core/plan.ts'
 import { Refusal } from '../core/refusal.ts'
+import { drainBackend, maintBackend, setBackend } from '../core/verbs.ts'
 import { parseVlan } from '../core/vlan.ts'
 import { changeState } from '../shell/session.ts'
 import type { Context, GlobalOptions } from './context.ts'

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { readFileSync } from 'node:fs'
 import { formatService, parseService, type ServiceAddress } from '../core/address.ts'
-import { existing } from '../core/desired.ts'
 import {
   addPrefixes,
   filterText,
@@ -13,6 +12,7 @@ import {
 } from '../core/filter.ts'
 import { type Filter, formatPrefix, OPEN, parsePrefix, prefixAt, prefixCount, type Verdict } from '../core/prefixes.ts'
 import { Refusal } from '../core/refusal.ts'
+import { existing } from '../core/verbs.ts'
 import { changeAll } from '../shell/session.ts'
 import { type Context, type GlobalOptions, oneOf } from './context.ts'
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Services and backends that an option names, to choose by.
 import { backendPort, EVERY_PORT, parseBackend, type ServiceAddress } from '../core/address.ts'
-import { existing, existingBackend } from '../core/desired.ts'
 import { addressKey } from '../core/ip.ts'
 import { Refusal } from '../core/refusal.ts'
+import { existing, existingBackend } from '../core/verbs.ts'
 import { scanBackends } from '../dataplane/backend-records.ts'
 import type { Session } from '../shell/session.ts'
 

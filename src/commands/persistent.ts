@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // `xlb connections --persistence`: which server each client was given.
 import { EVERY_PORT, formatService, parseBackend, parseService } from '../core/address.ts'
-import { existing } from '../core/desired.ts'
 import { parseSource, type SourceRange } from '../core/endpoint.ts'
 import { Refusal } from '../core/refusal.ts'
+import { existing } from '../core/verbs.ts'
 import { formatClient, type Note, readNotes } from '../dataplane/clients.ts'
 import { secondsOfAges } from '../dataplane/connections.ts'
 import { ClientState, Settings } from '../dataplane/layout.gen.ts'

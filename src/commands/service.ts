@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { formatService, parseService } from '../core/address.ts'
-import { addService, type DesiredState, removeService, type ServiceOptions, setService } from '../core/desired.ts'
+import type { DesiredState } from '../core/desired.ts'
+import { addService, removeService, type ServiceOptions, setService } from '../core/verbs.ts'
 import { changeState, random64 } from '../shell/session.ts'
 import type { Context, GlobalOptions } from './context.ts'
 

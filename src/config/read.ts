@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Files -> what they want. Every fault of all of them is reported, not the first alone.
 import { formatService } from '../core/address.ts'
-import { circleFaults, type DesiredState, type Service, serviceFaults } from '../core/desired.ts'
+import type { DesiredState, Service } from '../core/desired.ts'
 import { sharedLabels } from '../core/label.ts'
 import { type Notify, notifySeconds } from '../core/notify.ts'
 import { groupFaults } from '../core/persistence.ts'
 import type { Filter } from '../core/prefixes.ts'
 import { rangeFaults } from '../core/ranges.ts'
 import type { StateFault } from '../core/refusal.ts'
+import { circleFaults, serviceFaults } from '../core/state-faults.ts'
 import { DEFAULT_TIMEOUTS, parseTimeout, TIMEOUT_NAMES, type Timeouts } from '../core/timeouts.ts'
 import type { Capacity } from '../dataplane/memory.ts'
 import { Document } from './document.ts'

@@ -3,7 +3,8 @@
 
 import { formatMac } from './address.ts'
 import { stateWord } from './backend-words.ts'
-import { type Backend, samePath } from './desired.ts'
+import type { Backend } from './desired.ts'
+import { samePath } from './paths.ts'
 import type { Change } from './plan.ts'
 
 /** The first of what keeps it from new flows, or that nothing does; of a share of its weight how much that is. */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Filters: which sources a service hears, or all services hear. Verbs are functions from one filter to the next.
 import { formatService, type ServiceAddress } from './address.ts'
-import { checkService, type DesiredState, existing, type Globals, type Service } from './desired.ts'
+import type { DesiredState, Globals, Service } from './desired.ts'
 import {
   countVerdicts,
   type Filter,
@@ -17,7 +17,9 @@ import {
   WORDS_PER_PREFIX,
 } from './prefixes.ts'
 import { Refusal } from './refusal.ts'
+import { checkService } from './state-faults.ts'
 import { ChangedState } from './state-map.ts'
+import { existing } from './verbs.ts'
 
 export const VERDICTS = ['allow', 'deny'] as const
 

@@ -2,18 +2,10 @@
 // `xlb backend rm`, and backends that stay for their flows' sake after it: who takes them along, and who takes them out. No daemon waits for
 // their flows to end: each verb that changes something looks, and drops those of which nothing remains.
 import { type BackendAddress, formatService, type ServiceAddress } from './address.ts'
-import {
-  type Backend,
-  type DesiredState,
-  existing,
-  existingBackend,
-  isLeaving,
-  isTracked,
-  type Service,
-  withService,
-} from './desired.ts'
+import { type Backend, type DesiredState, isLeaving, isTracked, type Service } from './desired.ts'
 import { Refusal } from './refusal.ts'
 import { ChangedState } from './state-map.ts'
+import { existing, existingBackend, withService } from './verbs.ts'
 
 export const FLOW_FATES = ['keep', 'cut', 'move'] as const
 /** What becomes of a removed backend's flows: they stay until they end, are dropped, or scheduled anew. */

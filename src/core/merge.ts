@@ -6,22 +6,21 @@
 import {
   type Admin,
   type Backend,
-  circleFaults,
   type DesiredState,
   type Globals,
-  inVlan,
   isLeaving,
   type Path,
   type Service,
-  serviceFaults,
 } from './desired.ts'
 import { sharedLabels } from './label.ts'
 import { sameMaxConns } from './max-conns.ts'
+import { inVlan } from './paths.ts'
 import { groupFaults, samePersistence } from './persistence.ts'
 import { sameFilter } from './prefixes.ts'
 import { rangeFaults } from './ranges.ts'
 import type { StateFault } from './refusal.ts'
 import { sameRate } from './source-rate.ts'
+import { circleFaults, serviceFaults } from './state-faults.ts'
 import { ChangedState, namesToCompare } from './state-map.ts'
 import { TIMEOUT_NAMES, type Timeouts } from './timeouts.ts'
 

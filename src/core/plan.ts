@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The difference between what is there and what is wanted.
-import { type Backend, type DesiredState, type Globals, type Service, samePath } from './desired.ts'
+import type { Backend, DesiredState, Globals, Service } from './desired.ts'
 import { sameHealth } from './health.ts'
 import { sameMaxConns } from './max-conns.ts'
+import { samePath } from './paths.ts'
 import { samePersistence } from './persistence.ts'
 import { sameFilter } from './prefixes.ts'
 import { sameRate } from './source-rate.ts'

@@ -2,9 +2,10 @@
 // The ways to backends, while a daemon follows them: who cannot be reached, why and since when, and whose MAC is not its alone.
 import { vipOf } from '../core/address.ts'
 import type { Happening } from '../core/backend-state.ts'
-import { type DesiredState, isLeaving, type Path, withPaths } from '../core/desired.ts'
+import { type DesiredState, isLeaving, type Path } from '../core/desired.ts'
 import { type AddressKey, AF, addressKey } from '../core/ip.ts'
 import { isUsable } from '../core/neighbour.ts'
+import { withPaths } from '../core/paths.ts'
 import type { Change } from '../core/plan.ts'
 import { isPrefix } from '../core/prefix.ts'
 import { explainSharedMac, sharedMacs } from '../core/shared-macs.ts'

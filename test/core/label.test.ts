@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 import test from 'ava'
 import { formatService, parseService } from '../../src/core/address.ts'
-import { addService, type DesiredState, setService } from '../../src/core/desired.ts'
+import type { DesiredState } from '../../src/core/desired.ts'
 import { sharedLabels } from '../../src/core/label.ts'
 import { plan } from '../../src/core/plan.ts'
+import { addService, setService } from '../../src/core/verbs.ts'
 
 const WEB = parseService('tcp://192.0.2.10:80')
 const MAIL = parseService('tcp://192.0.2.10:25')

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 import test from 'ava'
 import { formatService, parseBackend, parseService } from '../../src/core/address.ts'
-import { addService, type DesiredState, type Path, setBackend } from '../../src/core/desired.ts'
+import type { DesiredState, Path } from '../../src/core/desired.ts'
 import { removeBackend, withLeavingOf, withoutEnded } from '../../src/core/leaving.ts'
 import { plan } from '../../src/core/plan.ts'
+import { addService, setBackend } from '../../src/core/verbs.ts'
 
 const WEB = parseService('tcp://198.51.100.1:80')
 const NAME = formatService(WEB)

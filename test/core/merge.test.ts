@@ -4,17 +4,12 @@ import test from 'ava'
 import fc from 'fast-check'
 import { parseBackend, parseService } from '../../src/core/address.ts'
 import {
-  addService,
   type Backend,
   type DesiredState,
-  drainBackend,
   type Globals,
   isLeaving,
   type Path,
-  removeService,
   type Service,
-  setBackend,
-  setService,
 } from '../../src/core/desired.ts'
 import { type FlowFate, removeBackend } from '../../src/core/leaving.ts'
 import {
@@ -30,6 +25,7 @@ import { plan } from '../../src/core/plan.ts'
 import { Refusal } from '../../src/core/refusal.ts'
 import { ChangedState } from '../../src/core/state-map.ts'
 import { DEFAULT_TIMEOUTS } from '../../src/core/timeouts.ts'
+import { addService, drainBackend, removeService, setBackend, setService } from '../../src/core/verbs.ts'
 import { filter } from './filters.ts'
 
 const NAMES = ['tcp://198.51.100.1:80', 'tcp://198.51.100.2:443', 'udp://198.51.100.1:53'] as const

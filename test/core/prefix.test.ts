@@ -2,7 +2,6 @@
 import test from 'ava'
 import fc from 'fast-check'
 import { formatService, parseBackend, parseService } from '../../src/core/address.ts'
-import { addService, checkCircles, setBackend, setService } from '../../src/core/desired.ts'
 import { addressOctets, formatIpv4, formatIpv6, parseIpv4 } from '../../src/core/ip.ts'
 import {
   formatVip,
@@ -15,6 +14,8 @@ import {
   vipWord,
 } from '../../src/core/prefix.ts'
 import { Refusal } from '../../src/core/refusal.ts'
+import { checkCircles } from '../../src/core/state-faults.ts'
+import { addService, setBackend, setService } from '../../src/core/verbs.ts'
 
 const bits = fc.integer({ min: 8, max: 31 })
 const address = fc.integer({ min: 0, max: 2 ** 32 - 1 })

@@ -3,9 +3,10 @@ import assert from 'node:assert/strict'
 import test from 'ava'
 import fc from 'fast-check'
 import { formatService, parseService, type ServiceAddress } from '../../src/core/address.ts'
-import { addService, type DesiredState, setService } from '../../src/core/desired.ts'
+import type { DesiredState } from '../../src/core/desired.ts'
 import { checkRanges, rangeFaults } from '../../src/core/ranges.ts'
 import { Refusal } from '../../src/core/refusal.ts'
+import { addService, setService } from '../../src/core/verbs.ts'
 import { rangesOverlap } from './states.ts'
 
 const service = fc

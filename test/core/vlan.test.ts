@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 import test from 'ava'
 import { parseBackend, parseService } from '../../src/core/address.ts'
-import { addService, type DesiredState, type Path, setBackend, withPaths } from '../../src/core/desired.ts'
+import type { DesiredState, Path } from '../../src/core/desired.ts'
+import { withPaths } from '../../src/core/paths.ts'
 import { plan } from '../../src/core/plan.ts'
 import { Refusal } from '../../src/core/refusal.ts'
+import { addService, setBackend } from '../../src/core/verbs.ts'
 import { parseVlan } from '../../src/core/vlan.ts'
 
 const NAME = 'tcp://192.0.2.10:80'

@@ -2,14 +2,8 @@
 // Since when a backend is as a person made it: up, drained, in maintenance, or without weight. What else changes of it leaves that as it was.
 import test from 'ava'
 import { parseBackend, parseService } from '../../src/core/address.ts'
-import {
-  addService,
-  type DesiredState,
-  drainBackend,
-  maintBackend,
-  type Path,
-  setBackend,
-} from '../../src/core/desired.ts'
+import type { DesiredState, Path } from '../../src/core/desired.ts'
+import { addService, drainBackend, maintBackend, setBackend } from '../../src/core/verbs.ts'
 import { readLive } from '../../src/dataplane/reader.ts'
 import { apply, makePlane } from './plane.ts'
 

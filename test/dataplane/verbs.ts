@@ -1,25 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-// Random verbs, each carried out twice: by src/core/desired.ts, and by a naive reference that changes a Map in place.
+// Random verbs, each carried out twice: by src/core/verbs.ts, and by a naive reference that changes a Map in place.
 import fc from 'fast-check'
 import { backendPort, formatService, type ServiceAddress } from '../../src/core/address.ts'
+import { type DesiredState, HASH_INPUTS, type Path, SCHEDULERS, type Service } from '../../src/core/desired.ts'
+import { type Health, withHealth } from '../../src/core/health.ts'
+import { FLOW_FATES, type FlowFate, removeBackend } from '../../src/core/leaving.ts'
 import {
   addService,
-  type DesiredState,
   drainBackend,
   existing,
-  HASH_INPUTS,
   maintBackend,
-  type Path,
   removeService,
-  SCHEDULERS,
-  type Service,
   type ServiceOptions,
   setBackend,
   setService,
   withService,
-} from '../../src/core/desired.ts'
-import { type Health, withHealth } from '../../src/core/health.ts'
-import { FLOW_FATES, type FlowFate, removeBackend } from '../../src/core/leaving.ts'
+} from '../../src/core/verbs.ts'
 import {
   ADDRESSES,
   backendAddress,

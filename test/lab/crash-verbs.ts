@@ -1,19 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Random verbs for crash.ts: functions from a desired state to the next, as the command line's verbs make them.
 import { parseBackend, parseService } from '../../src/core/address.ts'
-import {
-  addService,
-  type DesiredState,
-  drainBackend,
-  isLeaving,
-  isTracked,
-  type Path,
-  removeService,
-  type Service,
-  setBackend,
-  setService,
-} from '../../src/core/desired.ts'
+import { type DesiredState, isLeaving, isTracked, type Path, type Service } from '../../src/core/desired.ts'
 import { FLOW_FATES, removeBackend } from '../../src/core/leaving.ts'
+import { addService, drainBackend, removeService, setBackend, setService } from '../../src/core/verbs.ts'
 
 /** Numbers from 0 to 1, exclusive; mulberry32, so that a run can be repeated from its seed. */
 export const randomFrom = (seed: number): (() => number) => {

@@ -3,9 +3,10 @@
 // through the program. XLB_SEED=n repeats a run.
 import test, { type ExecutionContext } from 'ava'
 import { parseMac, parseService } from '../../src/core/address.ts'
-import { addService, type DesiredState, type Scheduler } from '../../src/core/desired.ts'
+import type { DesiredState, Scheduler } from '../../src/core/desired.ts'
 import { withGlobalFilter } from '../../src/core/filter.ts'
 import { Refusal } from '../../src/core/refusal.ts'
+import { addService } from '../../src/core/verbs.ts'
 import { budgetOf, type Explanation, explain } from '../../src/dataplane/explain.ts'
 import { Client, ClientState, ClientValue, Cpu, FlowState, FlowValue } from '../../src/dataplane/layout.gen.ts'
 import type { TracedPacket } from '../../src/dataplane/way.ts'

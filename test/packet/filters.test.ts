@@ -2,10 +2,10 @@
 // Sources that services do not hear: lists of prefixes, of all services and of one.
 import test, { type ExecutionContext } from 'ava'
 import { parseService } from '../../src/core/address.ts'
-import { addService } from '../../src/core/desired.ts'
 import { withFilter } from '../../src/core/filter.ts'
 import { AF, formatIpv4 } from '../../src/core/ip.ts'
 import { longestMatch, PrefixCollector, prefixAt } from '../../src/core/prefixes.ts'
+import { addService } from '../../src/core/verbs.ts'
 import { ServiceFlag } from '../../src/dataplane/layout.gen.ts'
 import {
   CLIENT,

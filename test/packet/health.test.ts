@@ -2,8 +2,8 @@
 // Maintenance, and what a daemon found of a backend: who gets new flows, and what becomes of those that there are.
 import test from 'ava'
 import { formatService, parseService } from '../../src/core/address.ts'
-import { withService } from '../../src/core/desired.ts'
 import { type Health, withHealth } from '../../src/core/health.ts'
+import { withService } from '../../src/core/verbs.ts'
 import { FAMILIES } from './families.ts'
 import { TCP } from './frames.ts'
 import { Balancer, breathe } from './plane.ts'

@@ -2,8 +2,9 @@
 // The directory of IPv6 VIPs: many of them, alike in one half; and the numbers by which they are known.
 import test from 'ava'
 import { formatService, parseService } from '../../src/core/address.ts'
-import { addService, type Service } from '../../src/core/desired.ts'
+import type { Service } from '../../src/core/desired.ts'
 import { addressOctets, formatAddress6, formatIpv4 } from '../../src/core/ip.ts'
+import { addService } from '../../src/core/verbs.ts'
 import { Handle } from '../../src/dataplane/layout.gen.ts'
 import { datagram, FRAGMENT, PROTOCOL, tcp6Frame, tcpFrame, VIP6 } from './frames.ts'
 import { Balancer, breathe, withBackend } from './plane.ts'

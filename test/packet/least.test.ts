@@ -2,7 +2,8 @@
 // lc, wlc, sed and nq beside a model of what ipvsadm(8) says of them.
 import test, { type ExecutionContext } from 'ava'
 import { parseService } from '../../src/core/address.ts'
-import { type Backend, existing, type Scheduler } from '../../src/core/desired.ts'
+import type { Backend, Scheduler } from '../../src/core/desired.ts'
+import { existing } from '../../src/core/verbs.ts'
 import { miscounted } from './counted.ts'
 import { entries, makeIdle } from './flowtable.ts'
 import { TCP, tcpFrame, udpFrame, VIP } from './frames.ts'

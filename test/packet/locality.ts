@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What tests of lblc and lblcr share: a service of a prefix, and flows to addresses of it.
 import type { ExecutionContext } from 'ava'
-import type { ServiceOptions } from '../../src/core/desired.ts'
+import type { ServiceOptions } from '../../src/core/verbs.ts'
 import { type FrameFields, TCP, tcpFrame } from './frames.ts'
 import { type BackendSpec, Balancer, type BalancerOptions } from './plane.ts'
 

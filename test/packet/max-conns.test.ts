@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // --max-conns: a backend with so many connections gets no new flow until enough of them have ended.
 import test, { type ExecutionContext } from 'ava'
-import type { ServiceOptions } from '../../src/core/desired.ts'
+import type { ServiceOptions } from '../../src/core/verbs.ts'
 import { explain } from '../../src/dataplane/explain.ts'
 import { makeIdle } from './flowtable.ts'
 import { CLIENT, TCP, tcpFrame, udpFrame, VIP } from './frames.ts'

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Persistence of a prefix's service: a client keeps its server over all addresses of the prefix.
 import test, { type ExecutionContext } from 'ava'
-import type { ServiceOptions } from '../../src/core/desired.ts'
+import type { ServiceOptions } from '../../src/core/verbs.ts'
 import { explain } from '../../src/dataplane/explain.ts'
 import { remembered } from './destinations.ts'
 import { datagram, icmpError, ipv4, PROTOCOL, TCP, tcp, tcpFrame, udpFrame } from './frames.ts'

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the tests of persistence have in common: a service, and clients of it.
 import type { ExecutionContext } from 'ava'
-import type { ServiceOptions } from '../../src/core/desired.ts'
+import type { ServiceOptions } from '../../src/core/verbs.ts'
 import { TCP, tcpFrame, VIP } from './frames.ts'
 import { Balancer, type BalancerOptions } from './plane.ts'
 

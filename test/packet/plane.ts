@@ -2,26 +2,24 @@
 // The program under test with maps of its own, without bpffs and without interfaces: frames go in and come out by
 // BPF_PROG_TEST_RUN. Backends are numbers: backend 7 is 198.51.100.7 or 2001:db8:be::7, and its MAC ends in 7.
 import { parseBackend, parseMac, parseService, vipOf } from '../../src/core/address.ts'
-import {
-  addService,
-  type DesiredState,
-  drainBackend,
-  existing,
-  type Globals,
-  maintBackend,
-  type Path,
-  removeService,
-  type ServiceOptions,
-  setBackend,
-  setService,
-  withService,
-} from '../../src/core/desired.ts'
+import type { DesiredState, Globals, Path } from '../../src/core/desired.ts'
 import { parseFilterFile, withFilter, withGlobalFilter } from '../../src/core/filter.ts'
 import { type Health, withHealth } from '../../src/core/health.ts'
 import { type Family, familyOf } from '../../src/core/ip.ts'
 import { type FlowFate, removeBackend } from '../../src/core/leaving.ts'
 import type { MaxConns } from '../../src/core/max-conns.ts'
 import { plan } from '../../src/core/plan.ts'
+import {
+  addService,
+  drainBackend,
+  existing,
+  maintBackend,
+  removeService,
+  type ServiceOptions,
+  setBackend,
+  setService,
+  withService,
+} from '../../src/core/verbs.ts'
 import { type Counts, readCounts, readReasons } from '../../src/dataplane/counters.ts'
 import { KernelPlane, ownSource } from '../../src/dataplane/kernel.ts'
 import { Reason, type Settings } from '../../src/dataplane/layout.gen.ts'

@@ -2,17 +2,13 @@
 // Random changes of configuration, as verbs make them.
 import { parseBackend, parseService } from '../../src/core/address.ts'
 import {
-  addService,
   choosesByDestination,
   type DesiredState,
   type HashInput,
   isHashed,
   isLeaving,
-  removeService,
   type Scheduler,
   type Service,
-  type ServiceOptions,
-  setService,
 } from '../../src/core/desired.ts'
 import type { Health } from '../../src/core/health.ts'
 import { beforePort, familyOf } from '../../src/core/ip.ts'
@@ -20,6 +16,7 @@ import { FLOW_FATES, removeBackend } from '../../src/core/leaving.ts'
 import type { PersistenceOptions } from '../../src/core/persistence.ts'
 import { isPrefix } from '../../src/core/prefix.ts'
 import type { SourceRateOptions } from '../../src/core/source-rate.ts'
+import { addService, removeService, type ServiceOptions, setService } from '../../src/core/verbs.ts'
 import { type BackendSpec, backendAddress, GONE_SLOT, LOCAL, linkPath, UNRESOLVED, withBackend } from './plane.ts'
 import type { Random } from './random.ts'
 import { withRandomFilter } from './random-filter.ts'

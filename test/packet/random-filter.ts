@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Filters for the sources of random frames, 10.0.0.0 to 10.0.1.23 and 2001:db8:c0::1 to 2001:db8:c1::24, and what they say of an
 // address.
-import { type DesiredState, existing, type Service } from '../../src/core/desired.ts'
+import type { DesiredState, Service } from '../../src/core/desired.ts'
 import { withFilter } from '../../src/core/filter.ts'
 import { AF } from '../../src/core/ip.ts'
 import {
@@ -13,6 +13,7 @@ import {
   parseAddress,
   prefixAt,
 } from '../../src/core/prefixes.ts'
+import { existing } from '../../src/core/verbs.ts'
 import type { Random } from './random.ts'
 
 const cut = (word: number, bits: number): number => (bits <= 0 ? 0 : (word & (-1 << Math.max(0, 32 - bits))) >>> 0)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import test from 'ava'
-import type { ServiceOptions } from '../../src/core/desired.ts'
+import type { ServiceOptions } from '../../src/core/verbs.ts'
 import { FAMILIES } from './families.ts'
 import { type BackendSpec, Balancer, breathe } from './plane.ts'
 

@@ -2,8 +2,9 @@
 // What the instance itself knows, read under its lock and kept: the doctor asks the network without it.
 import { existsSync } from 'node:fs'
 import { formatMac, formatService, type ServiceAddress } from '../../core/address.ts'
-import { existing, isLeaving, isTracked, type Path, type Service } from '../../core/desired.ts'
+import { isLeaving, isTracked, type Path, type Service } from '../../core/desired.ts'
 import { PROBE_PORTS } from '../../core/probe/packets.ts'
+import { existing } from '../../core/verbs.ts'
 import { Connections } from '../../dataplane/connections.ts'
 import { readReasons } from '../../dataplane/counters.ts'
 import { Reason } from '../../dataplane/layout.gen.ts'

@@ -4,23 +4,18 @@ import test from 'ava'
 import fc from 'fast-check'
 import { formatService, parseBackend, parseService } from '../../src/core/address.ts'
 import {
-  addService,
   BACKENDS_PER_SERVICE_MAX,
   type Backend,
-  checkCircles,
-  checkService,
   type DesiredState,
-  drainBackend,
   effectiveWeight,
   type Path,
-  removeService,
   type Service,
-  setBackend,
-  setService,
-  withPaths,
 } from '../../src/core/desired.ts'
 import { removeBackend } from '../../src/core/leaving.ts'
+import { withPaths } from '../../src/core/paths.ts'
 import { Refusal } from '../../src/core/refusal.ts'
+import { checkCircles, checkService } from '../../src/core/state-faults.ts'
+import { addService, drainBackend, removeService, setBackend, setService } from '../../src/core/verbs.ts'
 import { desiredState } from './states.ts'
 
 const WEB = parseService('tcp://198.51.100.1:80')
