@@ -96,14 +96,18 @@ __noinline int shrink_destination(void)
 	return 0;
 }
 
-/* 1 ends the search: one that has less than half its weight of active connections. */
+/*
+ * 1 ends the search: one that has less than half its weight of active connections. The record of a removed backend has
+ * no weight, and the counts of nobody, which may be below 0.
+ */
 static long find_idle(__u32 index, struct search *search)
 {
 	__u32 record = search->base + index;
 	const struct backend *backend = AT(backends, record);
 	struct connections *own = AT(connections, backend->counter);
 
-	if (active_of(LOAD(own->counts)) * 2 >= backend->weight || (search->limited && is_full(record, own)))
+	if (!backend->weight || active_of(LOAD(own->counts)) * 2 >= backend->weight ||
+	    (search->limited && is_full(record, own)))
 		return 0;
 	search->found = index;
 	return 1;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // lblc and what lblcr has in common with it: who gets the flows of a destination, and when it is forgotten.
 import test from 'ava'
+import { readConnections } from '../../src/dataplane/least.ts'
 import { age, notes, remembered } from './destinations.ts'
 import { datagram, FRAGMENT, icmpError, ipv4, PROTOCOL, tcp as segment, TCP, tcpFrame, udpFrame } from './frames.ts'
 import {
@@ -114,6 +115,21 @@ for (const scheduler of BOTH) {
     t.deepEqual(
       times(5, () => establish(balancer, 9)),
       times(5, () => 1),
+    )
+  })
+
+  test.serial(`${scheduler}: who was removed is not idle, though flows that it had end for nobody`, (t) => {
+    const balancer = open(t, scheduler, weights(1, 1, 1))
+    const removed = flow(balancer, 9)
+    t.is(removed.backend, 1)
+    t.deepEqual([8, 7].map((to) => establish(balancer, to)), [2, 3])
+    balancer.removeBackend(SERVICE, 1, 'move')
+    removed.end()
+    // Of nobody there are fewer connections than none now.
+    t.true(readConnections(balancer.plane, 0).active < 0)
+    t.deepEqual(
+      times(5, () => establish(balancer, 8)),
+      times(5, () => 2),
     )
   })
 
