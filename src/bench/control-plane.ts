@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a change costs where much is configured: 4,000 services of 25 backends, restored from a file; then one weight. Whole
-// commands, Node's start included, in a network namespace of its own.
+// What a change costs where much is configured: 4,000 services of 25 backends, restored from a file; then one weight; and a million
+// connections listed. Whole commands, Node's start included, in a network namespace of its own.
 import { execFileSync, spawnSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -11,7 +11,9 @@ import { formatIpv4 } from '../core/ip.ts'
 import { elementsFor, MAPPED, type MappedName } from '../dataplane/memory.ts'
 import type { Native } from '../dataplane/native.ts'
 import { pathsOf } from '../shell/instance.ts'
+import { openPlaneAt } from '../shell/lock.ts'
 import { type DaemonResult, measureDaemon } from './daemon.ts'
+import { fillFlows } from './fill-flows.ts'
 import { median } from './harness.ts'
 import { measureScrape, type ScrapeResult } from './scrape.ts'
 
@@ -98,6 +100,46 @@ const residentMiB = (name: string, words: readonly string[]): number => {
   return Math.round(kibibytes / 1024)
 }
 
+const MILLION = 1_000_000
+const CONNECTED = 'tcp://198.19.0.1:80'
+
+/** A million connections listed, from Node's start until another process has read the last line. */
+const measureConnections = (native: Native, name: string, runs: number): CommandResult[] => {
+  xlb(name, ['service', 'add', CONNECTED, '--scheduler', 'rr'])
+  for (const i of [0, 1, 2]) xlb(name, ['backend', 'set', CONNECTED, `10.254.0.${10 + i}`])
+  const plane = openPlaneAt(native, pathsOf(name).pins)
+  try {
+    fillFlows(plane, CONNECTED, MILLION)
+  } finally {
+    plane.close()
+  }
+  const measured = (title: string, options: readonly string[]): CommandResult => {
+    const words = ['connections', ...options]
+    const listed = `nsenter --net=/run/netns/${name} ${process.execPath} ${CLI} --instance ${name} ${words.join(' ')} | wc -l`
+    const times = Array.from({ length: runs }, () => {
+      const start = process.hrtime.bigint()
+      const { stdout, stderr } = spawnSync('sh', ['-c', listed], { encoding: 'utf8' })
+      if (Number(stdout) < MILLION) throw new Error(`xlb ${words.join(' ')}: ${stdout} lines; ${stderr}`)
+      return Number(process.hrtime.bigint() - start) / 1e6
+    })
+    return resultOf(title, times, residentMiB(name, words))
+  }
+  return [
+    measured('connections, a million', []),
+    measured('connections --format ipvsadm', ['--format', 'ipvsadm']),
+    measured('connections --json', ['--json']),
+  ]
+}
+
+const resultOf = (command: string, times: readonly number[], resident: number): CommandResult => ({
+  command,
+  ms: Math.round(median(times)),
+  lowestMs: Math.round(Math.min(...times)),
+  highestMs: Math.round(Math.max(...times)),
+  residentMiB: resident,
+  runs: times.length,
+})
+
 const measureCommands = (name: string, folder: string, runs: number): CommandResult[] => {
   const files = [0, 1].map((i) => join(folder, `${i}.yaml`))
   files.forEach((file, i) => {
@@ -116,14 +158,7 @@ const measureCommands = (name: string, folder: string, runs: number): CommandRes
       return milliseconds(name, words(i))
     })
     prepare()
-    return {
-      command,
-      ms: Math.round(median(times)),
-      lowestMs: Math.round(Math.min(...times)),
-      highestMs: Math.round(Math.max(...times)),
-      residentMiB: residentMiB(name, words(runs)),
-      runs,
-    }
+    return resultOf(command, times, residentMiB(name, words(runs)))
   }
   const service = serviceName(2000)
   return [
@@ -136,13 +171,13 @@ const measureCommands = (name: string, folder: string, runs: number): CommandRes
   ]
 }
 
-/** Takes about a minute and a half. Leaves nothing. */
+/** Takes some two minutes. Leaves nothing. */
 export const measureControlPlane = async (native: Native, runs = 9): Promise<ControlPlaneResult> => {
   const name = `xlbbc${process.pid}`
   const folder = mkdtempSync(join(tmpdir(), 'xlb-bench-'))
   try {
     makeNetwork(name)
-    const commands = measureCommands(name, folder, runs)
+    const commands = [...measureCommands(name, folder, runs), ...measureConnections(native, name, runs)]
     const scrapes: ScrapeResult[] = []
     for (const limit of [DEFAULT_BACKEND_LIMIT, SERVICES * BACKENDS]) {
       scrapes.push(await measureScrape(native, name, limit, runs))

@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // Does the flow table keep what it was given? Established flows, then packets of theirs, then a flood of SYNs of others.
 
+import type { Family } from '../core/ip.ts'
 import { readReasons } from '../dataplane/counters.ts'
-import { Flow, FlowState, FlowValue, Reason } from '../dataplane/layout.gen.ts'
+import { backendOf, FLOW_TABLES, stateOf, WORD } from '../dataplane/flow-tables.ts'
+import { FlowState, Reason } from '../dataplane/layout.gen.ts'
 import type { Native } from '../dataplane/native.ts'
 import { TCP_ACK, TCP_SYN, type Traffic } from './frames.ts'
 import { push } from './harness.ts'
 import { type BenchPlane, makePlane } from './plane.ts'
 
 interface Trial {
+  family: Family
   /** A power of two. */
   entries: number
   /** As many are opened, and established by a packet each. */
@@ -18,13 +21,16 @@ interface Trial {
 }
 
 const FLOOD = 10_000_000
+const TWO_THIRDS = Math.floor((2 ** 24 * 2) / 3)
 const TRIALS: readonly Trial[] = [
-  { entries: 2 ** 21, flows: 2 ** 20, packets: 20_000_000, flood: FLOOD },
-  { entries: 2 ** 21, flows: 100_000, packets: 1_000_000, flood: FLOOD },
+  { family: 'ipv4', entries: 2 ** 21, flows: 2 ** 20, packets: 20_000_000, flood: FLOOD },
+  { family: 'ipv4', entries: 2 ** 21, flows: 100_000, packets: 1_000_000, flood: FLOOD },
   // The flood would fill it 38 times.
-  { entries: 2 ** 18, flows: 100_000, packets: 1_000_000, flood: FLOOD },
-  // Two thirds of the places: 24 octets of table for each flow.
-  { entries: 2 ** 24, flows: Math.floor((2 ** 24 * 2) / 3), packets: 0, flood: 0 },
+  { family: 'ipv4', entries: 2 ** 18, flows: 100_000, packets: 1_000_000, flood: FLOOD },
+  // Two thirds of the places: 24 octets of table for each flow, 48 of IPv6.
+  { family: 'ipv4', entries: 2 ** 24, flows: TWO_THIRDS, packets: 0, flood: 0 },
+  { family: 'ipv6', entries: 2 ** 21, flows: 100_000, packets: 1_000_000, flood: FLOOD },
+  { family: 'ipv6', entries: 2 ** 24, flows: TWO_THIRDS, packets: 0, flood: 0 },
 ]
 
 export interface FlowTableResult extends Trial {
@@ -44,8 +50,9 @@ export interface FlowTableResult extends Trial {
 }
 
 /** Which of 2^24 flows a packet is of depends on its number alone: the first so many are the same flows in each run. */
-const traffic = (flags: number, flows: Traffic['flows']): Traffic => ({
+const traffic = (family: Family, flags: number, flows: Traffic['flows']): Traffic => ({
   name: 'flow table',
+  family,
   protocol: 'tcp',
   flags,
   flows,
@@ -55,32 +62,34 @@ const traffic = (flags: number, flows: Traffic['flows']): Traffic => ({
 const count = ({ plane }: BenchPlane, reason: keyof typeof Reason): number =>
   Number(readReasons(plane)[Reason[reason]] ?? 0n)
 
-function* establishedFlows({ plane }: BenchPlane): Generator<{ source: number; backend: number }> {
-  const words = new Uint32Array(plane.buffer('flows'))
-  for (let at = 0; at < words.length; at += 4) {
-    const low = words[at + 2] ?? 0
-    if (((low >>> FlowValue.FLOW_STATE_SHIFT) & FlowValue.FLOW_STATE_MASK) !== FlowState.FLOW_ESTABLISHED) continue
-    const source = (words[at] ?? 0) * 65536 + ((words[at + 1] ?? 0) & 0xffff)
-    yield { source, backend: (low >>> FlowValue.FLOW_BACKEND_SHIFT) & FlowValue.FLOW_BACKEND_MASK }
+function* establishedFlows({ plane }: BenchPlane, family: Family): Generator<{ source: number; backend: number }> {
+  const { name, words: length, flowAt } = FLOW_TABLES[family]
+  const words = new Uint32Array(plane.buffer(name))
+  for (let flow = flowAt; flow < words.length; flow += length) {
+    const low = words[flow + WORD.valueLow] ?? 0
+    if (stateOf(low) !== FlowState.FLOW_ESTABLISHED) continue
+    // Of both families what tells the bench's clients apart: the last four octets of the address, and the port.
+    const address = words[family === 'ipv4' ? flow : flow - 1] ?? 0
+    yield { source: address * 65536 + ((words[flow + WORD.portAndId] ?? 0) & 0xffff), backend: backendOf(low) }
   }
 }
 
 /** Backend of each established flow, by source address and port. */
-const backends = (bench: BenchPlane): Map<number, number> =>
-  new Map(Array.from(establishedFlows(bench), ({ source, backend }) => [source, backend]))
+const backends = (bench: BenchPlane, family: Family): Map<number, number> =>
+  new Map(Array.from(establishedFlows(bench, family), ({ source, backend }) => [source, backend]))
 
-const countEstablished = (bench: BenchPlane): number => {
+const countEstablished = (bench: BenchPlane, family: Family): number => {
   let established = 0
-  for (const _ of establishedFlows(bench)) established++
+  for (const _ of establishedFlows(bench, family)) established++
   return established
 }
 
-const flood = (native: Native, bench: BenchPlane, packets: number) => {
-  const before = backends(bench)
+const flood = (native: Native, bench: BenchPlane, { family, flood: packets }: Trial) => {
+  const before = backends(bench, family)
   const recorded = count(bench, 'FLOW_INSERTED')
   const refused = count(bench, 'FLOW_REFUSED_FULL')
-  push(native, bench.program, traffic(TCP_SYN, 'new'), packets)
-  const after = backends(bench)
+  push(native, bench.program, traffic(family, TCP_SYN, 'new'), packets)
+  const after = backends(bench, family)
   const outcome = {
     floodRecorded: count(bench, 'FLOW_INSERTED') - recorded,
     floodRefused: count(bench, 'FLOW_REFUSED_FULL') - refused,
@@ -98,24 +107,25 @@ const flood = (native: Native, bench: BenchPlane, packets: number) => {
 const NO_FLOOD = { floodRecorded: 0, floodRefused: 0, lost: 0, moved: 0 }
 
 const tryOut = (native: Native, trial: Trial): FlowTableResult => {
-  const bench = makePlane(native, { scheduler: 'rr', services: 1, backends: 4, flows: trial.entries })
+  const { family } = trial
+  const bench = makePlane(native, { scheduler: 'rr', services: 1, backends: 4, flows: trial.entries, family })
   try {
     const named = 2 ** Math.ceil(Math.log2(trial.flows))
-    push(native, bench.program, traffic(TCP_SYN, named), trial.flows)
-    push(native, bench.program, traffic(TCP_ACK, named), trial.flows)
-    const established = countEstablished(bench)
+    push(native, bench.program, traffic(family, TCP_SYN, named), trial.flows)
+    push(native, bench.program, traffic(family, TCP_ACK, named), trial.flows)
+    const established = countEstablished(bench, family)
     const inserted = count(bench, 'FLOW_INSERTED') + count(bench, 'FLOW_REFUSED_FULL')
     // Of the same flows: no more than there are in one go.
     for (let left = trial.packets; left > 0; left -= trial.flows)
-      push(native, bench.program, traffic(TCP_ACK, named), Math.min(left, trial.flows))
+      push(native, bench.program, traffic(family, TCP_ACK, named), Math.min(left, trial.flows))
     const misses = count(bench, 'FLOW_INSERTED') + count(bench, 'FLOW_REFUSED_FULL') - inserted
     return {
       ...trial,
       established,
       misses,
-      ...(trial.flood === 0 ? NO_FLOOD : flood(native, bench, trial.flood)),
+      ...(trial.flood === 0 ? NO_FLOOD : flood(native, bench, trial)),
       sweepMs: Math.round(10 * Math.min(...Array.from({ length: 5 }, () => bench.sweep()))) / 10,
-      octetsPerFlow: Math.round((10 * trial.entries * Flow.size) / established) / 10,
+      octetsPerFlow: Math.round((10 * trial.entries * 4 * FLOW_TABLES[family].words) / established) / 10,
     }
   } finally {
     bench.close()

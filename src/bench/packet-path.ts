@@ -80,7 +80,16 @@ interface Row {
   opened?: boolean
   /** Absent: XDP_TX. */
   verdict?: number
+  /** A round's, where as many as else would take a minute. */
+  packets?: number
 }
+
+/** Every one of 1,000 backends is looked at for each new flow: some microseconds. */
+const FEW_PACKETS = 2 ** 16
+/** Of 8 M flows, half of them; all are cold. */
+const MANY_PACKETS = 2 ** 22
+
+const withPackets = (packets: number, rows: readonly Row[]): Row[] => rows.map((each) => ({ ...each, packets }))
 
 const row = (program: string, plane: Partial<PlaneOptions>, traffics: readonly Traffic[], verdict?: number): Row[] =>
   traffics.map((traffic) => ({
@@ -97,9 +106,6 @@ const tracked = (program: string, plane: Partial<PlaneOptions>, traffics: readon
 const isIpv6 = ({ family }: Traffic): boolean => family === 'ipv6'
 
 const ALL = [ONE, SOME, MANY, NEW]
-/** Schedulers of which a new flow is measured; of the others a flow needs no entry, or a prefix. */
-const OF_NEW_FLOWS = ['rr', 'wrr', 'lc', 'wlc', 'sed', 'nq'] as const
-
 const withPorts = (ports: NonNullable<PlaneOptions['ports']>, title: string): Row[] => [
   ...row(`hashed (mh), ${title}`, { ports }, [ONE]),
   ...tracked(`tracked (rr), ${title}`, { ports }, [ONE]),
@@ -127,11 +133,17 @@ const rows = (): Row[] => [
   ...row('IPv6, hashed (mh)', {}, ALL.map(overIpv6)),
   ...tracked('IPv6, tracked (rr)', {}, ALL.map(overIpv6)),
   // 16,777,216 entries, half of which are taken.
-  ...tracked('tracked (rr), table of 16 M entries', { flows: 2 ** 24 }, [EIGHT_MILLION]),
-  ...tracked('IPv6, tracked (rr), table of 16 M entries', { flows: 2 ** 24 }, [overIpv6(EIGHT_MILLION)]),
-  ...OF_NEW_FLOWS.flatMap((scheduler) =>
+  ...withPackets(MANY_PACKETS, [
+    ...tracked('tracked (rr), table of 16 M entries', { flows: 2 ** 24 }, [EIGHT_MILLION]),
+    ...tracked('IPv6, tracked (rr), table of 16 M entries', { flows: 2 ** 24 }, [overIpv6(EIGHT_MILLION)]),
+  ]),
+  ...(['rr', 'wrr'] as const).flatMap((scheduler) =>
     [10, 1000].flatMap((backends) => row(`${scheduler}, ${backends} backends`, { scheduler, backends }, [NEW])),
   ),
+  ...(['lc', 'wlc', 'sed', 'nq'] as const).flatMap((scheduler) => [
+    ...row(`${scheduler}, 10 backends`, { scheduler, backends: 10 }, [NEW]),
+    ...withPackets(FEW_PACKETS, row(`${scheduler}, 1000 backends`, { scheduler, backends: 1000 }, [NEW])),
+  ]),
   ...(['mh', 'sh'] as const).flatMap((scheduler) =>
     [10, 1000].flatMap((backends) => row(`${scheduler}, ${backends} backends`, { scheduler, backends }, [NEW])),
   ),
@@ -141,13 +153,17 @@ const rows = (): Row[] => [
       ONE,
     ]),
   ),
-  ...(['lblc', 'lblcr'] as const).flatMap((scheduler) =>
-    [10, 1000].flatMap((backends) =>
-      row(`of a prefix (${scheduler}), ${backends} backends`, { scheduler, backends, prefix: BENCH_PREFIX }, [
+  ...(['lblc', 'lblcr'] as const).flatMap((scheduler) => [
+    ...row(`of a prefix (${scheduler}), 10 backends`, { scheduler, backends: 10, prefix: BENCH_PREFIX }, [
+      NEW_OVER_4000,
+    ]),
+    ...withPackets(
+      FEW_PACKETS,
+      row(`of a prefix (${scheduler}), 1000 backends`, { scheduler, backends: 1000, prefix: BENCH_PREFIX }, [
         NEW_OVER_4000,
       ]),
     ),
-  ),
+  ]),
   // Each client has a note of its own; or each of 256 networks has one, which their new flows find.
   ...tracked('persistent (rr)', { persistence: persistingBy(32), clients: 2 ** 18 }, [ONE, SOME]),
   ...row('persistent (rr)', { scheduler: 'rr', persistence: persistingBy(16) }, [NEW]),
@@ -185,6 +201,7 @@ export const measurePacketPath = async (native: Native, options: PacketPathOptio
     run: planeOf(wanted, programFile).program,
     ...(wanted.opened === true ? { warm: opening(wanted.traffic) } : {}),
     ...(wanted.verdict === undefined ? {} : { verdict: wanted.verdict }),
+    ...(wanted.packets === undefined ? {} : { packets: wanted.packets }),
   })
   const floors = loadFloors(native, ALL)
   try {

@@ -37,6 +37,7 @@ export interface PlaneOptions {
   firstService?: number
   /** New tracked flows a second; absent: without bound. */
   newFlows?: number
+  /** Entries of the table in which the flows stand; absent: 2,097,152. */
   flows?: number
   clients?: number
   persistence?: Persistence
@@ -130,15 +131,20 @@ const sweepOnce = (native: Native, maps: MapSource, settings: Settings): number 
   }
 }
 
+/** Of a table that no frame's flow stands in. */
+const FEW_FLOWS = 2 ** 10
+
 /** A plane with these services, ready to be run. */
 export const makePlane = (native: Native, options: PlaneOptions): BenchPlane => {
+  const flows = options.flows ?? 2 ** 21
+  // Flows of a prefix of IPv4 stand there too.
+  const inFlows6 = options.family === 'ipv6' || options.prefix !== undefined
   const capacity: Capacity = {
     services: options.services * portsOf(options.ports).length + 16,
     backends: options.services * portsOf(options.ports).length * options.backends + 64,
-    flows: options.flows ?? 2 ** 21,
+    flows: inFlows6 ? FEW_FLOWS : flows,
     prefixes: options.filter === undefined ? 16 : prefixCount(options.filter.prefixes),
-    // Flows of a prefix stand there too.
-    flows6: options.family === 'ipv6' || options.prefix !== undefined ? (options.flows ?? 2 ** 21) : 2 ** 10,
+    flows6: inFlows6 ? flows : FEW_FLOWS,
     clients: options.clients ?? DEFAULT_CAPACITY.clients,
     destinations: DEFAULT_CAPACITY.destinations,
   }

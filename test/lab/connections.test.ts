@@ -2,13 +2,8 @@
 // `xlb connections` and `xlb trace` on real connections, and on a million entries.
 import { fileURLToPath } from 'node:url'
 import test from 'ava'
-import { swap16, swap32 } from '../../src/core/address.ts'
-import { parseIpv4 } from '../../src/core/ip.ts'
-import { locateFlow } from '../../src/dataplane/flow-entry.ts'
-import { FlowState, Settings } from '../../src/dataplane/layout.gen.ts'
+import { fillFlows } from '../../src/bench/fill-flows.ts'
 import { loadNative } from '../../src/dataplane/native.ts'
-import { readLive } from '../../src/dataplane/reader.ts'
-import { viewOf } from '../../src/dataplane/views.ts'
 import { pathsOf } from '../../src/shell/instance.ts'
 import { openPlaneAt } from '../../src/shell/lock.ts'
 import { hasRoot, Lab } from './lab.ts'
@@ -152,36 +147,10 @@ labTest('entries of what was removed are not listed, but counted', async (t) => 
 
 const MILLION = 1_000_000
 
-/** Writes so many established entries of a service into the table, as packets would place them. */
 const fill = (lab: Lab, name: string, count: number): void => {
   const plane = openPlaneAt(loadNative(), pathsOf(lab.instance()).pins)
   try {
-    const found = readLive(plane).services.get(name)
-    if (found === undefined) throw new Error(`no ${name}`)
-    const settings = Settings.read(viewOf(plane, 'settings'), 0)
-    const words = new BigUint64Array(plane.buffer('flows'))
-    const age = BigInt(plane.age() & 0xfff)
-    const portBe = swap16(found.want.port)
-    for (let i = 0, written = 0; written < count; i++) {
-      const source =
-        BigInt(swap32((parseIpv4('100.64.0.0') ?? 0) + (i >> 4))) | (BigInt(swap16(1024 + (i & 15))) << 32n)
-      const { key, match, buckets } = locateFlow(plane, settings, {
-        ofPrefix: false,
-        source: { address6: undefined, word: source },
-        portBe,
-        service: found.service.id,
-      })
-      // As packets do: in the emptier of the two buckets.
-      const [place] = buckets
-        .map((bucket) => [0, 1, 2, 3].map((n) => bucket * 8 + 2 * n).filter((at) => words[at + 1] === 0n))
-        .sort((a, b) => b.length - a.length)
-        .flat()
-      // A few of a million find both buckets full.
-      if (place === undefined) continue
-      written++
-      words[place] = key
-      words[place + 1] = match | (BigInt(i % 3) << 16n) | (BigInt(FlowState.FLOW_ESTABLISHED) << 28n) | (age << 32n)
-    }
+    fillFlows(plane, name, count)
   } finally {
     plane.close()
   }
