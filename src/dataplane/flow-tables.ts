@@ -30,22 +30,16 @@ export interface FlowTable {
 
 export type FlowTableName = Family | 'prefix6'
 
+const ofIpv6 = (
+  name: FlowTable['name'],
+  perBucket: number,
+  { size, offset }: { size: number; offset: { flow: number } },
+): FlowTable => ({ name, family: 'ipv6', perBucket, words: size / 4, flowAt: offset.flow / 4 })
+
 export const FLOW_TABLES: Record<FlowTableName, FlowTable> = {
   ipv4: { name: 'flows', family: 'ipv4', perBucket: FlowLimit.FLOWS_PER_BUCKET, words: Flow.size / 4, flowAt: 0 },
-  ipv6: {
-    name: 'flows6',
-    family: 'ipv6',
-    perBucket: FlowLimit.FLOWS6_PER_BUCKET,
-    words: Flow6.size / 4,
-    flowAt: Flow6.offset.flow / 4,
-  },
-  prefix6: {
-    name: 'prefix_flows6',
-    family: 'ipv6',
-    perBucket: PrefixFlow6Limit.PREFIX_FLOWS6_PER_BUCKET,
-    words: PrefixFlow6.size / 4,
-    flowAt: PrefixFlow6.offset.flow / 4,
-  },
+  ipv6: ofIpv6('flows6', FlowLimit.FLOWS6_PER_BUCKET, Flow6),
+  prefix6: ofIpv6('prefix_flows6', PrefixFlow6Limit.PREFIX_FLOWS6_PER_BUCKET, PrefixFlow6),
 }
 
 /** Octets of a bucket. */

@@ -2,6 +2,7 @@
 // Facts of a sound director with one real server, and what tests change in them.
 import type { AnswerFacts, BackendFacts, DoctorFacts, InterfaceFacts, VipFacts } from '../../src/core/doctor/facts.ts'
 import type { Facts } from '../../src/core/preflight-facts.ts'
+import { MACHINE, PEER, VETH } from './machine.ts'
 
 export const SERVICE = 'tcp://10.89.0.100:80'
 export const OWN = '02:00:00:00:00:02'
@@ -9,23 +10,13 @@ export const RS1 = '02:00:00:00:00:21'
 export const RS2 = '02:00:00:00:00:22'
 
 export const machine: Facts = {
-  interfaceName: 'eth0',
-  link: { name: 'eth0', mtu: 1500, kind: 'veth', up: true, loopback: false, rxQueues: 2, txQueues: 2 },
+  ...MACHINE,
+  link: VETH,
   knownInterfaces: ['lo', 'eth0'],
-  master: undefined,
-  vlanDevices: [],
-  peer: { state: 'seen', name: 'to-director', netnsId: 3, mtu: 1500, txQueues: 2, nativeProgram: true },
-  program: undefined,
+  peer: PEER,
   features: { 'rx-vlan-hw-parse': true },
   receiveChannels: 1,
   cpus: 2,
-  pageSize: 4096,
-  multiBuffer: false,
-  kernelRelease: '6.1.0-18-amd64',
-  btf: true,
-  jit: true,
-  capabilities: { bpf: true, netAdmin: true, perfmon: true },
-  passObject: '/opt/xlb/build/bpf/pass.bpf.o',
 }
 
 export const eth0: InterfaceFacts = {

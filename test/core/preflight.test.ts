@@ -1,43 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 import test from 'ava'
 import { chooseModes, largestSingleBufferMtu, needsMultiBuffer, preflight } from '../../src/core/preflight.ts'
-import type { AttachMode, Facts, Finding, FindingName, LinkFacts, PeerFacts } from '../../src/core/preflight-facts.ts'
-
-const hardware: LinkFacts = { name: 'eth0', mtu: 1500, kind: '', up: true, loopback: false, rxQueues: 4, txQueues: 4 }
-const veth: LinkFacts = { ...hardware, kind: 'veth', rxQueues: 2, txQueues: 2 }
-const peer: PeerFacts & { state: 'seen' } = {
-  state: 'seen',
-  name: 'to-director',
-  netnsId: 3,
-  mtu: 1500,
-  txQueues: 2,
-  nativeProgram: true,
-}
+import type { AttachMode, Facts, Finding, FindingName, PeerFacts } from '../../src/core/preflight-facts.ts'
+import { HARDWARE, MACHINE, PEER, VETH } from './machine.ts'
 
 /** A sound machine and interface, with what the test changes. */
-const given = (changes: Partial<Facts> = {}): Facts => ({
-  interfaceName: 'eth0',
-  link: hardware,
-  knownInterfaces: ['lo', 'eth0', 'eth1'],
-  master: undefined,
-  vlanDevices: [],
-  peer: undefined,
-  program: undefined,
-  features: { 'rx-gro': true, 'rx-lro': false, 'rx-gro-hw': false, 'rx-vlan-hw-parse': true },
-  receiveChannels: 4,
-  cpus: 4,
-  pageSize: 4096,
-  multiBuffer: false,
-  kernelRelease: '6.1.0-18-amd64',
-  btf: true,
-  jit: true,
-  capabilities: { bpf: true, netAdmin: true, perfmon: true },
-  passObject: '/opt/xlb/build/bpf/pass.bpf.o',
-  ...changes,
-})
+const given = (changes: Partial<Facts> = {}): Facts => ({ ...MACHINE, ...changes })
 
 const onVeth = (changes: Partial<PeerFacts & { state: 'seen' }> = {}): Facts =>
-  given({ link: veth, peer: { ...peer, ...changes }, receiveChannels: 1 })
+  given({ link: VETH, peer: { ...PEER, ...changes }, receiveChannels: 1 })
 
 const names = (mode: AttachMode, facts: Facts): FindingName[] => preflight(mode, facts).map(({ name }) => name)
 
@@ -62,7 +33,7 @@ test('a sound machine and interface give no finding, in any mode', (t) => {
 test('errors stand before warnings', (t) => {
   const facts = given({
     jit: false,
-    link: { ...hardware, up: false },
+    link: { ...HARDWARE, up: false },
     program: { id: 7, name: 'other', mode: 'native' },
   })
   t.deepEqual(names('auto', facts), ['other-program', 'jit', 'down'])
@@ -77,13 +48,13 @@ test('an unknown interface is an error that lists the known ones, and hides noth
 })
 
 test('the loopback is an error that names the other interfaces', (t) => {
-  const facts = given({ link: { ...hardware, name: 'lo', loopback: true } })
+  const facts = given({ link: { ...HARDWARE, name: 'lo', loopback: true } })
   t.deepEqual(severities(facts, 'loopback'), ['error', 'error', 'error'])
   t.regex(find('auto', facts, 'loopback').mend, /: eth0, eth1$/)
 })
 
 test('an interface that is down is a warning with the command that brings it up', (t) => {
-  const facts = given({ link: { ...hardware, up: false } })
+  const facts = given({ link: { ...HARDWARE, up: false } })
   t.deepEqual(severities(facts, 'down'), ['warning', 'warning', 'warning'])
   t.is(find('auto', facts, 'down').mend, 'ip link set dev eth0 up')
 })
@@ -146,7 +117,7 @@ test('a veth whose peer has no native program is a warning with the command, the
 })
 
 test('a veth whose peer cannot be looked into is a warning that says so', (t) => {
-  const facts = given({ link: veth, peer: { state: 'unseen', why: 'EPERM' } })
+  const facts = given({ link: VETH, peer: { state: 'unseen', why: 'EPERM' } })
   t.regex(find('auto', facts, 'veth-peer').what, /cannot be looked into: EPERM/)
   t.regex(find('auto', facts, 'veth-peer').why, /auto takes generic/)
 })
@@ -162,32 +133,32 @@ test('the largest MTU of one buffer is 3,506 with pages of 4 KiB', (t) => {
 })
 
 test('an MTU beyond one buffer is an error for native, a warning for auto, nothing for generic', (t) => {
-  const facts = given({ link: { ...hardware, mtu: 3507 } })
+  const facts = given({ link: { ...HARDWARE, mtu: 3507 } })
   t.deepEqual(severities(facts, 'mtu'), ['warning', 'error', undefined])
-  t.deepEqual(names('native', given({ link: { ...hardware, mtu: 3506 } })), [])
+  t.deepEqual(names('native', given({ link: { ...HARDWARE, mtu: 3506 } })), [])
 })
 
 test("on a veth the peer's MTU counts, and not its own", (t) => {
   t.regex(find('native', onVeth({ mtu: 9000 }), 'mtu').what, /MTU of to-director, the peer of eth0, is 9000/)
-  t.deepEqual(names('native', { ...onVeth(), link: { ...veth, mtu: 9000 } }), [])
+  t.deepEqual(names('native', { ...onVeth(), link: { ...VETH, mtu: 9000 } }), [])
 })
 
 test('an MTU of any size suits larger pages or a program for frames of several buffers', (t) => {
-  const link = { ...hardware, mtu: 9000 }
+  const link = { ...HARDWARE, mtu: 9000 }
   t.deepEqual(names('native', given({ link, pageSize: 65_536 })), [])
   t.deepEqual(names('native', given({ link, multiBuffer: true })), [])
   t.deepEqual(names('native', given({ link, multiBuffer: undefined })), [])
 })
 
 test('the program is one for frames of several buffers where the MTU needs it', (t) => {
-  t.false(needsMultiBuffer(given({ link: { ...hardware, mtu: 3506 } })))
-  t.true(needsMultiBuffer(given({ link: { ...hardware, mtu: 3507 } })))
-  t.false(needsMultiBuffer(given({ link: { ...hardware, mtu: 9000 }, pageSize: 65_536 })))
+  t.false(needsMultiBuffer(given({ link: { ...HARDWARE, mtu: 3506 } })))
+  t.true(needsMultiBuffer(given({ link: { ...HARDWARE, mtu: 3507 } })))
+  t.false(needsMultiBuffer(given({ link: { ...HARDWARE, mtu: 9000 }, pageSize: 65_536 })))
   t.false(needsMultiBuffer(given({ link: undefined })))
 })
 
 test('where the driver has no such frames, a large MTU takes generic mode', (t) => {
-  const link = { ...hardware, mtu: 9000 }
+  const link = { ...HARDWARE, mtu: 9000 }
   t.deepEqual(
     chooseModes('auto', given({ link, multiBuffer: false })).map(({ mode }) => mode),
     ['generic'],
@@ -204,11 +175,11 @@ test('large receive offload is an error for native, a warning for auto, nothing 
   t.is(find('native', facts, 'lro').mend, 'ethtool -K eth0 lro off')
 })
 
-test('hardware GRO is a warning outside generic mode', (t) => {
+test('HARDWARE GRO is a warning outside generic mode', (t) => {
   t.deepEqual(severities(given({ features: { 'rx-gro-hw': true } }), 'gro-hw'), ['warning', 'warning', undefined])
 })
 
-test('VLAN tags taken off in hardware are a warning where the interface carries VLANs', (t) => {
+test('VLAN tags taken off in HARDWARE are a warning where the interface carries VLANs', (t) => {
   const facts = given({ vlanDevices: ['eth0.10', 'eth0.20'] })
   t.deepEqual(severities(facts, 'vlan-offload'), ['warning', 'warning', undefined])
   t.regex(find('native', facts, 'vlan-offload').what, /eth0\.10, eth0\.20/)
@@ -217,11 +188,11 @@ test('VLAN tags taken off in hardware are a warning where the interface carries 
 
 test('a device without native XDP is an error for native, a warning for auto, nothing for generic', (t) => {
   for (const kind of ['vlan', 'bridge', 'macvlan', 'vxlan', 'dummy'])
-    t.deepEqual(severities(given({ link: { ...hardware, kind } }), 'no-native'), ['warning', 'error', undefined], kind)
+    t.deepEqual(severities(given({ link: { ...HARDWARE, kind } }), 'no-native'), ['warning', 'error', undefined], kind)
 })
 
 test('a bond is a warning outside generic mode, since its ports decide', (t) => {
-  t.deepEqual(severities(given({ link: { ...hardware, kind: 'bond' } }), 'bond'), ['warning', 'warning', undefined])
+  t.deepEqual(severities(given({ link: { ...HARDWARE, kind: 'bond' } }), 'bond'), ['warning', 'warning', undefined])
 })
 
 test('a port of a bond is a warning that names the bond; a port of a bridge is none', (t) => {
@@ -245,7 +216,7 @@ test('one receive queue for several CPUs is a warning in every mode', (t) => {
 
 test('each finding is three single sentences: no line break, no full stop at the end', (t) => {
   const all = given({
-    link: { ...hardware, up: false, mtu: 9000 },
+    link: { ...HARDWARE, up: false, mtu: 9000 },
     features: { 'rx-lro': true, 'rx-gro-hw': true, 'rx-vlan-hw-parse': true },
     vlanDevices: ['eth0.1'],
     program: { id: 1, name: '', mode: 'multi' },
@@ -279,11 +250,11 @@ test('auto tries native, then generic with the reason', (t) => {
 
 test('auto goes to generic at once where native cannot work or would lose frames, and says why', (t) => {
   const cases: [Facts, RegExp][] = [
-    [given({ link: { ...hardware, kind: 'vlan' } }), /vlan device/],
-    [given({ link: { ...hardware, mtu: 9000 } }), /MTU/],
+    [given({ link: { ...HARDWARE, kind: 'vlan' } }), /vlan device/],
+    [given({ link: { ...HARDWARE, mtu: 9000 } }), /MTU/],
     [given({ features: { 'rx-lro': true } }), /large receive offload/],
     [onVeth({ nativeProgram: false }), /to-director has no XDP program/],
-    [given({ link: veth, peer: { state: 'unseen', why: 'EPERM' } }), /cannot be looked into/],
+    [given({ link: VETH, peer: { state: 'unseen', why: 'EPERM' } }), /cannot be looked into/],
   ]
   for (const [facts, reason] of cases) {
     const choices = chooseModes('auto', facts)

@@ -2,8 +2,8 @@
 // Transparent caches: the director is the next hop to a prefix, and its real servers answer for any address of it.
 import test from 'ava'
 import { hasRoot, Lab } from './lab.ts'
-import { answers, routePrefix } from './prefix-lab.ts'
-import { attach, backends, list, MODES, restore, save, xlb } from './xlb.ts'
+import { answers, hashesDestinations, routePrefix } from './prefix-lab.ts'
+import { attach, backends, MODES, restore, save, xlb } from './xlb.ts'
 
 const labTest = hasRoot() ? test.serial : test.serial.skip
 
@@ -12,32 +12,9 @@ const SERVICE = `tcp://${PREFIX}:80`
 const HOSTS = Array.from({ length: 16 }, (_, i) => `198.18.7.${i * 16}`)
 
 for (const mode of MODES) {
-  labTest(`${mode}: dh sends each destination of a prefix to one cache, always the same`, async (t) => {
-    const lab = await Lab.up(t, { servers: 2 })
-    await routePrefix(lab, PREFIX, 2)
-    await attach(lab, mode)
-    await xlb(lab, ['service', 'add', SERVICE, '--scheduler', 'dh', '--seed', '7'])
-    for (const { address } of backends(lab, 1, 1)) await xlb(lab, ['backend', 'set', SERVICE, address])
-    const first = await answers(lab, HOSTS, 3)
-    for (const [i, each] of first.entries()) t.is(new Set(each).size, 1, `${HOSTS[i]}: ${each.join()}`)
-    t.deepEqual([...new Set(first.flat())].sort(), ['rs1', 'rs2'])
-    t.deepEqual(await answers(lab, HOSTS, 3), first)
-    const { stdout } = await lab.curl('-D', '-', `http://${HOSTS[3]}/`)
-    t.true(stdout.includes(`x-local: ${HOSTS[3]}:80`), stdout)
-
-    const { services } = await list(lab)
-    t.is(services[0]?.service, SERVICE)
-    t.is(
-      services[0]?.backends.reduce((sum, { counts }) => sum + counts.flows, 0),
-      16 * 3 * 2 + 1,
-    )
-
-    await xlb(lab, ['backend', 'drain', SERVICE, lab.host('rs1').address])
-    const drained = await answers(lab, HOSTS)
-    t.deepEqual(new Set(drained.flat()), new Set(['rs2']))
-    await xlb(lab, ['backend', 'set', SERVICE, lab.host('rs1').address])
-    t.deepEqual(await answers(lab, HOSTS, 3), first, 'and back again')
-  })
+  labTest(`${mode}: dh sends each destination of a prefix to one cache, always the same`, (t) =>
+    hashesDestinations(t, { family: 'IPv4', mode }, PREFIX, HOSTS),
+  )
 }
 
 labTest(

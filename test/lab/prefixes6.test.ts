@@ -2,8 +2,8 @@
 // Prefixes of IPv6: real connections to many addresses of one, by schedulers that hash and by such that track.
 import test from 'ava'
 import { hasRoot, inUrl, Lab } from './lab.ts'
-import { answers, routePrefix } from './prefix-lab.ts'
-import { attach, backends, list, MODES, restore, save, xlb } from './xlb.ts'
+import { answers, hashesDestinations, routePrefix } from './prefix-lab.ts'
+import { attach, backends, MODES, restore, save, xlb } from './xlb.ts'
 
 const labTest = hasRoot() ? test.serial : test.serial.skip
 
@@ -12,22 +12,9 @@ const SERVICE = `tcp://[${PREFIX}]:80`
 const HOSTS = Array.from({ length: 16 }, (_, i) => `2001:db8:7:0:${(i + 1).toString(16)}::${i + 1}`)
 
 for (const mode of MODES) {
-  labTest(`${mode}: dh sends each destination of an IPv6 prefix to one cache, always the same`, async (t) => {
-    const lab = await Lab.up(t, { servers: 2, family: 'IPv6' })
-    await routePrefix(lab, PREFIX, 2)
-    await attach(lab, mode)
-    await xlb(lab, ['service', 'add', SERVICE, '--scheduler', 'dh', '--seed', '7'])
-    for (const { address } of backends(lab, 1, 1)) await xlb(lab, ['backend', 'set', SERVICE, address])
-    const first = await answers(lab, HOSTS, 3)
-    for (const [i, each] of first.entries()) t.is(new Set(each).size, 1, `${HOSTS[i]}: ${each.join()}`)
-    t.deepEqual([...new Set(first.flat())].sort(), ['rs1', 'rs2'])
-    const { stdout } = await lab.curl('-D', '-', `http://${inUrl(HOSTS[3] ?? '')}/`)
-    t.true(stdout.includes(`x-local: [${HOSTS[3]}]:80`), stdout)
-    const { services } = await list(lab)
-    t.is(services[0]?.service, SERVICE)
-    await xlb(lab, ['backend', 'drain', SERVICE, lab.host('rs1').address])
-    t.deepEqual(new Set((await answers(lab, HOSTS)).flat()), new Set(['rs2']))
-  })
+  labTest(`${mode}: dh sends each destination of an IPv6 prefix to one cache, always the same`, (t) =>
+    hashesDestinations(t, { family: 'IPv6', mode }, PREFIX, HOSTS),
+  )
 }
 
 labTest('rr: connections to addresses of a prefix take turns, and are listed with their destinations', async (t) => {

@@ -34,8 +34,12 @@ const when = (k: number, yes: string, no?: string): Step => ({
   yes,
   ...(no === undefined ? {} : { no }),
 })
-/** A port, or an echo's identifier, of a probe. */
-const ofProbe: Step = { code: JGE, k: PROBE_PORTS.first, yes: 'take', no: 'leave' }
+/** At that place stands a port, or an echo's identifier: is it a probe's? */
+const ofProbe = (name: string, code: number, at: number): Step[] => [
+  label(name),
+  load(code, at),
+  { code: JGE, k: PROBE_PORTS.first, yes: 'take', no: 'leave' },
+]
 
 const IP = 14
 const IP6_PAYLOAD = IP + 40
@@ -57,17 +61,13 @@ const STEPS: readonly Step[] = [
   when(6, 'ports'),
   when(17, 'ports'),
   when(1, 'icmp', 'leave'),
-  label('ports'),
-  load(LDH_X, IP + 2),
-  ofProbe,
+  ...ofProbe('ports', LDH_X, IP + 2),
   label('icmp'),
   load(LDB_X, IP),
   when(3, 'take'),
   when(0, 'echo'),
   when(8, 'echo', 'leave'),
-  label('echo'),
-  load(LDH_X, IP + 4),
-  ofProbe,
+  ...ofProbe('echo', LDH_X, IP + 4),
 
   label('ipv6'),
   load(LDB, IP + 6),
@@ -75,24 +75,18 @@ const STEPS: readonly Step[] = [
   when(17, 'ports6'),
   when(58, 'icmp6'),
   when(44, 'fragment6', 'leave'),
-  label('ports6'),
-  load(LDH, IP6_PAYLOAD + 2),
-  ofProbe,
+  ...ofProbe('ports6', LDH, IP6_PAYLOAD + 2),
   label('icmp6'),
   load(LDB, IP6_PAYLOAD),
   when(136, 'take'),
   when(1, 'take'),
   when(129, 'echo6'),
   when(128, 'echo6', 'leave'),
-  label('echo6'),
-  load(LDH, IP6_PAYLOAD + 4),
-  ofProbe,
+  ...ofProbe('echo6', LDH, IP6_PAYLOAD + 4),
   label('fragment6'),
   load(LDB, IP6_PAYLOAD),
   when(58, 'fragment6-echo', 'leave'),
-  label('fragment6-echo'),
-  load(LDH, IP6_PAYLOAD + FRAGMENT6_BYTES + 4),
-  ofProbe,
+  ...ofProbe('fragment6-echo', LDH, IP6_PAYLOAD + FRAGMENT6_BYTES + 4),
 
   label('take'),
   load(RET, SNAP_BYTES),
