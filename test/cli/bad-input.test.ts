@@ -16,7 +16,7 @@ import { attach, backends, restore, save } from '../lab/xlb.ts'
 import { BAD_FILES } from './bad-files.ts'
 import { BAD_WORDS, WEB } from './bad-words.ts'
 import { BAD_WORLD, HASHED_UDP } from './bad-world.ts'
-import { refuses } from './wrong.ts'
+import { refuses, withJson } from './wrong.ts'
 
 const labTest = hasRoot() ? test.serial : test.serial.skip
 const CLI = fileURLToPath(new URL('../../dist/xlb.cjs', import.meta.url))
@@ -45,12 +45,19 @@ test.after.always(async () => {
   for (const end of ends.reverse()) await end()
 })
 
+let said: Awaited<ReturnType<typeof withJson>> = new Map()
+
+labTest('with --json, too, wrong commands change nothing', async (t) => {
+  said = await withJson(t, lab, [...BAD_WORDS, ...BAD_WORLD])
+  t.true(said.size > 100)
+})
+
 for (const wrong of BAD_WORDS) {
-  labTest(`refused with exit code 2: ${wrong.what}`, (t) => refuses(t, lab, wrong))
+  labTest(`refused with exit code 2: ${wrong.what}`, (t) => refuses(t, lab, wrong, said.get(wrong)))
 }
 
 for (const wrong of BAD_WORLD) {
-  labTest(`refused with exit code 1: ${wrong.what}`, (t) => refuses(t, lab, wrong))
+  labTest(`refused with exit code 1: ${wrong.what}`, (t) => refuses(t, lab, wrong, said.get(wrong)))
 }
 
 for (const wrong of BAD_FILES) {

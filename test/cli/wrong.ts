@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What every refused command owes: its exit code, words on stderr alone (as JSON where that was asked for), and no change.
+import { fileURLToPath } from 'node:url'
 import type { ExecutionContext } from 'ava'
 import { capacityOf } from '../../src/dataplane/memory.ts'
 import { loadNative } from '../../src/dataplane/native.ts'
@@ -8,6 +9,9 @@ import { pathsOf } from '../../src/shell/instance.ts'
 import { attachedInterfaces } from '../../src/shell/interfaces.ts'
 import { openPlaneAt } from '../../src/shell/lock.ts'
 import type { Lab } from '../lab/lab.ts'
+import type { Result } from '../lab/process.ts'
+
+const MANY = fileURLToPath(new URL('./many.cjs', import.meta.url))
 
 export interface Wrong {
   /** What is wrong, in words for the test's title. */
@@ -40,11 +44,33 @@ export const stateOf = (lab: Lab): string => {
   }
 }
 
-/** Gives the wrong command, plainly and with --json. The state of the director's instance must stay as it is. */
-export const refuses = async (t: ExecutionContext, lab: Lab, wrong: Wrong): Promise<void> => {
+/** What each of these commands says with --json: of those without input, all in one process. The state must stay as it is. */
+export const withJson = async (t: Pick<ExecutionContext, 'is'>, lab: Lab, wrongs: readonly Wrong[]) => {
+  const before = stateOf(lab)
+  const asked = wrongs.filter(({ input }) => input === undefined)
+  const commands = asked.map(({ argv }) => ['--instance', lab.instance(), '--json', ...argv])
+  const { stdout, stderr } = await lab.run('director', [process.execPath, MANY], {
+    input: JSON.stringify(commands),
+    timeoutMs: 100_000,
+  })
+  t.is(stderr, '')
+  const results = JSON.parse(stdout) as Result[]
+  t.is(stateOf(lab), before, 'nothing has changed')
+  return new Map(asked.map((wrong, i) => [wrong, results[i]]))
+}
+
+/**
+ * Gives the wrong command. The state of the director's instance must stay as it is.
+ *
+ * @param known what it says with --json; left out: it is given that way too
+ */
+export const refuses = async (t: ExecutionContext, lab: Lab, wrong: Wrong, known?: Result): Promise<void> => {
   const before = stateOf(lab)
   const options = wrong.input === undefined ? {} : { input: wrong.input }
-  const [plain, json] = await Promise.all([lab.xlb(wrong.argv, options), lab.xlb(['--json', ...wrong.argv], options)])
+  const [plain, json] = await Promise.all([
+    lab.xlb(wrong.argv, options),
+    known ?? lab.xlb(['--json', ...wrong.argv], options),
+  ])
   t.is(plain.code, wrong.code, plain.stderr || plain.stdout)
   t.is(plain.stdout, '')
   t.true(plain.stderr.startsWith('xlb: '), plain.stderr)

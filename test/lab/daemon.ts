@@ -5,9 +5,10 @@ import { request } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { ExecutionContext } from 'ava'
+import { pathsOf } from '../../src/shell/instance.ts'
 import type { Lab } from './lab.ts'
 import type { Tracked } from './process.ts'
-import { xlb } from './xlb.ts'
+import type { Listing } from './xlb.ts'
 
 export interface LabDaemon {
   file: string
@@ -29,16 +30,6 @@ export const startDaemon = async (lab: Lab, file: string, env: Record<string, st
   await daemon.waitFor(/"msg":"ready"/)
   return daemon
 }
-
-interface Status {
-  problems: { severity: string; what: string; since: string | null; mend: string }[]
-}
-
-/** What `xlb status` says is wrong, and how badly. */
-export const problems = async (lab: Lab): Promise<string[]> =>
-  (JSON.parse(await xlb(lab, ['status', '--json'])) as Status).problems.map(
-    ({ severity, what }) => `${severity}: ${what}`,
-  )
 
 export interface HttpAnswer {
   status: number
@@ -66,6 +57,27 @@ export const ask = (
     asked.on('error', reject)
     asked.end(body)
   })
+
+/** What the daemon answers to a verb: as the command prints it, which asks it too, without a command's start. @throws where it refuses */
+export const answerOf = async <T>(
+  lab: Lab,
+  verb: string,
+  input: unknown = {},
+): Promise<{ result: T; text: string }> => {
+  const { status, body } = await ask(pathsOf(lab.instance()).socket, 'POST', `/v1/${verb}`, JSON.stringify(input))
+  if (status !== 200) throw new Error(`${verb}: ${status}: ${body}`)
+  return JSON.parse(body)
+}
+
+export const listed = async (lab: Lab): Promise<Listing> => (await answerOf<Listing>(lab, 'list')).result
+
+interface Status {
+  problems: { severity: string; what: string; since: string | null; mend: string }[]
+}
+
+/** What `xlb status` says is wrong, and how badly. */
+export const problems = async (lab: Lab): Promise<string[]> =>
+  (await answerOf<Status>(lab, 'status')).result.problems.map(({ severity, what }) => `${severity}: ${what}`)
 
 /** Looks until it is so. @throws Error with what was looked for, after `withinMs` */
 export const until = async (
