@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 import test from 'ava'
 import { compileFixture, failureOf, loadFixture, native, openFixture, u32 } from './setup.ts'
 
