@@ -3,7 +3,7 @@
 import { BACKEND_STATES, reasonOfState } from '../core/backend-words.ts'
 import { addressAt, type BackendColumns, type ServiceSample, stateAt } from '../dataplane/samples.ts'
 import { type Definition, type Family, ofPlane } from './metric-family.ts'
-import type { PlaneSnapshot } from './snapshot.ts'
+import type { Found, PlaneSnapshot } from './snapshot.ts'
 
 const ofService = (
   definition: Definition,
@@ -33,6 +33,17 @@ const ofBackend = (definition: Definition, column: (backends: BackendColumns) =>
     }
   })
 
+/** Of each backend of which the daemon was told something. */
+const ofFound = (definition: Definition, value: (found: Found) => number | undefined): Family =>
+  ofPlane(['service', 'backend'], definition, function* (plane, { foundOf }) {
+    if (foundOf === undefined) return
+    for (const { sample, backend } of detailedBackends(plane)) {
+      const found = foundOf(sample.service, backend)
+      const one = found === undefined ? undefined : value(found)
+      if (one !== undefined) yield { labels: { service: sample.service, backend }, value: one }
+    }
+  })
+
 const sumOf = (column: ArrayLike<number>, { first, end }: ServiceSample): number => {
   let sum = 0
   for (let at = first; at < end; at++) sum += column[at] ?? 0
@@ -47,16 +58,39 @@ export const BACKEND_FAMILIES: readonly Family[] = [
       type: 'gauge',
       help: `Always 1: the state of a backend (${BACKEND_STATES.join(', ')}) and the reason for it.`,
     },
-    function* (plane, { standingOf }) {
+    function* (plane, { foundOf }) {
       for (const { sample, at, backend } of detailedBackends(plane)) {
-        const known = stateAt(plane.samples.backends, at)
-        const { state, reason } = standingOf?.(sample.service, backend) ?? {
-          state: known,
-          reason: reasonOfState(known),
-        }
+        const state = stateAt(plane.samples.backends, at)
+        const known = reasonOfState(state)
+        // Of what is not the packet path's own doing the daemon knows more.
+        const reason = known === 'check' ? (foundOf?.(sample.service, backend)?.reason ?? known) : known
         yield { labels: { service: sample.service, backend, state, reason }, value: 1 }
       }
     },
+  ),
+  ofFound(
+    {
+      name: 'xlb_backend_reduced_timestamp_seconds',
+      type: 'gauge',
+      help: 'Unix time since when a check, a hold, an agent or a slow start lets a backend have less than its weight, or nothing.',
+    },
+    ({ sinceMs }) => (sinceMs === undefined ? undefined : sinceMs / 1000),
+  ),
+  ofFound(
+    {
+      name: 'xlb_backend_check_up',
+      type: 'gauge',
+      help: '1: the last report of a check says that a backend is up; 0: down. Of those that a check has found something of.',
+    },
+    ({ check }) => (check === 'up' ? 1 : check === 'down' ? 0 : undefined),
+  ),
+  ofFound(
+    {
+      name: 'xlb_backend_check_changed_timestamp_seconds',
+      type: 'gauge',
+      help: 'Unix time since when the reports of a check say the same of a backend.',
+    },
+    ({ checkedMs }) => (checkedMs === undefined ? undefined : checkedMs / 1000),
   ),
   ofBackend(
     { name: 'xlb_backend_packets_total', type: 'counter', help: 'Packets of clients that were sent to a backend.' },

@@ -7,7 +7,7 @@ import type { Session } from '../shell/session.ts'
 import { FAMILIES } from './metric-families.ts'
 import type { Family, Row } from './metric-family.ts'
 import { ServiceTotals } from './service-totals.ts'
-import { CONTRACT, type ReloadSample, readPlane, type Snapshot, STATS_FILE, type Standing } from './snapshot.ts'
+import { CONTRACT, type Found, type ReloadSample, readPlane, type Snapshot, STATS_FILE } from './snapshot.ts'
 
 export const CONTENT_TYPE = Registry.PROMETHEUS_CONTENT_TYPE
 
@@ -29,16 +29,11 @@ export interface ExporterOptions {
 /** What only the daemon knows. */
 export interface DaemonFacts {
   reload?: ReloadSample
-  /** Instead of the packet path's own view of a backend's state. */
-  standingOf?: (service: string, backend: string) => Standing | undefined
+  /** What was told of a backend; undefined: nothing. */
+  foundOf?: (service: string, backend: string) => Found | undefined
   /** Registries of the daemon's own, whose metrics are appended: Node's, checks'. */
   more?: readonly Registry[]
 }
-
-const WORD = /^[a-z0-9_-]{1,32}$/
-
-/** Each word that a label gets is a series of its own: what is no word of a small set must not get there. */
-const bounded = (word: string): string => (WORD.test(word) ? word : 'other')
 
 /** Remembers from scrape to scrape what counters had that are gone: one for the whole life of the process. */
 export class MetricsExporter {
@@ -65,7 +60,7 @@ export class MetricsExporter {
     return render(snapshot, facts.more ?? [])
   }
 
-  #read(session: Session | undefined, { reload, standingOf }: DaemonFacts): Snapshot {
+  #read(session: Session | undefined, { reload, foundOf }: DaemonFacts): Snapshot {
     const backendLimit = this.#backendLimit
     const plane =
       session === undefined
@@ -83,13 +78,7 @@ export class MetricsExporter {
       backendLimit,
       plane,
       reload,
-      standingOf:
-        standingOf === undefined
-          ? undefined
-          : (service, backend) => {
-              const standing = standingOf(service, backend)
-              return standing && { state: bounded(standing.state), reason: bounded(standing.reason) }
-            },
+      foundOf,
     }
   }
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What one scrape tells, read from the maps in one go, under the lock of the session that reads it.
 import { readFileSync } from 'node:fs'
+import type { BackendReason } from '../core/backend-words.ts'
+import type { CheckState } from '../core/told.ts'
 import { countClients } from '../dataplane/clients.ts'
 import { readReasons } from '../dataplane/counters.ts'
 import { countDestinations } from '../dataplane/destinations.ts'
@@ -36,10 +38,14 @@ export interface ReloadSample {
   lastDurationMs: number
 }
 
-/** What of a backend only the daemon knows: why it gets new flows, or none. Words of a small fixed set. */
-export interface Standing {
-  state: string
-  reason: string
+/** What of a backend only the daemon knows. */
+export interface Found {
+  /** Which of check, hold, agent and slow start lets it have less than its weight, and since when; absent: none. */
+  reason?: BackendReason
+  sinceMs?: number
+  /** What was reported last, and since when it is so; absent: nothing. */
+  check?: CheckState
+  checkedMs?: number
 }
 
 /** Of a director that is attached. */
@@ -68,7 +74,7 @@ export interface Snapshot {
   backendLimit: number
   plane: PlaneSnapshot | undefined
   reload: ReloadSample | undefined
-  standingOf: ((service: string, backend: string) => Standing | undefined) | undefined
+  foundOf: ((service: string, backend: string) => Found | undefined) | undefined
 }
 
 /** The switch of kernel.bpf_stats_enabled. */

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Command } from 'commander'
-import { oneOf, seedNumber, wholeNumber } from '../commands/context.ts'
+import { type GlobalOptions, oneOf, seedNumber, wholeNumber } from '../commands/context.ts'
 import { FORWARDS, HASH_INPUTS, SCHEDULERS } from '../core/desired.ts'
 import { parseDuration } from '../core/duration.ts'
 import { FLOW_FATES } from '../core/leaving.ts'
 import { DRAIN_PERSISTENCES } from '../core/persistence.ts'
+import { AGENT_STATES } from '../core/standing.ts'
+import { CHECK_STATES, type ReportOptions, reportOf } from '../core/told.ts'
 import { optionsOf, perform, verb } from './verb.ts'
 
 const serviceOptions = (command: Command): Command =>
@@ -85,7 +87,7 @@ export const addServiceVerbs = (program: Command): void => {
 
   const backend = program
     .command('backend')
-    .description('set, drain, take out or remove a backend (real server) of a service')
+    .description('set, drain, take out, report or remove a backend (real server) of a service')
   verb(backend, 'set', 'add a backend, change it, or take one back in that is drained or in maintenance')
     .argument('<service>')
     .argument('<address>')
@@ -122,6 +124,28 @@ export const addServiceVerbs = (program: Command): void => {
       perform(command, async (context) =>
         (await import('../commands/backend.ts')).runBackendMaint(context, text, address),
       ),
+    )
+  verb(backend, 'report', 'tell the daemon how a backend is: what a check or an agent found')
+    .argument('<service>')
+    .argument('<address>')
+    .option('--check <state>', CHECK_STATES.join(', '), oneOf('--check', CHECK_STATES))
+    .option(
+      '--agent <state>',
+      `${AGENT_STATES.join(', ')}: what the backend says of itself`,
+      oneOf('--agent', AGENT_STATES),
+    )
+    .option(
+      '--percent <n>',
+      'of --agent up: the share of its weight, 0 to 100 (default: 100)',
+      wholeNumber('--percent'),
+    )
+    .option('--text <words>', 'why')
+    .option('--forget', 'nothing was reported of it')
+    .action((_service: string, _address: string, _: unknown, command: Command) =>
+      perform(command, async () => {
+        reportOf(optionsOf<GlobalOptions & ReportOptions>(command))
+        ;(await import('../commands/backend.ts')).refuseReport()
+      }),
     )
   verb(backend, 'rm', 'remove a backend')
     .argument('<service>')

@@ -81,6 +81,14 @@ export const runBackendMaint = (context: Context, serviceText: string, backendTe
   )
 }
 
+/** Without a daemon nobody is there who would remember what is reported, and let the backend in again. */
+export const refuseReport = (): never => {
+  throw new Refusal(
+    'backend report: no daemon of this instance runs, and nobody else keeps what is reported',
+    'start it: systemctl start xlb; or take the backend out by xlb backend drain, or maint',
+  )
+}
+
 const FATES: Record<FlowFate, string> = {
   move: 'its flows are scheduled anew',
   keep: 'its flows stay until they end',

@@ -3,7 +3,10 @@
 import type { Written } from '../config/write.ts'
 import type { AttachMode, Finding } from '../core/preflight-facts.ts'
 import { Refusal } from '../core/refusal.ts'
+import type { Policies } from '../core/return-policy.ts'
+import type { ReturnPolicy } from '../core/standing.ts'
 import type { DaemonFacts } from '../core/status.ts'
+import type { Told } from '../core/told.ts'
 import type { Native } from '../dataplane/native.ts'
 import type { InstancePaths } from '../shell/instance.ts'
 import type { Session } from '../shell/session.ts'
@@ -38,6 +41,10 @@ export interface Context extends Output {
     written: () => Written | undefined
     /** Why an address cannot be reached; undefined: it can. */
     unreached: (address: string) => { why: string; sinceMs: number } | undefined
+    /** What was told of a backend, and how those of its service come back. */
+    told: (service: string, address: string) => { told: Told; policy: ReturnPolicy }
+    /** Of all services that say so. */
+    policies: () => Policies
     /** An interface was attached, and shall be from now on; or no more. */
     attached: (name: string, mode: AttachMode) => void
     detached: (name: string) => void

@@ -17,6 +17,7 @@ export const DAEMON_VERBS: ReadonlySet<string> = new Set([
   'backend set',
   'backend drain',
   'backend maint',
+  'backend report',
   'backend rm',
   'filter add',
   'filter rm',

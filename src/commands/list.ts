@@ -8,7 +8,6 @@ import { formatPersistence, type Persistence } from '../core/persistence.ts'
 import { countVerdicts, type Filter, type Verdict } from '../core/prefixes.ts'
 import { Refusal } from '../core/refusal.ts'
 import type { SourceRate } from '../core/source-rate.ts'
-import { AT_ONCE, type Inputs, standing } from '../core/standing.ts'
 import { changedTimeouts, DEFAULT_TIMEOUTS, type Timeouts } from '../core/timeouts.ts'
 import type { LiveBackend } from '../dataplane/backend-records.ts'
 import { countClients } from '../dataplane/clients.ts'
@@ -26,6 +25,7 @@ import { Neighbours } from '../shell/neighbours.ts'
 import { reachedBy, type Session } from '../shell/session.ts'
 import { type Context, formatSeed, type GlobalOptions } from './context.ts'
 import { newFlowsNow } from './limits.ts'
+import { standingNow } from './standing-now.ts'
 import { duration, grouped, table } from './text.ts'
 
 export interface ListOptions extends GlobalOptions {
@@ -130,36 +130,15 @@ const reasonsOf = (session: Session): Record<string, number> => {
 const persistenceOf = ({ persistence }: Service): ServiceRow['persistence'] =>
   persistence === undefined ? null : { ...persistence, group: persistence.group ?? null }
 
-/** Since when a backend cannot be reached, only a daemon knows. */
+/** Of one that leaves nobody asks why it gets nothing. */
 const reasonRows = (
-  { want, sinceMs }: LiveBackend,
+  service: string,
+  backend: LiveBackend,
   daemon: Context['daemon'],
   nowMs: number,
 ): BackendRow['reasons'] => {
-  if (isLeaving(want)) return []
-  const { path, weight, admin, health } = want
-  const unreached = daemon?.unreached(want.address)
-  const inputs: Inputs = {
-    weight,
-    admin: { state: admin === 'drain' || admin === 'maint' ? admin : 'up', sinceMs },
-    ...(health === undefined
-      ? {}
-      : {
-          check: { state: health.alive ? 'up' : 'down', sinceMs: health.sinceMs, trusted: true },
-          agent: { state: 'up', percent: health.percent, sinceMs: health.sinceMs },
-        }),
-    ...(path.kind === 'unresolved'
-      ? {
-          neighbour: {
-            state: 'unresolved',
-            sinceMs: unreached?.sinceMs ?? Number.NaN,
-            text: unreached?.why ?? path.why,
-          },
-        }
-      : {}),
-    policy: AT_ONCE,
-  }
-  return standing(inputs, nowMs).reasons.map(({ sinceMs: since, ...reason }) => ({
+  if (isLeaving(backend.want)) return []
+  return standingNow(service, backend, daemon, nowMs).reasons.map(({ sinceMs: since, ...reason }) => ({
     ...reason,
     since: since === undefined || Number.isNaN(since) ? null : new Date(since).toISOString(),
   }))
@@ -180,7 +159,7 @@ const listing = (session: Session, only: string | undefined, nowMs: number, daem
       effectiveWeight: effectiveWeight(service.want, backend.want),
       state: stateOf(backend, isFullNow(plane, service.service, backend.index)),
       since: new Date(backend.sinceMs).toISOString(),
-      reasons: reasonRows(backend, daemon, nowMs),
+      reasons: reasonRows(service.name, backend, daemon, nowMs),
       health: healthRow(backend.want),
       mac: path.kind === 'link' ? formatMac(path.mac) : null,
       interface: path.kind === 'link' ? (slotNames.get(path.interfaceSlot) ?? null) : null,

@@ -41,6 +41,7 @@ export const savedText = (
         filter: session.live.globals.filter,
         timeouts: readTimeouts(session.plane),
         services: session.live.desired,
+        ...(daemon === undefined ? {} : { policies: daemon.policies() }),
       },
       format,
     )

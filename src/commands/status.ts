@@ -3,6 +3,7 @@ import { backendState } from '../core/backend-state.ts'
 import { isLeaving } from '../core/desired.ts'
 import { Refusal } from '../core/refusal.ts'
 import { type Facts, type Problem, problemsOf, type TableFacts } from '../core/status.ts'
+import { decisive } from '../core/told.ts'
 import { countClients } from '../dataplane/clients.ts'
 import { countDestinations } from '../dataplane/destinations.ts'
 import { countFlows, type TableUse } from '../dataplane/flows.ts'
@@ -12,6 +13,7 @@ import { isPersistent } from '../dataplane/persistence.ts'
 import { hasPrefixes6 } from '../dataplane/service-key.ts'
 import type { Session } from '../shell/session.ts'
 import type { Context } from './context.ts'
+import { standingNow } from './standing-now.ts'
 import { duration, grouped, plural } from './text.ts'
 
 const tableOf = (name: string, { used, capacity }: TableUse, option: string): TableFacts => ({
@@ -41,7 +43,7 @@ const tablesOf = ({ plane, live }: Session): TableFacts[] => {
   ]
 }
 
-const factsOf = (session: Session, daemon: Context['daemon']): Facts => {
+const factsOf = (session: Session, daemon: Context['daemon'], nowMs: number): Facts => {
   const { plane, live, interfaces, egress } = session
   return {
     interfaces: interfaces.map(({ name, attached, fault }) => ({ name, attached, fault: fault ?? null })),
@@ -50,11 +52,12 @@ const factsOf = (session: Session, daemon: Context['daemon']): Facts => {
     services: [...live.services.values()]
       .map((service) => ({
         service: service.want,
-        backends: service.backends.map(({ index, sinceMs, want: { address } }) => ({
-          address,
-          sinceMs,
-          full: isFullNow(plane, service.service, index),
-          unreached: daemon?.unreached(address) ?? null,
+        backends: service.backends.map((backend) => ({
+          address: backend.want.address,
+          sinceMs: backend.sinceMs,
+          full: isFullNow(plane, service.service, backend.index),
+          unreached: daemon?.unreached(backend.want.address) ?? null,
+          found: backend.want.health && decisive(standingNow(service.name, backend, daemon, nowMs)),
         })),
       }))
       .sort((a, b) => (a.service.vip < b.service.vip ? -1 : 1)),
@@ -71,9 +74,9 @@ const ofNothing = (daemon: Context['daemon']): Facts => ({
 })
 
 /** Of a host without an instance: that it is not attached is what is wrong. */
-const look = (context: Context): Facts => {
+const look = (context: Context, nowMs: number): Facts => {
   try {
-    return context.session((session) => factsOf(session, context.daemon))
+    return context.session((session) => factsOf(session, context.daemon, nowMs))
   } catch (error) {
     if (!(error instanceof Refusal) || context.daemon === undefined) throw error
     return ofNothing(context.daemon)
@@ -122,9 +125,9 @@ function* summaryLines({ interfaces, services, tables, daemon }: Facts, nowMs: n
 }
 
 export const runStatus = (context: Context): void => {
-  const facts = look(context)
-  const problems = problemsOf(facts)
   const nowMs = Date.now()
+  const facts = look(context, nowMs)
+  const problems = problemsOf(facts)
   const wrong = problems.filter(({ severity }) => severity !== 'notice').length
   const head =
     wrong === 0

@@ -8,6 +8,8 @@ import { groupFaults } from '../core/persistence.ts'
 import type { Filter } from '../core/prefixes.ts'
 import { rangeFaults } from '../core/ranges.ts'
 import type { StateFault } from '../core/refusal.ts'
+import { type Policies, samePolicy } from '../core/return-policy.ts'
+import { AT_ONCE, type ReturnPolicy } from '../core/standing.ts'
 import { circleFaults, serviceFaults } from '../core/state-faults.ts'
 import { DEFAULT_TIMEOUTS, parseTimeout, TIMEOUT_NAMES, type Timeouts } from '../core/timeouts.ts'
 import type { Capacity } from '../dataplane/memory.ts'
@@ -19,7 +21,7 @@ import { filterOf } from './filter.ts'
 import { Issues } from './issues.ts'
 import { Salvage } from './salvage.ts'
 import { type ConfigFile, configSchema, type Defaults, type ServiceEntry } from './schema.ts'
-import { type Origin, type ReadService, serviceOf } from './services.ts'
+import { type Origin, policyOf, type ReadService, serviceOf } from './services.ts'
 import type { Written } from './write.ts'
 
 export interface Config {
@@ -39,6 +41,8 @@ export interface Config {
   /** For whoever writes the file again. */
   written: Written
   services: ReadonlyMap<string, Service>
+  /** How backends come back that were out. A daemon goes by it; the maps do not hold it. */
+  policies: Policies
   /**
    * The services. One without a seed keeps that of the same service in `have`, else gets a drawn one. Backends' paths are
    * yet to be resolved.
@@ -95,6 +99,9 @@ class Reading {
       ...(newFlows === undefined ? {} : { newFlows }),
       capacity: Object.fromEntries(Object.entries(capacity).filter(([, value]) => value !== undefined)),
       services,
+      policies: new Map(
+        [...this.#services].flatMap(([name, { policy }]) => (samePolicy(policy, AT_ONCE) ? [] : [[name, policy]])),
+      ),
       desired: (have, random) =>
         new Map(
           [...services].map(([name, service]) => {
@@ -188,10 +195,13 @@ class Reading {
   }
 
   #readServices(): Map<string, Service> {
-    const defaults = this.#only('defaults')?.config.defaults ?? {}
+    const part = this.#only('defaults')
+    const defaults = part?.config.defaults ?? {}
+    const { document: stated } = this.#originOf(part)
+    const byDefault = policyOf(defaults, AT_ONCE, (key, read) => this.faults.collect(stated, ['defaults', key], read))
     for (const { document, config } of this.#parts) {
       for (const [i, entry] of config.services.entries()) {
-        if (entry !== undefined) this.#readService(entry, defaults, { document, path: ['services', i] })
+        if (entry !== undefined) this.#readService(entry, defaults, byDefault, { document, path: ['services', i] })
       }
     }
     const services = new Map([...this.#services].map(([name, { service }]) => [name, service]))
@@ -202,8 +212,8 @@ class Reading {
     return services
   }
 
-  #readService(entry: ServiceEntry, defaults: Defaults, origin: Origin): void {
-    const read = serviceOf(entry, defaults, origin, this.faults)
+  #readService(entry: ServiceEntry, defaults: Defaults, byDefault: ReturnPolicy, origin: Origin): void {
+    const read = serviceOf(entry, defaults, byDefault, origin, this.faults)
     if (read === undefined) return
     const name = formatService(read.service)
     const { document, path } = origin

@@ -14,7 +14,9 @@ import {
 import { formatDuration } from '../core/duration.ts'
 import { NOTIFY_SECONDS_MAX } from '../core/notify.ts'
 import { DEFAULT_PREFIX, DEFAULT_PREFIX6, DRAIN_PERSISTENCES } from '../core/persistence.ts'
+import { HOLD_MAX_SECONDS, SLOW_START_MAX_SECONDS } from '../core/return-policy.ts'
 import { RATE_MAX, SOURCE_BITS_MAX } from '../core/source-rate.ts'
+import { AT_ONCE } from '../core/standing.ts'
 import {
   DEFAULT_TIMEOUTS,
   DESTINATION_TIMEOUT_MAX_SECONDS,
@@ -112,6 +114,18 @@ const shared = {
   'drain-persistence': noted(z.enum(DRAIN_PERSISTENCES).optional(), {
     values: `${code(DRAIN_PERSISTENCES)}: does a backend that is drained, or of weight 0, keep its clients?`,
     fallback: '`keep`',
+  }),
+  'rejoin-hold': noted(duration.optional(), {
+    values: `0s to ${formatDuration(HOLD_MAX_SECONDS)}: so long a backend is held out after its check came up again. [Of the daemon](daemon.md#how-a-backend-stands)`,
+    fallback: '0s',
+  }),
+  'slow-start': noted(duration.optional(), {
+    values: `0s to ${formatDuration(SLOW_START_MAX_SECONDS)}: so long the share of its weight grows that a backend has after it was out. Likewise`,
+    fallback: '0s: all of it at once',
+  }),
+  'slow-start-from': noted(z.int().min(1).max(100).optional(), {
+    values: '1 to 100: the share that it begins with, in percent',
+    fallback: `${AT_ONCE.slowStartPercent}`,
   }),
 }
 

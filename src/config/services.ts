@@ -5,6 +5,8 @@ import { type Backend, choosesByDestination, DEFAULT_SCHEDULER, defaultHash, typ
 import { parseDuration } from '../core/duration.ts'
 import { parseMaxConns } from '../core/max-conns.ts'
 import { nextPersistence, type Persistence, persisting } from '../core/persistence.ts'
+import { holdMs, slowStartMs } from '../core/return-policy.ts'
+import type { ReturnPolicy } from '../core/standing.ts'
 import type { Document } from './document.ts'
 import type { Faults, KeyPath } from './faults.ts'
 import { askedOf } from './filter.ts'
@@ -23,6 +25,7 @@ export type Salvaged<T> = readonly (T | undefined)[]
 
 export interface ReadService {
   service: Service
+  policy: ReturnPolicy
   /** Of each backend its place in the entry's list; undefined where none was left out. */
   places: readonly number[] | undefined
 }
@@ -87,6 +90,28 @@ const persistenceOf = (entry: ServiceEntry, defaults: Defaults, service: Service
 const withoutUndefined = <T extends object>(value: T): T =>
   Object.fromEntries(Object.entries(value).filter(([, each]) => each !== undefined)) as T
 
+/**
+ * How backends come back.
+ *
+ * @param said by a service, or by `defaults`
+ * @param byDefault where that says nothing
+ * @param collect keeps a Refusal's words as a fault of that key
+ */
+export const policyOf = (
+  said: Pick<Defaults, 'rejoin-hold' | 'slow-start' | 'slow-start-from'>,
+  byDefault: ReturnPolicy,
+  collect: (key: string, read: () => number) => number | undefined,
+): ReturnPolicy => {
+  const { 'rejoin-hold': hold, 'slow-start': slowStart, 'slow-start-from': from } = said
+  const held = hold === undefined ? undefined : collect('rejoin-hold', () => holdMs(hold))
+  const slow = slowStart === undefined ? undefined : collect('slow-start', () => slowStartMs(slowStart))
+  return {
+    holdMs: held ?? byDefault.holdMs,
+    slowStartMs: slow ?? byDefault.slowStartMs,
+    slowStartPercent: from ?? byDefault.slowStartPercent,
+  }
+}
+
 /** Of `dh` the hash is no choice. */
 const hashOf = (entry: ServiceEntry, defaults: Defaults, scheduler: Service['scheduler']): Service['hash'] =>
   entry.hash ?? (choosesByDestination({ scheduler }) ? undefined : defaults.hash) ?? defaultHash(scheduler)
@@ -95,6 +120,7 @@ const hashOf = (entry: ServiceEntry, defaults: Defaults, scheduler: Service['sch
 export const serviceOf = (
   entry: ServiceEntry,
   defaults: Defaults,
+  byDefault: ReturnPolicy,
   origin: Origin,
   faults: Faults,
 ): ReadService | undefined => {
@@ -116,5 +142,6 @@ export const serviceOf = (
     ...persisting(faults.collect(document, [...path, 'persist'], () => persistenceOf(entry, defaults, address))),
     backends,
   }
-  return { service, places }
+  const policy = policyOf(entry, byDefault, (key, read) => faults.collect(document, [...path, key], read))
+  return { service, places, policy }
 }

@@ -8,6 +8,8 @@ import { formatDuration } from '../core/duration.ts'
 import { formatMaxConns } from '../core/max-conns.ts'
 import type { Persistence } from '../core/persistence.ts'
 import type { Filter } from '../core/prefixes.ts'
+import type { Policies } from '../core/return-policy.ts'
+import { AT_ONCE } from '../core/standing.ts'
 import { changedTimeouts, DEFAULT_TIMEOUTS, type Timeouts } from '../core/timeouts.ts'
 import type { Capacity } from '../dataplane/memory.ts'
 import { askedEntry } from './filter.ts'
@@ -28,6 +30,8 @@ export interface Saved extends ForAll {
   services: DesiredState
   /** Left out: nobody knows a file that it comes from. */
   written?: Written
+  /** How backends come back; only a daemon knows. */
+  policies?: Policies
 }
 
 /** What a file says that no map holds, with variables as they stand there, not what they stand for. */
@@ -49,8 +53,14 @@ const persistenceOf = (persistence: Persistence | undefined) =>
         ...(persistence.group === undefined ? {} : { group: persistence.group }),
       }
 
+const policyEntry = ({ holdMs, slowStartMs, slowStartPercent } = AT_ONCE) => ({
+  ...(holdMs === 0 ? {} : { 'rejoin-hold': formatDuration(holdMs / 1000) }),
+  ...(slowStartMs === 0 ? {} : { 'slow-start': formatDuration(slowStartMs / 1000) }),
+  ...(slowStartPercent === AT_ONCE.slowStartPercent ? {} : { 'slow-start-from': slowStartPercent }),
+})
+
 /** A service as the file has it. */
-export const entryOf = (service: Service) => ({
+export const entryOf = (service: Service, policies: Policies = new Map()) => ({
   service: formatService(service),
   ...(service.label === undefined ? {} : { name: service.label }),
   scheduler: service.scheduler,
@@ -58,6 +68,7 @@ export const entryOf = (service: Service) => ({
   hash: service.hash,
   ...(service.ops ? { ops: true } : {}),
   ...persistenceOf(service.persistence),
+  ...policyEntry(policies.get(formatService(service))),
   ...(service.ringSize === 0 ? {} : { 'ring-size': service.ringSize }),
   ...askedEntry(service),
   // Written also where it was drawn: only with the same seed do the same packets go to the same backends again.
@@ -92,20 +103,22 @@ const limitsOf = (capacity: Saved['capacity']) =>
   Object.fromEntries(Object.entries(capacity).map(([name, size]) => [capacityKey(name), size]))
 
 /** With the variable that its seed is given by, where it is that seed still. */
-const entryWritten = (name: string, service: Service, seeds: Written['seeds'] | undefined) => {
-  const known = seeds?.get(name)
-  return known?.seed === service.seed ? { ...entryOf(service), seed: known.text } : entryOf(service)
+const entryWritten = (name: string, service: Service, { written, policies }: Saved) => {
+  const known = written?.seeds.get(name)
+  const entry = entryOf(service, policies)
+  return known?.seed === service.seed ? { ...entry, seed: known.text } : entry
 }
 
 const HEAD = '# Written by xlb save. The seeds are secret: whoever knows them can aim at one backend.'
 const OF_DAEMON =
   '# api and notify, and variables, stand as in the file that the daemon has loaded; defaults and includes are written out.'
-const OF_MAPS = '# No daemon was asked: api and notify are not here, and what variables stood for is written out.'
+const OF_MAPS =
+  '# No daemon was asked: api, notify, rejoin-hold and slow-start are not here, and what variables stood for is written out.'
 
 /** The text of the file, with a newline at its end. */
 export const writeConfig = (saved: Saved, format: 'yaml' | 'json'): string => {
   const forAll = forAllEntry(saved)
-  const { api, notify, seeds } = saved.written ?? {}
+  const { api, notify } = saved.written ?? {}
   const value = {
     interfaces: saved.interfaces.map(({ name, mode }) => ({ name, mode })),
     ...forAll,
@@ -114,7 +127,7 @@ export const writeConfig = (saved: Saved, format: 'yaml' | 'json'): string => {
     ...(notify === undefined ? {} : { notify }),
     // By name: the order in the maps is one of hashing.
     services: [...saved.services]
-      .map(([name, service]) => entryWritten(name, service, seeds))
+      .map(([name, service]) => entryWritten(name, service, saved))
       .sort((a, b) => (a.service < b.service ? -1 : 1)),
   }
   if (format === 'json') return `${JSON.stringify(value, null, 1)}\n`

@@ -4,6 +4,7 @@
 import { formatMac } from './address.ts'
 import { stateWord } from './backend-words.ts'
 import type { Backend } from './desired.ts'
+import { sameHealth } from './health.ts'
 import { samePath } from './paths.ts'
 import type { Change } from './plan.ts'
 
@@ -30,7 +31,8 @@ export interface Event {
 
 export type Happening = Omit<Event, 'time'>
 
-const describe = (backend: Backend): string => `${backendState(backend)} ${backend.weight}`
+/** Its state and its weight, as events have them. */
+export const describeBackend = (backend: Backend): string => `${backendState(backend)} ${backend.weight}`
 
 /** Why its state is what it is, where that is not what somebody said. */
 const causeOf = (before: Backend | undefined, after: Backend, silentSince: string | undefined): string | undefined => {
@@ -45,16 +47,33 @@ const causeOf = (before: Backend | undefined, after: Backend, silentSince: strin
   return undefined
 }
 
+/** What only a daemon knows of backends. */
+export interface Knowledge {
+  /** Since when an address has not been reached, ISO 8601, where that is known. */
+  silentSince?: (address: string) => string | undefined
+  /** Why checks, agents and time let a backend have less than its weight; undefined: they do not. */
+  found?: (service: string, address: string) => { name: string; text: string } | undefined
+}
+
+/** A step of a share that grows: of these the first is told, and the last. */
+const isStep = (before: Backend | undefined, after: Backend): boolean =>
+  before?.health?.alive === true &&
+  after.health?.alive === true &&
+  before.health.percent > 0 &&
+  before.health.percent < after.health.percent &&
+  after.health.percent < 100 &&
+  before.weight === after.weight &&
+  before.admin === after.admin
+
 /**
  * What a plan means to whoever looks on.
  *
  * @param reason of whatever the change itself does not explain: who asked for it
- * @param silentSince since when an address has not been reached, ISO 8601, where that is known
  */
 export const happenings = (
   changes: Iterable<Change>,
   reason: string,
-  silentSince: (address: string) => string | undefined = () => undefined,
+  { silentSince = () => undefined, found: whyNotAll = () => undefined }: Knowledge = {},
 ): Happening[] => {
   const found: Happening[] = []
   for (const change of changes) {
@@ -68,24 +87,35 @@ export const happenings = (
     for (const after of change.want.backends) {
       const known = before.get(after.address)
       before.delete(after.address)
-      const from = known === undefined ? undefined : describe(known)
-      const to = describe(after)
+      const from = known === undefined ? undefined : describeBackend(known)
+      const to = describeBackend(after)
       const moved = known !== undefined && !samePath(known.path, after.path)
-      if (from === to && !moved) continue
+      const isOfHealth = !sameHealth(known?.health, after.health)
+      if (from === to && !moved && !isOfHealth) continue
       isOfBackends = true
-      const cause = causeOf(known, after, silentSince(after.address)) ?? reason
+      const why = isOfHealth ? whyNotAll(subject, after.address) : undefined
+      if (why?.name === 'slow-start' && !moved && isStep(known, after)) continue
+      const isAsked = known?.admin !== after.admin || known.weight !== after.weight
+      const cause = causeOf(known, after, silentSince(after.address)) ?? (isAsked ? reason : undefined)
       found.push({
         kind: 'backend',
         subject,
         backend: after.address,
         ...(from === undefined ? {} : { from }),
         to,
-        reason: cause,
+        reason: [cause, why?.text].filter((each) => each !== undefined).join('; ') || reason,
       })
     }
     for (const gone of before.values()) {
       isOfBackends = true
-      found.push({ kind: 'backend', subject, backend: gone.address, from: describe(gone), to: 'removed', reason })
+      found.push({
+        kind: 'backend',
+        subject,
+        backend: gone.address,
+        from: describeBackend(gone),
+        to: 'removed',
+        reason,
+      })
     }
     if (!isOfBackends) found.push({ kind: 'service', subject, to: 'changed', reason })
   }

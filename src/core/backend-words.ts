@@ -19,8 +19,18 @@ export const BACKEND_STATES = [
 ] as const
 export type BackendState = (typeof BACKEND_STATES)[number]
 
-/** Why a backend gets no new flows, or fewer. What the check is about, and hold and slow start, only the daemon tells apart. */
-export type BackendReason = 'none' | 'connections' | 'weight' | 'admin' | 'neighbour' | 'check' | 'removed'
+/** Why a backend gets no new flows, or fewer. Of check, hold, agent and slow start the maps hold what comes of them: only a daemon tells them apart. */
+export type BackendReason =
+  | 'none'
+  | 'connections'
+  | 'weight'
+  | 'admin'
+  | 'neighbour'
+  | 'check'
+  | 'hold'
+  | 'agent'
+  | 'slow-start'
+  | 'removed'
 
 const REASONS: Readonly<Record<BackendState, BackendReason>> = {
   up: 'none',

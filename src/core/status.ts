@@ -3,6 +3,7 @@
 import { formatService } from './address.ts'
 import { backendState } from './backend-state.ts'
 import { effectiveWeight, isLeaving, type Service } from './desired.ts'
+import type { Decisive } from './told.ts'
 
 /** `down`: clients get no answer; `degraded`: fewer servers than meant, or soon none; `notice`: as somebody wanted it. */
 export type Severity = 'down' | 'degraded' | 'notice'
@@ -32,6 +33,8 @@ export interface BackendFacts {
   full: boolean
   /** Why it cannot be reached, and since when; null: it can, or nobody knows. */
   unreached: { why: string; sinceMs: number } | null
+  /** Why checks, agents or time let it have less than its weight; undefined: they do not. */
+  found: Decisive | undefined
 }
 
 export interface ServiceFacts {
@@ -99,6 +102,27 @@ const interfaceProblems = ({ interfaces, egress, daemon }: Facts): Problem[] => 
   return problems
 }
 
+/** Something that checks, agents or time have against it. */
+const foundProblem = (service: Service, address: string, { name, effect, text, sinceMs }: Decisive): Problem => {
+  const isOut = effect === 'out' || effect === 'no-new-flows'
+  const gets = effect === 'out' ? 'is out' : isOut ? 'gets no new flow' : 'has a part of its weight'
+  const command = `xlb backend report ${formatService(service)} ${address}`
+  const mends: Record<Decisive['name'], string> = {
+    check: `see to the backend; to take it in whatever its check says: ${command} --forget`,
+    hold: 'it comes back by itself; how long it is held out says rejoin-hold',
+    agent: `its agent says so; to take no heed of that: ${command} --forget`,
+    'slow-start': 'it gets all of it by itself; how long that takes says slow-start',
+  }
+  // An agent's drain and maintenance are somebody's wish, as those of an operator are.
+  const isWanted = name === 'slow-start' || (name === 'agent' && !text.startsWith('agent down'))
+  return {
+    severity: isWanted ? 'notice' : 'degraded',
+    what: `${address} of ${titleOf(service)} ${gets}: ${text}`,
+    sinceMs,
+    mend: mends[name],
+  }
+}
+
 const backendProblem = (service: Service, facts: BackendFacts): Problem | undefined => {
   const backend = service.backends.find(({ address }) => address === facts.address)
   if (backend === undefined || isLeaving(backend)) return undefined
@@ -128,6 +152,9 @@ const backendProblem = (service: Service, facts: BackendFacts): Problem | undefi
       sinceMs: facts.sinceMs,
       mend: `xlb backend set ${formatService(service)} ${backend.address} --weight N`,
     }
+  }
+  if (facts.found !== undefined && state !== 'up' && state !== 'local') {
+    return foundProblem(service, backend.address, facts.found)
   }
   if (facts.full) {
     return {

@@ -16,7 +16,7 @@ const NOTHING: DesiredState = new Map()
 /**
  * @param base the configuration as it was last loaded; undefined: none ever was
  * @param kept of a host that came up: what was changed before, which no map remembers
- * @returns what was changed; and the services as the file has them, with seeds
+ * @returns what was changed; and what the file says, with the seeds of its services
  * @throws Refusal where file and verbs, each right by itself, make something wrong together; nothing is changed then
  */
 export const applyConfig = (
@@ -24,7 +24,7 @@ export const applyConfig = (
   config: Config,
   base: Wish | undefined,
   kept: Changes | undefined,
-): { changed: Changed; file: DesiredState } => {
+): { changed: Changed; wish: Wish } => {
   const { plane } = session
   const settings = Settings.read(viewOf(plane, 'settings'), 0)
   const perAge = (newFlows: number | undefined) => newFlowsPerAge(newFlows ?? DEFAULT_NEW_FLOWS, settings)
@@ -51,5 +51,9 @@ export const applyConfig = (
   })
   const now = kept?.have.timeouts ?? readTimeouts(plane)
   const timeouts = writeTimeouts(plane, mergeTimeouts(base?.timeouts, config.timeouts, now))
-  return { changed: { ...changed, globals: changed.globals || timeouts.length > 0 }, file }
+  const { interfaces, newFlows = DEFAULT_NEW_FLOWS, filter, policies } = config
+  return {
+    changed: { ...changed, globals: changed.globals || timeouts.length > 0 },
+    wish: { interfaces, newFlows, filter, timeouts: config.timeouts, services: file, policies },
+  }
 }

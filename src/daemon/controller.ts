@@ -2,10 +2,8 @@
 // The one owner of an instance while a daemon runs: it makes the maps what the configuration, and whoever asked for a change since, want
 // them to be, and keeps them so.
 import { existsSync, statSync } from 'node:fs'
-import { plural } from '../commands/text.ts'
 import { type Config, readConfig } from '../config/read.ts'
-import { type Happening, happenings } from '../core/backend-state.ts'
-import { runtimeChanges } from '../core/merge.ts'
+import { type Happening, happenings, type Knowledge } from '../core/backend-state.ts'
 import { Refusal } from '../core/refusal.ts'
 import { type Edit, Guard } from '../dataplane/guard.ts'
 import type { KernelPlane } from '../dataplane/kernel.ts'
@@ -17,7 +15,7 @@ import { viewOf } from '../dataplane/views.ts'
 import type { Replaced } from '../dataplane/writer.ts'
 import type { InstancePaths } from '../shell/instance.ts'
 import { attachedInterfaces, egressInterfaces } from '../shell/interfaces.ts'
-import { DEFAULT_NEW_FLOWS, newFlowsPerSecond } from '../shell/load.ts'
+import { newFlowsPerSecond } from '../shell/load.ts'
 import { openPlaneAt, withLock } from '../shell/lock.ts'
 import type { Manner } from '../shell/neighbours.ts'
 import { type Changed, notAttached, type Session, wayTo } from '../shell/session.ts'
@@ -25,7 +23,10 @@ import { applyConfig } from './apply-config.ts'
 import { BackendWays } from './backend-ways.ts'
 import { EventLog } from './event-log.ts'
 import { KeptInterfaces, mergeInterfaces } from './kept-interfaces.ts'
-import { type Changes, StateStore, type Wish } from './state-store.ts'
+import { KeptStandings } from './kept-standings.ts'
+import { changedWords, mended, type Reloaded, type Reloading, reloadedSince } from './reloading.ts'
+import { Remembered, type RememberedPorts } from './remembered.ts'
+import { type Changes, StateStore } from './state-store.ts'
 
 /** What is open of a pinned instance. */
 interface Open {
@@ -45,25 +46,14 @@ export interface ControllerOptions {
   tell: (happening: Happening) => void
   /** Hears of each configuration that is in force from now on. */
   configured?: (config: Config) => void
+  /** Performs what time asks for, and is told where that fails. */
+  quietly?: (what: string, action: () => void) => void
   nowMs?: () => number
-}
-
-/** How the last reload went. */
-export interface Reloaded {
-  at: number
-  error?: string
-  /** When one was last applied; 0: never. */
-  succeededAt: number
-  /** That the last one took, applied or not. */
-  tookMs: number
 }
 
 /** Of looks: a part of all that many services have is compared at each, so that none takes long. */
 const UNDO_PARTS = 3
 const REFRESH_EVERY = 5
-
-/** What follows a change is remembered after the answer to whoever asked for it. */
-const REMEMBER_AFTER_MS = 20
 
 export class Controller {
   readonly events = new EventLog()
@@ -71,19 +61,15 @@ export class Controller {
   readonly file: string
   readonly ways: BackendWays
   readonly interfaces: KeptInterfaces
+  readonly standings: KeptStandings
   reloaded: Reloaded = { at: 0, succeededAt: 0, tookMs: 0 }
   readonly #native: Native
   readonly #environment: NodeJS.ProcessEnv
   readonly #tell: (happening: Happening) => void
   readonly #configured: (config: Config) => void
   readonly #nowMs: () => number
-  readonly #store: StateStore
+  readonly #remembered: Remembered
   #open: Open | undefined
-  /** The configuration as it was last loaded. */
-  #loaded: Wish | undefined
-  /** Services of which something may differ from what was loaded; undefined: any. */
-  #touched: Set<string> | undefined
-  #remembering: NodeJS.Timeout | undefined
   /** Who asks for what is being done, for events. */
   #reason = ''
 
@@ -98,7 +84,21 @@ export class Controller {
       this.events.tell(happening)
       options.tell(happening)
     }
-    this.#store = new StateStore(options.paths.state)
+    this.#remembered = new Remembered({
+      store: new StateStore(options.paths.state),
+      folder: options.paths.state,
+      have: () => this.#have(),
+      tell: this.#tell,
+    })
+    this.standings = new KeptStandings({
+      nowMs: this.#nowMs,
+      folder: options.paths.state,
+      tell: this.#tell,
+      session: (action) => this.session(action),
+      isAttached: () => this.isAttached,
+      because: (reason, action) => this.because(reason, action),
+      quietly: options.quietly ?? ((_what, action) => action()),
+    })
     this.ways = new BackendWays(this.#tell, this.#nowMs)
     this.interfaces = new KeptInterfaces({
       native: this.#native,
@@ -107,7 +107,7 @@ export class Controller {
       attached: () => this.session(({ interfaces }) => interfaces),
       written: () => {
         this.#open?.guard.takeUncommitted()
-        this.#remember()
+        this.#remembered.soon()
       },
       ended: () => this.#close(),
     })
@@ -141,13 +141,14 @@ export class Controller {
         egress: egressInterfaces(this.#native, plane, interfaces),
         live: open.live,
         manner,
+        overlay: (have, want) => this.standings.standings.overlay(have, want),
         committed: (changed, replaced) => this.#committed(open, session.live, changed, replaced),
       }
       this.#tellEdits(open.guard.undoUncommitted())
       const timeouts = JSON.stringify(readTimeouts(plane))
       const result = action(session)
       open.guard.takeUncommitted()
-      if (JSON.stringify(readTimeouts(plane)) !== timeouts) this.#remember()
+      if (JSON.stringify(readTimeouts(plane)) !== timeouts) this.#remembered.soon()
       return result
     })
   }
@@ -190,47 +191,27 @@ export class Controller {
     else open.guard.take(live, globals ? undefined : names)
     // The next change need not wait for packets that came before this one.
     setImmediate(() => this.#open?.plane.waitForPrograms())
-    for (const name of names) this.#touched?.add(name)
-    const silentSince = (address: string) => this.ways.silentSince(address)
-    for (const happening of happenings(services, this.#reason, silentSince)) this.#tell(happening)
+    this.#remembered.touch(names)
+    this.standings.standings.committed(services)
+    for (const happening of happenings(services, this.#reason, this.#knowledge)) this.#tell(happening)
     this.ways.noteSilent(services)
     if (globals) this.#tell({ kind: 'configuration', subject: 'all services', to: 'changed', reason: this.#reason })
-    this.#remember()
+    this.#remembered.soon()
   }
 
-  // ---- what is remembered
-
-  #remember(): void {
-    this.#remembering ??= setTimeout(() => {
-      this.#remembering = undefined
-      this.rememberNow()
-    }, REMEMBER_AFTER_MS)
-  }
-
-  /** @returns what is remembered */
-  rememberNow(): Changes | undefined {
-    const changes = this.changes()
-    if (changes !== undefined) this.#store.writeChanges(changes)
-    return changes
-  }
-
-  /** Services that may differ from the file that was loaded just now; undefined: any. Of a restart nobody knows which. */
-  #touchedBy(base: Wish | undefined, { services }: Changed): Set<string> | undefined {
-    if (base === undefined || this.#loaded === undefined || this.#touched === undefined) return undefined
-    const edited = runtimeChanges(base.services, this.#loaded.services).keys()
-    return new Set([...this.#touched, ...edited, ...services.map(({ name }) => name)])
+  readonly #knowledge: Knowledge = {
+    silentSince: (address) => this.ways.silentSince(address),
+    found: (service, address) => this.standings.standings.decisive(service, address),
   }
 
   /** What was changed since the configuration was loaded; undefined: nothing is attached, or was loaded. */
   changes(): Changes | undefined {
-    const [open, loaded] = [this.#open, this.#loaded]
-    if (open === undefined || loaded === undefined) return undefined
-    const { services: _, ...base } = loaded
-    return {
-      services: runtimeChanges(loaded.services, open.live.desired, this.#touched),
-      base,
-      have: { ...this.#forAll(open), interfaces: this.interfaces.wanted },
-    }
+    return this.#remembered.changes()
+  }
+
+  #have(): ReturnType<RememberedPorts['have']> {
+    const open = this.#open
+    return open && { desired: open.live.desired, rest: { ...this.#forAll(open), interfaces: this.interfaces.wanted } }
   }
 
   #forAll({ plane, live }: Open) {
@@ -250,9 +231,10 @@ export class Controller {
   start(): void {
     const config = readConfig(this.file, this.#environment)
     this.#configured(config)
-    const kept = this.#kept()
+    const kept = this.#remembered.kept()
+    this.standings.start(kept.loaded?.policies ?? new Map())
     this.interfaces.capacity = config.capacity
-    this.#loaded = kept.loaded
+    this.#remembered.loaded = kept.loaded
     this.interfaces.wanted = kept.interfaces(config)
     const adopted = existsSync(this.paths.pins)
     this.because(adopted ? 'adopted what was pinned' : 'the daemon starts', () => {
@@ -269,30 +251,11 @@ export class Controller {
   /** Of a start without any interface what shall be loaded when one comes. */
   #waiting: Config | undefined
 
-  /** What the state directory says; where it is broken that is told, and the file alone counts. */
-  #kept() {
-    let loaded: Wish | undefined
-    let changes: Changes | undefined
-    try {
-      loaded = this.#store.readLoaded()
-      changes = this.#store.readChanges()
-    } catch (error) {
-      const reason = `${error instanceof Error ? error.message.split('\n')[0] : error}; the configuration file alone counts`
-      this.#tell({ kind: 'configuration', subject: this.paths.state, to: 'unreadable', reason })
-      loaded = undefined
-    }
-    const interfaces = ({ interfaces: asked }: Config): Config['interfaces'] =>
-      loaded === undefined || changes === undefined
-        ? asked
-        : mergeInterfaces(loaded.interfaces, asked, changes.have.interfaces)
-    return { loaded, changes, interfaces }
-  }
-
   /**
    * Reads the file again and applies what it says otherwise than before.
    * @throws FaultyConfig, Refusal: nothing was changed then
    */
-  reload(): Changed {
+  reload(): Reloading {
     const startedMs = this.#nowMs()
     try {
       const config = readConfig(this.file, this.#environment, { aside: '; nothing was changed' })
@@ -308,10 +271,10 @@ export class Controller {
     }
   }
 
-  #apply(config: Config): Changed {
+  #apply(config: Config): Reloading {
     const { interfaces } = this
     const before = interfaces.wanted
-    const after = mergeInterfaces(this.#loaded?.interfaces ?? [], config.interfaces, before)
+    const after = mergeInterfaces(this.#remembered.loaded?.interfaces ?? [], config.interfaces, before)
     interfaces.wanted = after
     interfaces.capacity = config.capacity
     try {
@@ -326,42 +289,29 @@ export class Controller {
     }
   }
 
-  #wait(config: Config): Changed {
+  #wait(config: Config): Reloading {
     this.#waiting = config
-    return { services: [], globals: false }
+    return { services: [], globals: false, policies: [] }
   }
 
   /** @param kept of a host that came up: what was changed before, which no map remembers */
-  #load(config: Config, kept: Changes | undefined): Changed {
+  #load(config: Config, kept: Changes | undefined): Reloading {
     const startedMs = this.#nowMs()
-    const base = this.#loaded
-    const { changed, file } = this.session((session) => applyConfig(session, config, base, kept))
-    this.#loaded = {
-      interfaces: config.interfaces,
-      newFlows: config.newFlows ?? DEFAULT_NEW_FLOWS,
-      filter: config.filter,
-      timeouts: config.timeouts,
-      services: file,
-    }
+    const base = this.#remembered.loaded
+    const { applied, changed: policies } = this.standings.load(config.policies, () =>
+      this.session((session) => applyConfig(session, config, base, kept)),
+    )
     this.#waiting = undefined
     this.#hasLoaded = true
-    this.#store.writeLoaded(this.#loaded)
-    this.#touched = this.#touchedBy(base, changed)
-    this.#touched = new Set(this.rememberNow()?.services.keys())
-    this.#tell({
-      kind: 'configuration',
-      subject: this.file,
-      to: 'loaded',
-      reason: `${plural(changed.services.length, 'service')} changed`,
-    })
+    this.#remembered.load(applied.wish, applied.changed)
+    const changed: Reloading = { ...applied.changed, policies }
+    this.#tell({ kind: 'configuration', subject: this.file, to: 'loaded', reason: changedWords(changed) })
     this.#reloadedSince(startedMs)
     return changed
   }
 
   #reloadedSince(startedMs: number, error?: string): void {
-    const at = this.#nowMs()
-    const succeededAt = error === undefined ? at : this.reloaded.succeededAt
-    this.reloaded = { at, succeededAt, tookMs: at - startedMs, ...(error === undefined ? {} : { error }) }
+    this.reloaded = reloadedSince(this.reloaded, startedMs, this.#nowMs(), error)
   }
 
   // ---- keeping it so
@@ -371,9 +321,10 @@ export class Controller {
     this.because('reconciled', () => {
       this.interfaces.attachMissing()
       if (!existsSync(this.paths.pins)) return
-      if (this.#waiting !== undefined) this.#load(this.#waiting, this.#kept().changes)
-      else if (this.#open === undefined && this.#loaded !== undefined) this.#rebuild()
+      if (this.#waiting !== undefined) this.#load(this.#waiting, this.#remembered.kept().changes)
+      else if (this.#open === undefined && this.#remembered.loaded !== undefined) this.#rebuild()
       this.undoEdits()
+      this.standings.follow()
       this.#looks++
       // What the kernel tells of is followed at once: this is for what it did not tell, and for whoever is silent.
       const isDue = this.#looks % REFRESH_EVERY === 0 || this.ways.unreached.size > 0 || this.#hasLoaded
@@ -384,8 +335,7 @@ export class Controller {
 
   /** The pins were taken away, and an interface is attached anew: everything is to be made again. */
   #rebuild(): void {
-    const changes = this.#store.readChanges()
-    this.#load(readConfig(this.file, this.#environment), changes)
+    this.#load(readConfig(this.file, this.#environment), this.#remembered.kept().changes)
   }
 
   #looks = 0
@@ -402,14 +352,7 @@ export class Controller {
   }
 
   #tellEdits(edits: readonly Edit[]): void {
-    for (const { subject, map, octets } of edits) {
-      this.#tell({
-        kind: 'maps',
-        subject,
-        to: 'mended',
-        reason: `${octets} octets of ${map} were changed behind the daemon's back`,
-      })
-    }
+    for (const edit of edits) this.#tell(mended(edit))
   }
 
   /** Takes over what the kernel knows of backends' MACs, and looks for those that cannot be reached. */
@@ -440,9 +383,8 @@ export class Controller {
 
   /** Changes nothing: whatever is in force stays so. */
   close(): void {
-    clearTimeout(this.#remembering)
-    if (this.#remembering !== undefined) this.rememberNow()
-    this.#remembering = undefined
+    this.standings.close()
+    this.#remembered.close()
     this.#close()
   }
 }

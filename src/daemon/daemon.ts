@@ -89,6 +89,7 @@ export class Daemon {
         notifier.configure(config.notify)
         this.#loaded.take(config)
       },
+      quietly: (what, action) => this.#quietly(what, action),
     })
     this.#controller.events.follow(({ id: _, ...event }) => notifier.tell(event))
     this.#context = {
@@ -100,6 +101,8 @@ export class Daemon {
         interfaces: () => this.#controller.interfaces.wanted,
         written: () => this.#loaded.written,
         unreached: (address) => this.#controller.ways.unreached.get(address),
+        told: (service, address) => this.#controller.standings.of(service, address),
+        policies: () => this.#controller.standings.policies,
         attached: (name, mode) => this.#controller.interfaces.add(name, mode),
         detached: (name) => this.#controller.interfaces.remove(name),
       },
@@ -214,7 +217,11 @@ export class Daemon {
     return {
       context: this.#context,
       events: this.#controller.events,
-      own: ownVerbs({ file: this.#controller.file, reload: () => this.#reload() }),
+      own: ownVerbs({
+        file: this.#controller.file,
+        reload: () => this.#reload(),
+        report: (service, backend, report) => this.#controller.standings.report(service, backend, report),
+      }),
       metrics: async () => ({ contentType: CONTENT_TYPE, text: await this.#scraped() }),
       prepare: (verb, input) => this.#prepare(verb, input),
       because: (reason, action) => this.#controller.because(reason, action),
@@ -228,6 +235,7 @@ export class Daemon {
     const facts = {
       reload: { succeeded: error === undefined, lastSuccessMs: succeededAt, lastDurationMs: tookMs },
       more: [this.#processMetrics],
+      foundOf: (service: string, backend: string) => this.#controller.standings.found(service, backend),
     }
     // Of an instance that is not attached yet there is this much to tell.
     if (!this.#controller.isAttached) return this.#exporter.export(undefined, facts)

@@ -7,6 +7,7 @@ import { type Config, configOfValues } from '../config/read.ts'
 import { entryOf, type ForAll, forAllEntry } from '../config/write.ts'
 import type { DesiredState, Service } from '../core/desired.ts'
 import type { RuntimeChange } from '../core/merge.ts'
+import type { Policies } from '../core/return-policy.ts'
 import { DEFAULT_TIMEOUTS } from '../core/timeouts.ts'
 import { DEFAULT_NEW_FLOWS } from '../shell/load.ts'
 
@@ -16,23 +17,32 @@ type Interfaces = Config['interfaces']
 export interface Wish extends ForAll {
   interfaces: Interfaces
   services: DesiredState
+  policies: Policies
 }
+
+/** What holds for all, and what verbs may change of it. */
+export type WishForAll = Omit<Wish, 'services' | 'policies'>
 
 /** What was changed since the configuration was loaded: by service, and of what holds for all both sides. */
 export interface Changes {
   services: Map<string, RuntimeChange>
-  base: Omit<Wish, 'services'>
-  have: Omit<Wish, 'services'>
+  base: WishForAll
+  have: WishForAll
 }
 
-const documentOf = ({ interfaces, ...wish }: Omit<Wish, 'services'>, services: Iterable<Service>): unknown => ({
+const documentOf = (
+  { interfaces, ...wish }: WishForAll,
+  services: Iterable<Service>,
+  policies: Policies = new Map(),
+): unknown => ({
   interfaces,
   ...forAllEntry(wish),
-  services: [...services].map(entryOf),
+  services: [...services].map((service) => entryOf(service, policies)),
 })
 
 const wishOf = (file: string, value: unknown): Wish => {
-  const { interfaces, newFlows = DEFAULT_NEW_FLOWS, filter, timeouts, desired } = configOfValues([{ file, value }])
+  const config = configOfValues([{ file, value }])
+  const { interfaces, newFlows = DEFAULT_NEW_FLOWS, filter, timeouts, desired, policies } = config
   // Every entry was written with its seed: there is none to draw.
   return {
     interfaces,
@@ -40,11 +50,12 @@ const wishOf = (file: string, value: unknown): Wish => {
     filter,
     timeouts: { ...DEFAULT_TIMEOUTS, ...timeouts },
     services: desired(new Map(), () => 0n),
+    policies,
   }
 }
 
 /** Written beside, made durable and renamed: after a crash there is the old file or the new one. */
-const writeDurably = (file: string, text: string): void => {
+export const writeDurably = (file: string, text: string): void => {
   const beside = `${file}.new`
   const descriptor = openSync(beside, 'w', 0o600)
   try {
@@ -101,7 +112,7 @@ export class StateStore {
   }
 
   writeLoaded(wish: Wish): void {
-    writeDurably(this.#loaded, `${JSON.stringify(documentOf(wish, wish.services.values()))}\n`)
+    writeDurably(this.#loaded, `${JSON.stringify(documentOf(wish, wish.services.values(), wish.policies))}\n`)
   }
 
   writeChanges({ services, base, have }: Changes): void {

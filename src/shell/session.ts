@@ -48,6 +48,8 @@ export interface Session {
   live: LiveState
   /** How backends are looked for; absent: as a verb does that nobody watches after. */
   manner?: Manner
+  /** What is wanted, with what a daemon knows of those services that may change; absent: nobody knows more than the maps. */
+  overlay?: (have: DesiredState, want: DesiredState) => DesiredState
   /** Told of each commit, before anybody else may make the next. */
   committed?: (changed: Changed, replaced: Replaced | undefined) => void
 }
@@ -132,7 +134,8 @@ export const changeAll = (session: Session, { services, globals, beforeCommit }:
   const { outdated, leaving } = neighbours.outdated(plane, live)
   const wanted = leaving.size === 0 ? asked : withoutEnded(asked, leaving, needed(plane, live))
   const names = new Set([...outdated, ...namesToCompare(live.desired, wanted)])
-  const want = withPaths(wanted, names, refreshedOnce(neighbours))
+  const led = withPaths(wanted, names, refreshedOnce(neighbours))
+  const want = session.overlay?.(live.desired, led) ?? led
   const changes = plan(live.desired, want)
   const replaced = applyChanges(plane, live, changes, {
     nowMs: Date.now(),

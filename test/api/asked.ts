@@ -27,7 +27,10 @@ export interface Asked {
 
 export const own = ownVerbs({
   file: '/etc/xlb/xlb.yaml',
-  reload: () => ({ services: [], globals: false, pending: [] }),
+  reload: () => ({ services: [], globals: false, policies: [], pending: [] }),
+  report: () => {
+    throw new Refusal('xlb is not attached', 'xlb attach IFACE')
+  },
 })
 
 export const serve = async (

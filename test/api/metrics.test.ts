@@ -7,6 +7,7 @@ import test, { type ExecutionContext } from 'ava'
 import { Gauge, Registry } from 'prom-client'
 import { FAMILIES } from '../../src/api/metric-families.ts'
 import { MetricsExporter } from '../../src/api/metrics.ts'
+import type { Found } from '../../src/api/snapshot.ts'
 import { BACKEND_STATES } from '../../src/core/backend-words.ts'
 import { Reason } from '../../src/dataplane/layout.gen.ts'
 import type { Native } from '../../src/dataplane/native.ts'
@@ -28,7 +29,8 @@ const everything = async (t: ExecutionContext): Promise<string> => {
     programInfo: () => ({ runCount: 4n, runTimeNs: 2_500_000_000n }),
   } as unknown as Native
   const reload = { succeeded: true, lastSuccessMs: 1_700_000_000_500, lastDurationMs: 250 }
-  return new MetricsExporter({ ...VERSION, statsFile }).export(busy(native).session(), { reload })
+  const foundOf = (): Found => ({ reason: 'check', sinceMs: 1, check: 'down', checkedMs: 1 })
+  return new MetricsExporter({ ...VERSION, statsFile }).export(busy(native).session(), { reload, foundOf })
 }
 
 test("each backend's counters, weights and state are told", async (t) => {
@@ -130,15 +132,33 @@ test('beyond the limit whole services are left to their sums, and how many backe
   t.notRegex(none, /^(# \w+ )?xlb_backend_/m)
 })
 
-test("what the daemon knows of a backend's state goes before the packet path's view; its words are kept few", async (t) => {
-  const standingOf = (name: string, address: string) => {
+test('what the daemon was told of a backend is told on: the reason of what checks are about, and since when', async (t) => {
+  const fake = fakeSession()
+  const found = (alive: boolean, percent: number) => ({ weight: 10, health: { alive, percent, sinceMs: 0 } })
+  fake.set(
+    service(1, 'wrr', [backend(1, found(false, 0)), backend(2, found(true, 30)), backend(3, { admin: 'drain' })]),
+  )
+  const foundOf = (name: string, address: string): Found | undefined => {
     if (name !== WEB) return undefined
-    return address.endsWith('.1') ? { state: 'down', reason: 'check' } : { state: 'down', reason: 'HTTP 500: /x "y"' }
+    if (address.endsWith('.1')) return { reason: 'hold', sinceMs: 1500, check: 'up', checkedMs: 2500 }
+    if (address.endsWith('.3')) return { reason: 'check', sinceMs: 3500, check: 'down', checkedMs: 3500 }
+    return { check: 'unknown', checkedMs: 4500 }
   }
-  const states = Object.keys(valuesOf(await scrape(busy(), {}, { standingOf }), 'xlb_backend_state'))
-  t.true(states.includes(`{service="${WEB}",backend="198.51.100.1",state="down",reason="check"}`))
-  t.true(states.includes(`{service="${WEB}",backend="198.51.100.2",state="down",reason="other"}`))
-  t.true(states.some((labels) => labels.includes('state="no-mac",reason="neighbour"')))
+  const text = await scrape(fake, {}, { foundOf })
+  const labels = (last: number) => `{service="${WEB}",backend="198.51.100.${last}"}`
+  t.deepEqual(Object.keys(valuesOf(text, 'xlb_backend_state')), [
+    `{service="${WEB}",backend="198.51.100.1",state="down",reason="hold"}`,
+    `{service="${WEB}",backend="198.51.100.2",state="reduced",reason="check"}`,
+    `{service="${WEB}",backend="198.51.100.3",state="drain",reason="admin"}`,
+  ])
+  t.deepEqual(valuesOf(text, 'xlb_backend_reduced_timestamp_seconds'), { [labels(1)]: 1.5, [labels(3)]: 3.5 })
+  t.deepEqual(valuesOf(text, 'xlb_backend_check_up'), { [labels(1)]: 1, [labels(3)]: 0 })
+  t.deepEqual(valuesOf(text, 'xlb_backend_check_changed_timestamp_seconds'), {
+    [labels(1)]: 2.5,
+    [labels(2)]: 4.5,
+    [labels(3)]: 3.5,
+  })
+  t.notRegex(await scrape(fake), /xlb_backend_(check|reduced)_/, 'without reports there is nothing of it')
 })
 
 test('interfaces are told with their modes, and those that lead to backends', async (t) => {

@@ -158,7 +158,7 @@ test('an answer has the result, the text for people, and the notes', async (t) =
   const response = await post('reload', {})
   t.is(response.statusCode, 200)
   t.deepEqual(response.json(), {
-    result: { changed: [], changedForAll: false, pending: [] },
+    result: { changed: [], changedForAll: false, changedPolicies: [], pending: [] },
     text: 'reloaded /etc/xlb/xlb.yaml: nothing to change',
     notes: [],
   })

@@ -30,6 +30,12 @@ export const BAD_WORLD: readonly Wrong[] = [
     says: [`service ${WEB} has no persistence`, `xlb service set ${WEB} --persist 300s`],
   },
   {
+    what: 'a report that no daemon is there to take',
+    argv: ['backend', 'report', WEB, '10.89.0.21', '--check', 'down'],
+    code: 1,
+    says: ['no daemon of this instance runs', 'start it: systemctl start xlb'],
+  },
+  {
     what: 'a filter of an unknown service',
     argv: ['filter', 'add', UNKNOWN, 'deny', '192.0.2.0/24'],
     code: 1,

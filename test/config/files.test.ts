@@ -165,6 +165,26 @@ test('defaults of one file are those of services in all files; what a service sa
   t.like(fourth, { scheduler: 'dh', hash: 'destination' })
 })
 
+test('how backends come back is said by defaults, by a service, or by nobody', (t) => {
+  const { policies } = read(t, {
+    'xlb.yaml': 'include: [a.yaml]\ndefaults: { rejoin-hold: 10s, slow-start: 1m, slow-start-from: 20 }\n',
+    'a.yaml': [
+      'services:',
+      '  - { service: tcp://192.0.2.1:80 }',
+      '  - { service: tcp://192.0.2.2:80, rejoin-hold: 0s, slow-start-from: 50 }',
+      '  - { service: tcp://192.0.2.3:80, rejoin-hold: 0, slow-start: 0, slow-start-from: 10 }',
+      '',
+    ].join('\n'),
+  })
+  t.deepEqual(
+    [...policies],
+    [
+      ['tcp://192.0.2.1:80', { holdMs: 10_000, slowStartMs: 60_000, slowStartPercent: 20 }],
+      ['tcp://192.0.2.2:80', { holdMs: 0, slowStartMs: 60_000, slowStartPercent: 50 }],
+    ],
+  )
+})
+
 const seedOf = (t: ExecutionContext, text: string, environment: Record<string, string>): bigint | undefined => {
   const config = read(t, { 'xlb.yaml': `services: [ { service: tcp://192.0.2.1:80, seed: ${text} } ]\n` }, environment)
   return [...config.services.values()][0]?.seed

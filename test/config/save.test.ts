@@ -12,6 +12,8 @@ import { formatService } from '../../src/core/address.ts'
 import { CAPACITY, NEW_FLOWS } from '../../src/core/capacity.ts'
 import { type DesiredState, isHashed, type Service } from '../../src/core/desired.ts'
 import { plan } from '../../src/core/plan.ts'
+import { changedPolicies, HOLD_MAX_SECONDS, SLOW_START_MAX_SECONDS } from '../../src/core/return-policy.ts'
+import type { ReturnPolicy } from '../../src/core/standing.ts'
 import { TIMEOUT_MAX_SECONDS, TIMEOUT_NAMES, type Timeouts } from '../../src/core/timeouts.ts'
 import { filter } from '../core/filters.ts'
 import { desiredState } from '../core/states.ts'
@@ -84,14 +86,35 @@ const services = fc
       new Map([...state].map(([name, service], i) => [name, withMore(service, choices[i % choices.length] ?? 0)])),
   )
 
-const saved = fc.record({
-  services,
-  interfaces,
-  capacity,
-  timeouts,
-  filter: fc.option(filter, { nil: undefined }),
-  newFlows: range(NEW_FLOWS),
-})
+/** How backends of each of these services come back: some as if nothing were said. */
+const policies = fc.array(
+  fc.record({
+    holdMs: fc.integer({ min: 0, max: HOLD_MAX_SECONDS }).map((seconds) => 1000 * seconds),
+    slowStartMs: fc.integer({ min: 0, max: SLOW_START_MAX_SECONDS }).map((seconds) => 1000 * seconds),
+    slowStartPercent: fc.integer({ min: 1, max: 100 }),
+  }),
+  { maxLength: 10 },
+)
+
+const saved = fc
+  .record({
+    policies,
+    services,
+    interfaces,
+    capacity,
+    timeouts,
+    filter: fc.option(filter, { nil: undefined }),
+    newFlows: range(NEW_FLOWS),
+  })
+  .map(({ policies, ...rest }) => ({
+    ...rest,
+    policies: new Map(
+      [...rest.services.keys()].flatMap((name, i): [string, ReturnPolicy][] => {
+        const policy = policies[i]
+        return policy === undefined ? [] : [[name, policy]]
+      }),
+    ),
+  }))
 
 for (const format of ['yaml', 'json'] as const) {
   test(`what save writes as ${format} has no faults, and is what was saved`, (t) => {
@@ -119,6 +142,7 @@ for (const format of ['yaml', 'json'] as const) {
             timeouts: value.timeouts,
           },
         )
+        assert.deepEqual(changedPolicies(value.policies, config.policies), [])
         assert.deepEqual(config.filter?.prefixes ?? [], value.filter?.prefixes ?? [])
       }),
       { numRuns: 200 },

@@ -142,6 +142,51 @@ services:
     ['5:20', 'services[0].persist-mask6', '0 is below 1', 'it takes 1 to 128: the same of IPv6'],
   ),
   faulty(
+    'a rejoin-hold and a slow start that are too long, or no spans of time',
+    `
+services:
+  - service: tcp://192.0.2.10:80
+    rejoin-hold: 2h
+    slow-start: soon
+  - service: tcp://192.0.2.11:80
+    rejoin-hold: -5
+    slow-start: 3601
+`,
+    ['3:18', 'services[0].rejoin-hold', 'rejoin-hold of 2h exceeds 1h', 'choose 0s to 1h'],
+    ['4:17', 'services[0].slow-start', "slow-start 'soon': is not a span of time", 'give slow-start one such as 90s'],
+    ['6:18', 'services[1].rejoin-hold', "rejoin-hold '-5': is not a span of time", 'give rejoin-hold one such as 90s'],
+    ['7:17', 'services[1].slow-start', 'slow-start of 1h1s exceeds 1h', 'choose 0s to 1h'],
+  ),
+  faulty(
+    'a rejoin-hold of defaults that is too long is told once, whatever services there are',
+    `
+defaults: { rejoin-hold: 1d }
+services:
+  - service: tcp://192.0.2.10:80
+  - service: tcp://192.0.2.11:80
+`,
+    ['1:26', 'defaults.rejoin-hold', 'rejoin-hold of 1d exceeds 1h', 'choose 0s to 1h'],
+  ),
+  faulty(
+    'a slow start from nothing, and from more than all',
+    `
+defaults: { slow-start-from: 0 }
+services:
+  - service: tcp://192.0.2.10:80
+    slow-start-from: 101
+  - service: tcp://192.0.2.11:80
+    slow-start-from: 10 %
+`,
+    ['1:30', 'defaults.slow-start-from', '0 is below 1', 'it takes 1 to 100: the share that it begins with'],
+    ['4:22', 'services[0].slow-start-from', '101 exceeds 100', 'it takes 1 to 100: the share that it begins with'],
+    [
+      '6:22',
+      'services[1].slow-start-from',
+      "'10 %' is not a whole number",
+      'it takes 1 to 100: the share that it begins with',
+    ],
+  ),
+  faulty(
     'a mask without a persistence',
     `
 services:
