@@ -146,7 +146,8 @@ export const followed = (
 
 /** Without what has no effect: that it came back so long ago that its share has grown to all of it; and without a slow start that it did. */
 export const settled = (told: Told | undefined, { slowStartMs }: ReturnPolicy, nowMs: number): Told | undefined => {
-  if (told === undefined) return undefined
+  // Asked of each backend when a daemon starts: mostly there is nothing to let go of.
+  if (told?.admin === undefined && told?.neighbour === undefined) return told
   const { admin, neighbour, ...rest } = told
   const isGrown = ({ sinceMs }: Since<unknown>): boolean => nowMs >= sinceMs + slowStartMs
   const isPast = (each: NonNullable<Told['neighbour']>): boolean =>
@@ -156,6 +157,17 @@ export const settled = (told: Told | undefined, { slowStartMs }: ReturnPolicy, n
     ...(admin === undefined || isGrown(admin) ? {} : { admin }),
     ...(neighbour === undefined || isPast(neighbour) ? {} : { neighbour }),
   })
+}
+
+/** Has all that time does with it been done by now? To ask this takes less than to compute where it stands. */
+export const isSteady = (told: Told, { holdMs, slowStartMs }: ReturnPolicy, nowMs: number): boolean => {
+  const lastMs = Math.max(
+    told.check?.sinceMs ?? 0,
+    told.agent?.sinceMs ?? 0,
+    told.admin?.sinceMs ?? 0,
+    told.neighbour?.sinceMs ?? 0,
+  )
+  return nowMs >= lastMs + holdMs + slowStartMs
 }
 
 /** What is known of a backend beside what is told of it. */

@@ -13,6 +13,7 @@ import {
   decisive,
   followed,
   inputsOf,
+  isSteady,
   type Known,
   type Report,
   reported,
@@ -167,7 +168,7 @@ export class Standings {
     for (const { address } of service?.backends ?? []) {
       const told = settled(this.told(name, address), policy, nowMs)
       this.#keep(name, address, told)
-      if (told === undefined) continue
+      if (told === undefined || isSteady(told, policy, nowMs)) continue
       next = Math.min(next, standing(inputsOf(PLAIN, told, policy, UNKNOWN), nowMs).nextChangeMs ?? next)
     }
     if (Number.isFinite(next)) this.#due.set(name, next)

@@ -10,6 +10,7 @@ import {
   decisive,
   followed,
   inputsOf,
+  isSteady,
   type Report,
   type ReportOptions,
   reported,
@@ -119,6 +120,7 @@ test('what has settled has no effect any more, and what has not is kept', (t) =>
         }
         assert.deepEqual(stands(after), stands(told))
         if (after !== undefined) assert.notDeepEqual(after, {})
+        if (isSteady(told ?? {}, policy, nowMs)) assert.equal(stands(told).nextChangeMs, undefined)
       }
       for (const happened of events) {
         const before = now
