@@ -10,12 +10,6 @@
 #include "settled.h"
 #include "verdict.h"
 
-/*
- * Answered where balance() shall see to a frame. That is called by whoever has the fewest frames of stack above: the
- * whole chain of calls has 512 octets.
- */
-enum { TAKE_LONG_WAY = -1 };
-
 /* A plain IPv4 frame for no VIP, where there are prefixes: a verdict, or TAKE_LONG_WAY. */
 static __noinline int balance_prefix(struct xdp_md *ctx)
 {

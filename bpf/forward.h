@@ -90,10 +90,17 @@ static __always_inline bool is_sender(__u64 word, const struct ethhdr *eth)
 	return word >> BACKEND_MAC_SHIFT == source_mac(eth) >> BACKEND_MAC_SHIFT;
 }
 
-/*
- * Out by the interface that leads to the backend. What the kernel then cannot send of a redirect is not the program's
- * to see.
+/* Has a frame leave by another interface. What the kernel then cannot send of a redirect is not the program's to see.
  */
+static __always_inline int redirect(__u32 slot, struct cpu *cpu)
+{
+	if (bpf_redirect_map(&egress, slot, XDP_DROP) != XDP_REDIRECT)
+		return drop(cpu, DROP_NO_EGRESS);
+	count(cpu, TX_REDIRECTED);
+	return XDP_REDIRECT;
+}
+
+/* Out by the interface that leads to the backend. */
 static __always_inline int send_out(struct xdp_md *ctx, const struct interface *own, struct ethhdr *eth,
 				    const struct packet *packet, const struct backend *backend, __u64 word,
 				    struct cpu *cpu)
@@ -108,12 +115,7 @@ static __always_inline int send_out(struct xdp_md *ctx, const struct interface *
 	store_macs(eth, word, goes_back ? own->mac_high : root->interface[slot].mac_high);
 	if ((packet->tags || vlan) && !bring_into_vlan(ctx, packet->tags, vlan))
 		return drop(cpu, DROP_NO_HEADROOM);
-	if (goes_back)
-		return XDP_TX;
-	if (bpf_redirect_map(&egress, slot, XDP_DROP) != XDP_REDIRECT)
-		return drop(cpu, DROP_NO_EGRESS);
-	count(cpu, TX_REDIRECTED);
-	return XDP_REDIRECT;
+	return goes_back ? XDP_TX : redirect(slot, cpu);
 }
 
 static __always_inline int forward(struct xdp_md *ctx, const struct interface *interface, const struct service *service,
@@ -163,6 +165,35 @@ static __always_inline bool send_back(const struct interface *interface, const s
 	count_backend(backend, cpu_number, frame_bytes, is_new);
 	store_macs(eth, word, interface->mac_high);
 	return true;
+}
+
+/*
+ * As send_back, for a backend that is reached by another interface, where it and the frame have no tag. A verdict, or
+ * TAKE_LONG_WAY, and then nothing is done.
+ */
+static __always_inline int send_elsewhere(const struct service *service, struct ethhdr *eth, __u64 frame_bytes,
+					  __u64 cpu_number, __u32 chosen, bool is_new)
+{
+	const struct root *root = root_now();
+	struct backend *backend;
+	__u64 word, slot;
+	int verdict;
+
+	if (chosen >= service->backend_count)
+		return TAKE_LONG_WAY;
+	backend = AT(backends, service->backend_base + chosen);
+	word = LOAD(backend->word);
+	slot = word >> BACKEND_INTERFACE_SHIFT & 0xff;
+	if ((word & BACKEND_FLAGS_MASK) != BACKEND_ALIVE || slot == CONSTANT(OWN_SLOT) || slot >= INTERFACES_MAX ||
+	    is_sender(word, eth))
+		return TAKE_LONG_WAY;
+	NOTE_SERVICE(cpu_number, service);
+	NOTE_BACKEND(cpu_number, backend);
+	store_macs(eth, word, root->interface[slot].mac_high);
+	verdict = redirect(slot, own_cpu(cpu_number));
+	if (verdict == XDP_REDIRECT)
+		count_backend(backend, cpu_number, frame_bytes, is_new);
+	return verdict;
 }
 
 #endif

@@ -40,4 +40,10 @@ static __always_inline int pass(struct cpu *cpu, enum reason reason)
 	return XDP_PASS;
 }
 
+/*
+ * Answered where balance() shall see to a frame. That is called by whoever has the fewest frames of stack above: the
+ * whole chain of calls has 512 octets.
+ */
+enum { TAKE_LONG_WAY = -1 };
+
 #endif

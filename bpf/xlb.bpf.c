@@ -137,6 +137,30 @@ __noinline int balance(struct xdp_md *ctx)
 	return forward(ctx, interface, service, data, &packet, chosen);
 }
 
+/*
+ * A plain frame whose backend is not reached where it came in. Parsed already, and its backend chosen, so that only
+ * what is rare after this goes by balance(). Not inlined: what is sent back shall keep its registers.
+ */
+static __noinline int balance_elsewhere(struct xdp_md *ctx, const struct service *service, __u32 slot, __u64 cpu_number)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	const struct plain_frame *frame = data;
+	bool is_new;
+
+	if ((void *)(frame + 1) > end)
+		return drop(own_cpu(cpu_number), DROP_TRUNCATED); /* never: it is plain */
+	is_new = is_first(LOAD(frame->tcp_flags)) && !(service->flags & SERVICE_UDP);
+	return send_elsewhere(service, data, end - data, cpu_number, slot, is_new);
+}
+
+static __always_inline int balance_unsent(struct xdp_md *ctx, const struct service *service, __u32 slot,
+					  __u64 cpu_number)
+{
+	int verdict = balance_elsewhere(ctx, service, slot, cpu_number);
+
+	return verdict == TAKE_LONG_WAY ? balance(ctx) : verdict;
+}
+
 /* What of a tracked service takes more than one look. Not inlined: the frame that does not shall keep its registers. */
 static __noinline int balance_unsettled(struct xdp_md *ctx, const struct service *service, const struct target *target,
 					__u64 cpu_number)
@@ -348,8 +372,10 @@ int xlb(struct xdp_md *ctx)
 							 : balance_tracked(ctx, interface, service, target, cpu_number);
 	slot = ring_slot(service, plain_source(frame), target->hash_mask, target->ring_seed);
 	is_new = is_first(LOAD(frame->tcp_flags)) && !(service->flags & SERVICE_UDP);
+	if (likely(send_back(interface, service, data, end - data, cpu_number, slot, is_new)))
+		return XDP_TX;
 	/* A marked slot's number is no backend's. */
-	return send_back(interface, service, data, end - data, cpu_number, slot, is_new) ? XDP_TX : balance(ctx);
+	return balance_unsent(ctx, service, slot, cpu_number);
 }
 
 /* The packet path's clock, for the controller: timeouts, marks and flow entries are told in it. */

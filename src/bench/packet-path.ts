@@ -103,6 +103,8 @@ const row = (program: string, plane: Partial<PlaneOptions>, traffics: readonly T
 const tracked = (program: string, plane: Partial<PlaneOptions>, traffics: readonly Traffic[]): Row[] =>
   row(program, { scheduler: 'rr', ...plane }, traffics).map((each) => ({ ...each, opened: true }))
 
+const redirected = (each: Row): Row => ({ ...each, verdict: XDP_REDIRECT })
+
 const isIpv6 = ({ family }: Traffic): boolean => family === 'ipv6'
 
 const ALL = [ONE, SOME, MANY, NEW]
@@ -173,6 +175,7 @@ const rows = (): Row[] => [
   ...row('hashed (mh), to another VLAN', { vlan: 200 }, [TAGGED]),
   ...tracked('tracked (rr), to another VLAN', { vlan: 200 }, [TAGGED]),
   ...row('hashed (mh), to another interface', { elsewhere: true }, [ONE], XDP_REDIRECT),
+  ...tracked('tracked (rr), to another interface', { elsewhere: true }, [ONE]).map(redirected),
   ...denying('deny'),
   ...denying('allow'),
   ...row('not for a VIP', { services: 4000, firstService: ELSEWHERE }, [ONE, MANY], XDP_PASS),

@@ -122,7 +122,10 @@ for (const scheduler of BOTH) {
     const balancer = open(t, scheduler, weights(1, 1, 1))
     const removed = flow(balancer, 9)
     t.is(removed.backend, 1)
-    t.deepEqual([8, 7].map((to) => establish(balancer, to)), [2, 3])
+    t.deepEqual(
+      [8, 7].map((to) => establish(balancer, to)),
+      [2, 3],
+    )
     balancer.removeBackend(SERVICE, 1, 'move')
     removed.end()
     // Of nobody there are fewer connections than none now.
