@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // Whatever stands in a file: it is read, or refused with faults that have places in it. Nothing else is thrown.
 import assert from 'node:assert/strict'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import fc from 'fast-check'
 import { FaultyConfig } from '../../src/config/faults.ts'
 import { readConfig } from '../../src/config/read.ts'
 import { configSchema } from '../../src/config/schema.ts'
+import { memoryFolder } from './memory-folder.ts'
 
-const folder = mkdtempSync(join(tmpdir(), 'xlb-random-'))
-test.after.always(() => rmSync(folder, { recursive: true, force: true }))
+const folder = memoryFolder(test, 'xlb-random-')
 
 const file = join(folder, 'xlb.yaml')
 

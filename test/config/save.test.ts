@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What save writes has no faults, and means what was saved.
 import assert from 'node:assert/strict'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import fc from 'fast-check'
@@ -17,9 +16,9 @@ import type { ReturnPolicy } from '../../src/core/standing.ts'
 import { TIMEOUT_MAX_SECONDS, TIMEOUT_NAMES, type Timeouts } from '../../src/core/timeouts.ts'
 import { filter } from '../core/filters.ts'
 import { desiredState } from '../core/states.ts'
+import { memoryFolder } from './memory-folder.ts'
 
-const folder = mkdtempSync(join(tmpdir(), 'xlb-saved-'))
-test.after.always(() => rmSync(folder, { recursive: true, force: true }))
+const folder = memoryFolder(test, 'xlb-saved-')
 
 const range = ({ least, most }: { least: number; most: number }) => fc.integer({ min: least, max: most })
 
