@@ -47,8 +47,7 @@ export class KernelPlane implements PlaneMemory {
   constructor(native: Native, source: PlaneSource) {
     this.#native = native
     this.#source = source
-    const { contract } = Root.read(new DataView(this.buffer('root')), 0)
-    const fault = versionFault(contract)
+    const fault = versionFault(new DataView(this.buffer('root')).getUint32(Root.offset.contract, true))
     if (fault !== undefined) throw new Refusal(fault, MIGRATE)
   }
 

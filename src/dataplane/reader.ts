@@ -7,6 +7,7 @@ import { LazyState } from '../core/state-map.ts'
 import { type LiveBackend, readBackends } from './backend-records.ts'
 import { type Asked, readFilter } from './filters.ts'
 import {
+  Directory,
   DrainPersistence,
   Root,
   ServiceDetail,
@@ -95,10 +96,10 @@ const viewsOf = (memory: PlaneMemory): Views => ({
 })
 
 export const readLive = (memory: PlaneMemory): LiveState => {
-  const root = Root.read(viewOf(memory, 'root'), 0)
-  const { live, ...vips } = liveVips(memory, root.live)
-  const directory = root.directory[live]
-  if (directory === undefined) throw new Error('unreachable: a root has two directories')
+  // Field by field: the codec makes an object, and a text, of each of 64 interfaces.
+  const root = viewOf(memory, 'root')
+  const { live, ...vips } = liveVips(memory, root.getBigUint64(Root.offset.live, true))
+  const directory = Directory.read(root, Root.offset.directory + live * Directory.size)
   const views = viewsOf(memory)
   const services = new Map<string, LiveService>()
   for (const { target, key, record, lastPort } of liveTargets(memory, vips, directory)) {
@@ -108,7 +109,7 @@ export const readLive = (memory: PlaneMemory): LiveState => {
   const { filter, newFlows } = directory
   return {
     live,
-    neighboursMs: Number(root.neighboursMs),
+    neighboursMs: Number(root.getBigUint64(Root.offset.neighboursMs, true)),
     services,
     desired: new LazyState(services),
     filter,
