@@ -1,9 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // lc with real connections, and the timer that keeps its counts right while no process of xlb runs.
 import { execFileSync } from 'node:child_process'
+import { setTimeout as sleep } from 'node:timers/promises'
 import test from 'ava'
-import { hasRoot, Lab } from './lab.ts'
-import { attach, backends, list, restore, save, until, xlb } from './xlb.ts'
+import { eachLiveFlow, WORD } from '../../src/dataplane/flow-tables.ts'
+import type { KernelPlane } from '../../src/dataplane/kernel.ts'
+import { readConnections } from '../../src/dataplane/least.ts'
+import { readLive } from '../../src/dataplane/reader.ts'
+import { hasRoot, inUrl, Lab, ofFamily } from './lab.ts'
+import { withPlane } from './program.ts'
+import { attach, backends, FAMILIES, list, on, restore, save, until, xlb } from './xlb.ts'
 
 const labTest = hasRoot() ? test.serial : test.serial.skip
 
@@ -106,3 +112,71 @@ labTest(
     await again.stop()
   },
 )
+
+/** How many unexpired entries a service has, and how many connections its one backend counts. */
+interface Held {
+  entries: number
+  counted: number
+}
+
+const heldBy = (plane: KernelPlane, name: string): Held => {
+  const found = readLive(plane).services.get(name)
+  const [backend] = found?.backends ?? []
+  if (found === undefined || backend === undefined) throw new Error(`${name} has no backend`)
+  // Before the entries are: a sweep in between would make it look too small.
+  const { active, inactive } = readConnections(plane, backend.counter)
+  let entries = 0
+  eachLiveFlow(plane, plane.age(), (words, flow) => {
+    if ((words[flow + WORD.portAndId] ?? 0) >>> 16 === found.service.id) entries++
+  })
+  return { entries, counted: active + inactive }
+}
+
+labTest('a live count falls within a second of the end of its entries, in every flow table', async (t) => {
+  const lab = await Lab.up(t, { servers: 1, family: 'IPv6' })
+  await Promise.all([lab.lines(1, PORT), attach(lab)])
+  await xlb(lab, ['timeouts', '--closing', '2s', '--closed', '2s'])
+  const targets = await Promise.all(
+    FAMILIES.flatMap((family) => {
+      const prefix = family === 'IPv4' ? '198.18.7.0/24' : '2001:db8:7::/64'
+      const routed = async () => {
+        const director = ofFamily(lab.host('director').address, family)
+        await on(lab, 'client', `ip route add ${prefix} via ${director}`)
+        await on(lab, 'rs1', `ip route add local ${prefix} dev lo`)
+        return { name: `tcp://${inUrl(prefix)}:${PORT}`, address: prefix.replace(/0?\/.*/, '9'), family }
+      }
+      const address = ofFamily(lab.vip, family)
+      return [Promise.resolve({ name: `tcp://${inUrl(address)}:${PORT}`, address, family }), routed()]
+    }),
+  )
+  for (const { name, family } of targets) {
+    await xlb(lab, ['service', 'add', name, '--scheduler', 'lc'])
+    await xlb(lab, ['backend', 'set', name, ofFamily(lab.host('rs1').address, family)])
+  }
+  const clients = await Promise.all(targets.map(({ address }) => lab.holdLines(PORT, 3, 0, address)))
+  await Promise.all(clients.map((client) => client.stop()))
+
+  /** When its entries surely had ended, and when its count surely was still there. */
+  const times = targets.map(() => ({ ended: Number.POSITIVE_INFINITY, counted: 0, most: { entries: 0, counted: 0 } }))
+  const look = (plane: KernelPlane): boolean => {
+    const last = targets.map(({ name }, i) => {
+      const time = times[i]
+      const before = performance.now()
+      const held = heldBy(plane, name)
+      if (time === undefined) return held
+      if (held.entries > 0) time.most = held
+      else time.ended = Math.min(time.ended, performance.now())
+      if (held.counted > 0) time.counted = before
+      return held
+    })
+    return last.every(({ entries, counted }) => entries === 0 && counted === 0)
+  }
+  const end = performance.now() + 10_000
+  while (!withPlane(lab, look) && performance.now() < end) await sleep(20)
+  for (const [i, { ended, counted, most }] of times.entries()) {
+    const name = targets[i]?.name
+    t.deepEqual(most, { entries: 3, counted: 3 }, `${name}: until its entries end, they are counted`)
+    t.true(counted - ended < 1000, `${name}: counted ${Math.round(counted - ended)} ms after the end`)
+    t.log(`${name}: counted until ${Math.round(counted - ended)} ms after the end`)
+  }
+})
