@@ -1,17 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 // Persistence with real connections: one client, real servers that answer with their names.
 import test from 'ava'
-import { hasRoot, Lab, type Registrar } from './lab.ts'
-import { ask, attach, backends, MODES, type Mode, restore, save, tally, xlb } from './xlb.ts'
+import { type Family, hasRoot, Lab, type Registrar } from './lab.ts'
+import { ask, attach, backends, type Mode, on, restore, save, tally, WAYS, xlb } from './xlb.ts'
 
 const labTest = hasRoot() ? test.serial : test.serial.skip
 const PORTS = [80, 8080]
 
-const service = (lab: Lab, port: number) => `tcp://${lab.vip}:${port}`
+const service = (lab: Lab, port: number) => `tcp://${lab.vipInUrl}:${port}`
 
 /** A lab whose servers answer HTTP at both ports, and services of these ports with persistence on these terms. */
-const begin = async (t: Registrar, mode: Mode, terms: Record<string, unknown>): Promise<Lab> => {
-  const lab = await Lab.up(t)
+const begin = async (
+  t: Registrar,
+  mode: Mode,
+  terms: Record<string, unknown>,
+  family: Family = 'IPv4',
+): Promise<Lab> => {
+  const lab = await Lab.up(t, { family })
   await Promise.all([1, 2, 3].flatMap((server) => PORTS.map((port) => lab.http(server, port))))
   await attach(lab, mode)
   await restore(
@@ -43,9 +48,9 @@ const only = (answers: readonly string[]): string => {
   return server
 }
 
-for (const mode of MODES) {
-  labTest(`${mode}: all connections of a client go to one server, at both services of a group`, async (t) => {
-    const lab = await begin(t, mode, { persist: '60s', group: 'web' })
+for (const { mode, family, name } of WAYS) {
+  labTest(`${name}: all connections of a client go to one server, at both services of a group`, async (t) => {
+    const lab = await begin(t, mode, { persist: '60s', group: 'web' }, family)
     const server = only(await ask(lab, 12, 80))
     t.is(only(await ask(lab, 12, 8080)), server)
     const [row, ...others] = await clients(lab)
@@ -75,6 +80,31 @@ labTest('a mask makes one client of a network, and save and restore keep what wa
   await xlb(lab, ['restore', '-'], { input: saved })
   t.is(await save(lab), saved)
   t.regex(await xlb(lab, ['list']), /rr dsr persist 60s\/24 drain cut group web/)
+})
+
+labTest('IPv6: a mask makes one client of all addresses of a network, without it each is a client', async (t) => {
+  const lab = await begin(t, 'native', { persist: '60s', 'persist-mask6': 64 }, 'IPv6')
+  const addresses = Array.from({ length: 6 }, (_, i) => `fd00:89::c:${i + 1}`)
+  for (const address of addresses) await on(lab, 'client', `ip address add ${address}/64 dev eth0 nodad`)
+  const from = async (address: string): Promise<string> => {
+    const { stdout } = await lab.curl('--interface', address, '-H', 'Connection: close', `http://${lab.vipInUrl}/`)
+    return stdout.trim()
+  }
+  const all = async (): Promise<string[]> => {
+    const answers = []
+    for (const address of addresses) answers.push(await from(address))
+    return answers
+  }
+  only(await all())
+  t.deepEqual(
+    (await clients(lab)).map(({ client }) => client),
+    ['fd00:89::/64'],
+  )
+  await xlb(lab, ['service', 'set', service(lab, 80), '--persist', '60s', '--persist-mask6', '128'])
+  const first = await all()
+  t.deepEqual(tally(first), { rs1: 2, rs2: 2, rs3: 2 })
+  t.deepEqual(await all(), first)
+  t.is((await clients(lab, '--source', 'fd00:89::c:0/112')).length, 6)
 })
 
 labTest('services without a group have each a persistence of its own', async (t) => {
