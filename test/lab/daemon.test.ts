@@ -164,6 +164,48 @@ labTest('what somebody else does to maps, links and interfaces is mended', async
   t.is((await lab.curl(`http://${lab.vip}/`)).code, 0)
 })
 
+labTest('drain --deadline waits for the flows of a backend while a daemon performs the verbs', async (t) => {
+  const lab = await Lab.up(t, { servers: 2 })
+  const file = configFile(t)
+  const service = `tcp://${lab.vip}:80`
+  const [rs1 = '', rs2 = ''] = servers(lab, 2)
+  configure(file, {
+    interfaces: ['eth0'],
+    services: [{ service, scheduler: 'rr', backends: [{ address: rs1 }, { address: rs2 }] }],
+  })
+  const daemon = await startDaemon(lab, file)
+  await Promise.all([1, 2].map((server) => lab.lines(server, 80)))
+  await until('both answer', 5000, async () => (await problems(lab)).length === 0)
+  const held = await lab.holdLines(80, 2, 100)
+  const drain = (deadline: string) => lab.spawnXlb(['backend', 'drain', service, rs1, '--deadline', deadline, '--json'])
+  const late = await drain('1s').ended
+  t.is(late.code, 1)
+  t.regex(late.stderr, /deadline: .*: 1 flow remains; it stays drained/)
+  t.is((await backend(lab, rs1))?.state, 'drain')
+
+  const waiting = drain('40s')
+  await waiting.waitFor(/"remaining":1,.*"done":false/)
+  t.true(waiting.running)
+  const { lost } = JSON.parse((await held.stop()).stdout.trim().split('\n').at(-1) ?? '{}')
+  t.deepEqual(lost, [])
+  const { code, stdout, stderr } = await waiting.ended
+  t.is(code, 0, stderr)
+  const last = JSON.parse(stdout.trim().split('\n').at(-1) ?? '{}')
+  t.like(last, { service, backend: rs1, remaining: 0, done: true })
+
+  const alone = drain('40s')
+  t.is((await alone.ended).code, 0, 'drained already, and idle')
+  const orphan = await lab.holdLines(80, 1, 0)
+  const other = lab.spawnXlb(['backend', 'drain', service, rs2, '--deadline', '40s'])
+  await other.waitFor(/^1 flow remains/m)
+  await daemon.stop('SIGKILL')
+  const left = await other.ended
+  t.is(left.code, 1)
+  t.regex(left.stderr, /it has ended; the backend stays drained/)
+  t.is(backendOf(await list(lab), rs2)?.state, 'drain')
+  await orphan.stop()
+})
+
 labTest(
   'a backend that is silent is out with the reason, and back when it answers; its new MAC is followed',
   async (t) => {

@@ -196,13 +196,13 @@ export class Lab {
   /** Runs xlb on a director: `lab.xlb(['list', '--json'])`. Further directors are instances of their own. */
   xlb(args: readonly string[], options: RunOptions & { director?: string } = {}): Promise<Result> {
     const { director = 'director', ...rest } = options
-    return this.run(director, this.#xlbArgv(director, args), rest)
+    return this.run(director, this.xlbArgv(args, director), rest)
   }
 
   /** Starts xlb on a director and lets it run: `lab.spawnXlb(['run', '-c', file])`. */
   spawnXlb(args: readonly string[], options: Omit<RunOptions, 'timeoutMs'> & { director?: string } = {}): Tracked {
     const { director = 'director', ...rest } = options
-    return this.spawn(director, this.#xlbArgv(director, args), rest)
+    return this.spawn(director, this.xlbArgv(args, director), rest)
   }
 
   /** The xlb instance of a director: its pins are under /sys/fs/bpf/xlb/INSTANCE. */
@@ -210,7 +210,8 @@ export class Lab {
     return director === 'director' ? this.prefix : `${this.prefix}-${director}`
   }
 
-  #xlbArgv(director: string, args: readonly string[]): string[] {
+  /** The words of an xlb on a director, for whoever runs it by another command. */
+  xlbArgv(args: readonly string[], director = 'director'): string[] {
     return [process.execPath, CLI, '--instance', this.instance(director), ...args]
   }
 

@@ -6,8 +6,8 @@ import { readLive } from '../../src/dataplane/reader.ts'
 import { pathsOf } from '../../src/shell/instance.ts'
 import { openPlaneAt } from '../../src/shell/lock.ts'
 import { begin, type Download, endsWhole } from './download.ts'
-import { hasRoot, type Lab } from './lab.ts'
-import { ask, list, MODES, restore, save, tally, until, xlb } from './xlb.ts'
+import { hasRoot, Lab } from './lab.ts'
+import { ask, attach, list, MODES, restore, save, tally, until, xlb } from './xlb.ts'
 
 const labTest = hasRoot() ? test.serial : test.serial.skip
 
@@ -115,15 +115,39 @@ labTest('drain ends where another command takes the backend back in, or removes 
 labTest('on a terminal drain shows how many remain in one line', async (t) => {
   const download = await begin(t, 'native', 'rr')
   const { lab, service, address } = download
-  const [node = '', ...argv] = drain(download, '1s').argv.slice(3)
-  const command = [node, ...argv].join(' ').replace('--deadline 1s', '--deadline 3s')
-  const { code, stdout } = await lab.run('director', ['script', '-qec', command, '/dev/null'])
+  const argv = lab.xlbArgv(['backend', 'drain', service, address, '--deadline', '3s'])
+  const { code, stdout } = await lab.run('director', ['script', '-qec', argv.join(' '), '/dev/null'])
   t.is(code, 1)
   const shown = stdout.split('\r\x1b[K').slice(1)
   t.true(shown.length >= 3, stdout)
   t.is(shown[0], '1 flow remains, 3s left')
   t.true(shown.slice(0, -1).every((line) => !line.includes('\n')))
   t.regex(stdout, new RegExp(`deadline: ${address} of ${service}: 1 flow remains`))
+})
+
+labTest('on a terminal drain counts down as flows end, to the last line', async (t) => {
+  const lab = await Lab.up(t, { servers: 1 })
+  const service = `tcp://${lab.vip}:7`
+  const { address } = lab.host('rs1')
+  await lab.lines(1, 7)
+  await attach(lab)
+  await restore(lab, [{ service, scheduler: 'rr', backends: [{ address }] }])
+  const clients = [await lab.holdLines(7, 1, 0), await lab.holdLines(7, 1, 0)]
+  const xlbArgv = lab.xlbArgv(['backend', 'drain', service, address, '--deadline', '40s'])
+  const waiting = lab.spawn('director', ['script', '-qec', xlbArgv.join(' '), '/dev/null'])
+  for (const [i, shown] of ['2 flows remain', '1 flow remains'].entries()) {
+    await waiting.waitFor(new RegExp(`\\r\\x1b\\[K${shown}, \\d+s left`))
+    await clients[i]?.stop()
+  }
+  const { code, stdout } = await waiting.ended
+  t.is(code, 0, stdout)
+  const [first = '', ...lines] = stdout.split('\r\n')
+  const counts = first.split('\r\x1b[K').map((text) => /^\d+ flows? remains?|^no flow remains/.exec(text)?.[0] ?? text)
+  t.deepEqual(
+    counts.filter((text, i) => text !== '' && text !== counts[i - 1]),
+    ['2 flows remain', '1 flow remains', `${address} of ${service}: no flow remains`],
+  )
+  t.deepEqual(lines, [''])
 })
 
 labTest(
