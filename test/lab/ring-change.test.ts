@@ -4,7 +4,7 @@
 import test, { type ExecutionContext } from 'ava'
 import { type Family, hasRoot, Lab } from './lab.ts'
 import type { Tracked } from './process.ts'
-import { attach, backends, list, restore, xlb } from './xlb.ts'
+import { attach, backends, list, type Mode, restore, xlb } from './xlb.ts'
 
 const labTest = hasRoot() ? test.serial : test.serial.skip
 
@@ -64,10 +64,11 @@ const losesNone = async (
   steps: readonly Step[],
   { talking, silent, later }: Load = SMALL,
   family: Family = 'IPv4',
+  mode: Mode = 'native',
 ): Promise<Lab> => {
   const lab = await Lab.up(t, { servers: 4, family })
   await Promise.all([1, 2, 3, 4].map((server) => lab.lines(server, PORT)))
-  await attach(lab)
+  await attach(lab, mode)
   const service = `tcp://${lab.vipInUrl}:${PORT}`
   await restore(lab, [{ service, scheduler, backends: backends(lab, 1, 1, 1) }])
   const clients = [await lab.holdLines(PORT, talking, 50), await lab.holdLines(PORT, silent, 0)]
@@ -129,6 +130,16 @@ for (const scheduler of ['mh', 'wrr']) {
     async (t) => {
       const lab = await losesNone(t, scheduler, WEIGHTS_AND_MEMBERS, SMALL, 'IPv6')
       t.is((await list(lab)).flows.used, 0, 'the flows are in the table of IPv6')
+    },
+  )
+}
+
+for (const scheduler of ['mh', 'rr']) {
+  labTest(
+    `generic, ${scheduler}: weights, members, drains and ring sizes change, and no connection is lost`,
+    async (t) => {
+      const lab = await losesNone(t, scheduler, WEIGHTS_AND_MEMBERS, SMALL, 'IPv4', 'generic')
+      t.is((await list(lab)).interfaces[0]?.mode, 'generic')
     },
   )
 }
