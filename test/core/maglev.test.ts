@@ -114,6 +114,17 @@ test('a backend whose share is 100 slots or more is within 1 % of it', (t) => {
   }
 })
 
+test('of 100 backends of weights 1 to 10, at the default size, each has its share, give or take less than one slot', (t) => {
+  const weights = Array.from({ length: 100 }, (_, i) => 1 + (i % 10))
+  const sum = weights.reduce((total, w) => total + w, 0)
+  const slots = defaultRingSize(weights.length)
+  for (const secret of SEEDS) {
+    const ring = maglevRing(backendsOf(weights), slots, secret, NONE)
+    const off = weights.map((w, index) => Math.abs(slotsOf(ring, index) - (slots * w) / sum))
+    t.true(Math.max(...off) < 1, `seed ${secret}: ${Math.max(...off)} slots`)
+  }
+})
+
 test('when one of 10 equal backends leaves 65,537 slots, below 0.5 % of the slots of the others change', (t) => {
   const backends = equalBackends(10)
   for (const secret of SEEDS) {
