@@ -73,13 +73,13 @@ const masked = (words: Address['words'], bits: number): Address['words'] => {
 
 const text = (words: Address['words']): string => formatIpv6(words.flatMap((word) => [word >>> 16, word & 0xffff]))
 
-test.serial('10,000 random prefixes, nested and apart: each answer is that of the longest one that covers it', (t) => {
-  const balancer = open(t, { capacity: { prefixes: 2 ** 14 } })
+test.serial('100,000 random prefixes, nested and apart: each answer is that of the longest one that covers it', (t) => {
+  const balancer = open(t, { capacity: { prefixes: 2 ** 17 } })
   balancer.add(SERVICE6, { scheduler: 'mh' }, 1)
   const random = makeRandom(6)
   const collector = new PrefixCollector()
   const bases = Array.from({ length: 50 }, () => randomWords(random.word))
-  while (collector.count < 10_000) {
+  while (collector.count < 100_000) {
     const bits = random.pick([16, 32, 33, 47, 48, 63, 64, 65, 96, 127, 128])
     const base = random.pick(bases)
     // Of one base up to some bit, then anything: so many are nested.
