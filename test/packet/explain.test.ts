@@ -5,18 +5,26 @@ import test, { type ExecutionContext } from 'ava'
 import { parseMac, parseService } from '../../src/core/address.ts'
 import type { DesiredState, Scheduler } from '../../src/core/desired.ts'
 import { withGlobalFilter } from '../../src/core/filter.ts'
+import type { Family } from '../../src/core/ip.ts'
 import { Refusal } from '../../src/core/refusal.ts'
 import { addService } from '../../src/core/verbs.ts'
 import { budgetOf, type Explanation, explain } from '../../src/dataplane/explain.ts'
+import { FLOW_TABLES } from '../../src/dataplane/flow-tables.ts'
 import { Client, ClientState, ClientValue, Cpu, FlowState, FlowValue } from '../../src/dataplane/layout.gen.ts'
 import type { TracedPacket } from '../../src/dataplane/way.ts'
-import { TCP, tcpFrame, udpFrame, VIP } from './frames.ts'
+import { FAMILIES, kitOf } from './families.ts'
+import { TCP, VIP } from './frames.ts'
 import { Balancer, backendMac, breathe, FAST_CLOCK, LOCAL, type Reasons, UNRESOLVED, VERDICT } from './plane.ts'
 import { makeRandom, type Random } from './random.ts'
 import { randomChange } from './random-changes.ts'
 import { randomFilter } from './random-filter.ts'
+import { VIPS, VIPS6 } from './random-frames.ts'
 
-const VIPS = ['192.0.2.10', '192.0.2.11', '198.18.7.9', '0.0.0.0', '192.0.2.12']
+/** Those that services are made of; and others, some of them in prefixes. */
+const TARGETS: Readonly<Record<Family, readonly (readonly string[])[]>> = {
+  ipv4: [VIPS.slice(0, 3), [...VIPS, '192.0.2.77', '198.19.0.0']],
+  ipv6: [VIPS6.slice(0, 3), [...VIPS6, '2001:db8::c', '2001:db8:7::9']],
+}
 const PORTS = [80, 81, 53]
 const VERDICTS = { XDP_DROP: VERDICT.DROP, XDP_PASS: VERDICT.PASS, XDP_TX: VERDICT.TX, XDP_REDIRECT: VERDICT.REDIRECT }
 
@@ -43,14 +51,19 @@ const sampleOf = (
     port,
     opens: protocol === 'tcp' && (flags & (TCP.SYN | TCP.ACK)) === TCP.SYN,
   },
-  frame: (protocol === 'tcp' ? tcpFrame : udpFrame)({ source, sourcePort, vip, port, flags }),
+  frame: kitOf(vip)[protocol === 'tcp' ? 'tcpFrame' : 'udpFrame']({ source, sourcePort, vip, port, flags }),
 })
 
-const randomSample = (random: Random): Sample =>
+const randomSource = (random: Random, family: Family): string =>
+  family === 'ipv4'
+    ? `10.0.${random.below(2)}.${random.below(24)}`
+    : `2001:db8:cc:${random.below(2)}::${random.below(24).toString(16)}`
+
+const randomSample = (random: Random, family: Family): Sample =>
   sampleOf(random.once(3) ? 'udp' : 'tcp', {
-    source: `10.0.${random.below(2)}.${random.below(24)}`,
+    source: randomSource(random, family),
     sourcePort: 1024 + random.below(12),
-    vip: random.pick(random.once(12) ? VIPS : VIPS.slice(0, 3)),
+    vip: random.pick(TARGETS[family][random.once(12) ? 1 : 0] ?? []),
     port: random.once(20) ? random.below(65536) : random.pick(PORTS),
     flags: random.pick([TCP.SYN, TCP.SYN, TCP.ACK, TCP.ACK, TCP.FIN | TCP.ACK, TCP.RST, TCP.SYN | TCP.ACK]),
   })
@@ -78,16 +91,19 @@ const difference = (said: Explanation, balancer: Balancer, frame: Buffer): strin
 
 /** Gives some entries a random state, and an age from fresh to long past every timeout. */
 const ageEntries = (random: Random, balancer: Balancer): void => {
-  const words = new BigUint64Array(balancer.plane.buffer('flows'))
   const now = balancer.plane.age()
   const keep = ~(BigInt(FlowValue.FLOW_AGE_MASK) << 32n) & ~(BigInt(FlowValue.FLOW_STATE_MASK) << 28n)
-  for (let at = 1; at < words.length; at += 2) {
-    const value = words[at] ?? 0n
-    if (value === 0n || !random.once(3)) continue
-    const wasUdp = Number((value >> 28n) & 15n) >= FlowState.FLOW_UDP_ONCE
-    const state = wasUdp ? FlowState.FLOW_UDP_ONCE + random.below(2) : FlowState.FLOW_HALF_OPEN + random.below(5)
-    const age = (now - random.below(random.once(2) ? 40 : 2000)) & FlowValue.FLOW_AGE_MASK
-    words[at] = (value & keep) | (BigInt(age) << 32n) | (BigInt(state) << 28n)
+  for (const { name, words: length } of Object.values(FLOW_TABLES)) {
+    const words = new BigUint64Array(balancer.plane.buffer(name))
+    // The value is an entry's last word.
+    for (let at = length / 2 - 1; at < words.length; at += length / 2) {
+      const value = words[at] ?? 0n
+      if (value === 0n || !random.once(3)) continue
+      const wasUdp = Number((value >> 28n) & 15n) >= FlowState.FLOW_UDP_ONCE
+      const state = wasUdp ? FlowState.FLOW_UDP_ONCE + random.below(2) : FlowState.FLOW_HALF_OPEN + random.below(5)
+      const age = (now - random.below(random.once(2) ? 40 : 2000)) & FlowValue.FLOW_AGE_MASK
+      words[at] = (value & keep) | (BigInt(age) << 32n) | (BigInt(state) << 28n)
+    }
   }
 }
 
@@ -104,11 +120,14 @@ const ageNotes = (random: Random, balancer: Balancer): void => {
   }
 }
 
-const tally = (seen: Map<string, number>, said: Explanation): void => {
+const tally = (seen: Map<string, number>, family: Family, said: Explanation): void => {
   const { look } = said
   const labels: (string | undefined)[] = [said.reason, look?.recorded, look?.noted, look?.flow?.lapse]
   if (look !== undefined) labels.push(`${look.tracked ? 'tracked' : 'hashed'} ${look.choice.by}`)
-  for (const label of labels) if (label !== undefined) seen.set(label, (seen.get(label) ?? 0) + 1)
+  for (const label of labels) {
+    const of = `${family} ${label}`
+    if (label !== undefined) seen.set(of, (seen.get(of) ?? 0) + 1)
+  }
 }
 
 const change = (balancer: Balancer, next: (state: DesiredState) => DesiredState): void => {
@@ -129,14 +148,14 @@ test.serial('what trace says is what the program does, through random changes, a
   const seed = Number(process.env.XLB_SEED ?? Date.now() % 2 ** 31)
   const random = makeRandom(seed)
   const balancer = new Balancer({
-    capacity: { flows: 2 ** 13, clients: 16 },
+    capacity: { flows: 2 ** 13, flows6: 2 ** 13, clients: 32 },
     settings: { ageShift: FAST_CLOCK, timeout: TIMEOUTS },
   })
   t.teardown(() => balancer.close())
   const { plane } = balancer
   const seen = new Map<string, number>()
   // Local backends are rare among random ones.
-  balancer.add(`tcp://${VIP}:80`, { scheduler: 'rr' }, { 1: { path: LOCAL } })
+  for (const { HOST } of FAMILIES) balancer.add(`tcp://${HOST}:80`, { scheduler: 'rr' }, { 1: { path: LOCAL } })
   for (let round = 0; round < CHANGES; round++) {
     await breathe()
     change(balancer, (state) => randomChange(random, state))
@@ -144,25 +163,34 @@ test.serial('what trace says is what the program does, through random changes, a
     ageEntries(random, balancer)
     ageNotes(random, balancer)
     for (let i = 0; i < FRAMES_PER_CHANGE; i++) {
-      const { packet, frame } = randomSample(random)
+      const family = random.once(2) ? 'ipv4' : 'ipv6'
+      const { packet, frame } = randomSample(random, family)
       const now = plane.age()
       const said = explain(plane, packet, { now, interfaceSlot: 0, budget: 'left' })
       const wrong = difference(said, balancer, frame)
       // The clock went on in between: what was said was of another moment.
       if (plane.age() !== now) continue
       if (wrong !== undefined) return t.fail(`XLB_SEED=${seed}, round ${round}: ${frame.toString('hex')}: ${wrong}`)
-      tally(seen, said)
+      tally(seen, family, said)
     }
   }
   t.log([...seen].map(([label, count]) => `${label} ${count}`).join(', '))
+  const hasComeUp = (label: string, families: readonly Family[]): void =>
+    void t.true(
+      families.some((family) => (seen.get(`${family} ${label}`) ?? 0) > 0),
+      `${label} has not come up: XLB_SEED=${seed}, ${families}`,
+    )
   for (const label of [
-    ...['PASS_NOT_VIP', 'PASS_NO_SERVICE', 'PASS_LOCAL', 'TX_FORWARDED', 'TX_REDIRECTED', 'DROP_NO_BACKEND'],
-    ...['DROP_DENIED', 'DROP_DENIED_GLOBAL', 'FLOW_INSERTED', 'ended', 'expired', 'backend-down'],
-    ...['tracked entry', 'tracked schedule', 'tracked ring', 'tracked ring-before'],
-    ...['hashed entry', 'hashed ring', 'hashed ring-before'],
+    ...['PASS_NOT_VIP', 'PASS_NO_SERVICE', 'TX_FORWARDED', 'TX_REDIRECTED', 'DROP_DENIED_GLOBAL', 'FLOW_INSERTED'],
+    ...['ended', 'expired', 'tracked entry', 'tracked schedule', 'tracked ring', 'tracked ring-before', 'hashed ring'],
+  ]) {
+    for (const { family } of FAMILIES) hasComeUp(label, [family])
+  }
+  for (const label of [
+    ...['PASS_LOCAL', 'DROP_NO_BACKEND', 'DROP_DENIED', 'backend-down', 'hashed entry', 'hashed ring-before'],
     ...['tracked note', 'CLIENT_NOTED'],
   ]) {
-    t.true((seen.get(label) ?? 0) > 0, `${label} has not come up: XLB_SEED=${seed}`)
+    hasComeUp(label, ['ipv4', 'ipv6'])
   }
 })
 
