@@ -2,6 +2,7 @@
 // Is what packets go by sound? A packet of each service must find it, what it finds must lead to backends that are there, and
 // no two services may own the same place.
 import { effectiveWeight } from '../../src/core/desired.ts'
+import { findTarget } from '../../src/dataplane/find.ts'
 import { RingSlot, ServiceFlag } from '../../src/dataplane/layout.gen.ts'
 import type { PlaneMemory } from '../../src/dataplane/memory.ts'
 import type { LiveService, LiveState } from '../../src/dataplane/reader.ts'
@@ -11,10 +12,17 @@ import { findService, packetTo } from '../dataplane/packets.ts'
 
 const { SLOT_BACKEND_MASK, SLOT_MARKED, SLOT_NONE } = RingSlot
 
+/** The record that a packet for a service finds; one of a prefix goes to an address of it. */
+const found = (memory: PlaneMemory, { want }: LiveService): number | undefined => {
+  if (!want.vip.includes(':')) return findService(memory, packetTo(want, 0, 0))
+  return findTarget(memory, { ...want, vip: want.vip.replace(/\/.*/, '9') }).target?.service
+}
+
 function* directoryFaults(memory: PlaneMemory, live: LiveState): Generator<string> {
-  for (const { name, want, record } of live.services.values()) {
-    const found = findService(memory, packetTo(want, 0, 0))
-    if (found !== record) yield `${name}: a packet finds record ${found}, not ${record}`
+  for (const service of live.services.values()) {
+    const { name, record } = service
+    const reached = found(memory, service)
+    if (reached !== record) yield `${name}: a packet finds record ${reached}, not ${record}`
   }
   const targets = occupants(memory).length
   if (targets !== live.services.size) yield `the directory has ${targets} targets for ${live.services.size} services`

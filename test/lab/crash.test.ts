@@ -3,8 +3,8 @@
 import { fileURLToPath } from 'node:url'
 import test from 'ava'
 import { compileFork } from './fork.ts'
-import { hasRoot, Lab, type Registrar } from './lab.ts'
-import { backends, restore, xlb } from './xlb.ts'
+import { type Family, hasRoot, inUrl, Lab, ofFamily, type Registrar } from './lab.ts'
+import { FAMILIES, restore, xlb } from './xlb.ts'
 
 const labTest = hasRoot() ? test.serial : test.serial.skip
 const CRASH = fileURLToPath(new URL('crash.ts', import.meta.url))
@@ -16,6 +16,7 @@ const CONNECTIONS = 40
 
 interface Report {
   kills: number
+  outside: number
   before: number
   after: number
   refused: number
@@ -24,25 +25,27 @@ interface Report {
   seconds: number
   stages: Record<string, number>
   kinds: Record<string, number>
+  services: Record<string, number>
   managed: number
   faults: string[]
 }
 
 /** A lab with one service, some connections held through it, and `kills` kills on its director. */
-const crashInLab = async (t: Registrar, kills: number, seed: number) => {
-  const lab = await Lab.up(t)
+const crashInLab = async (t: Registrar, kills: number, seed: number, family: Family) => {
+  const lab = await Lab.up(t, { family: 'IPv6' })
   t.timeout?.(300_000)
   await Promise.all([1, 2, 3].map((server) => lab.lines(server, PORT)))
   await xlb(lab, ['attach', 'eth0', '--services', '64', '--backends', '512', '--flows', '65536'])
-  const servers = backends(lab, 1, 1, 1)
-  await restore(lab, [{ service: `tcp://${lab.vip}:${PORT}`, scheduler: 'mh', backends: servers }])
-  const client = await lab.holdLines(PORT, CONNECTIONS, 200)
+  const hosts = [1, 2, 3].map((server) => lab.host(`rs${server}`))
+  const named = FAMILIES.flatMap((each) => hosts.map(({ address, mac }) => `${ofFamily(address, each)}=${mac}`))
+  const vip = ofFamily(lab.vip, family)
+  const own = hosts.map(({ address }) => ({ address: ofFamily(address, family) }))
+  await restore(lab, [{ service: `tcp://${inUrl(vip)}:${PORT}`, scheduler: 'mh', backends: own }])
+  const client = await lab.holdLines(PORT, CONNECTIONS, 200, vip)
   const argv = [process.execPath, '--single-threaded', '--import', import.meta.resolve('tsx'), CRASH]
-  const { stdout, stderr } = await lab.run(
-    'director',
-    [...argv, lab.instance(), `${kills}`, `${seed}`, ...servers.map(({ address }) => address)],
-    { timeoutMs: 300_000 },
-  )
+  const { stdout, stderr } = await lab.run('director', [...argv, lab.instance(), `${kills}`, `${seed}`, ...named], {
+    timeoutMs: 300_000,
+  })
   if (!stdout.startsWith('{')) throw new Error(`crash.ts said: ${stdout}${stderr}`)
   const report = JSON.parse(stdout) as Report
   client.kill('SIGTERM')
@@ -63,12 +66,17 @@ const TITLE = 'killed at a thousand points, a verb leaves the state before or af
 labTest(TITLE, async (t) => {
   compileFork()
   const seeds = Array.from({ length: LABS }, () => Math.floor(Math.random() * 2 ** 32))
-  const runs = await Promise.all(seeds.map((seed) => crashInLab(t, KILLS / LABS, seed)))
+  const runs = await Promise.all(
+    seeds.map((seed, i) => crashInLab(t, KILLS / LABS, seed, i % 2 === 0 ? 'IPv4' : 'IPv6')),
+  )
   for (const { report, lost, codes } of runs) {
-    const { kills, before, after, stages, seed, seconds } = report
-    t.log(`seed ${seed}: ${kills} kills in ${seconds} s: ${before} left the state before, ${after} the state after`)
+    const { kills, outside, before, after, stages, seed, seconds } = report
+    t.log(
+      `seed ${seed}: ${kills} kills amid a verb (${outside} beside one) in ${seconds} s: ${before} left the state before, ${after} the state after`,
+    )
     t.log(counted(stages))
     t.log(counted(report.kinds))
+    t.log(counted(report.services))
     t.deepEqual(report.faults, [])
     t.is(kills, KILLS / LABS)
     t.is(before + after, kills)
@@ -81,4 +89,19 @@ labTest(TITLE, async (t) => {
     shares.every((share) => share >= KILLS / 10),
     `too few kills before the commit, after it, or amid the building: ${shares}`,
   )
+  const few = [
+    ...[
+      'service add',
+      'service set',
+      'service set --persist',
+      'filter load',
+      'backend set',
+      'backend drain',
+      'restore',
+    ].filter((kind) => sum(({ kinds }) => kinds[kind] ?? 0) < KILLS / 50),
+    ...['ipv4 vip', 'ipv6 vip', 'ipv4 prefix', 'ipv6 prefix'].filter(
+      (of) => sum(({ services }) => services[of] ?? 0) < KILLS / 50,
+    ),
+  ]
+  t.deepEqual(few, [], 'too few kills')
 })

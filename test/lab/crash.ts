@@ -2,7 +2,7 @@
 // Kills verbs at random points, by the thousand: each leaves the state before it or the state after it, what packets go by
 // is sound, and the next verb works. On the director of a lab, with an attached instance that has one service:
 //
-//   lab-net exec PREFIX director node --single-threaded --import tsx test/lab/crash.ts INSTANCE KILLS SEED BACKEND...
+//   lab-net exec PREFIX director node --single-threaded --import tsx test/lab/crash.ts INSTANCE KILLS SEED BACKEND=MAC...
 //
 // Each verb runs in a forked child (fork.c). A kill waits for nothing; or until the child has let all packets pass that came
 // before (most of a verb's time, in which the kernel takes no signal); or until it is about to commit. Then it waits for a
@@ -10,6 +10,7 @@
 // Prints a line of JSON; exits 1 where there are faults.
 import { parseMac } from '../../src/core/address.ts'
 import { type DesiredState, isLeaving, type Path, type Service } from '../../src/core/desired.ts'
+import { AF } from '../../src/core/ip.ts'
 import { sameService } from '../../src/core/plan.ts'
 import { Refusal } from '../../src/core/refusal.ts'
 import { loadNative } from '../../src/dataplane/native.ts'
@@ -21,7 +22,8 @@ import { planeFaults } from './crash-plane.ts'
 import { randomFrom, type Verb, Verbs } from './crash-verbs.ts'
 import { inChild } from './fork.ts'
 
-const [instance = '', killsText = '', seedText = '', ...addresses] = process.argv.slice(2)
+const [instance = '', killsText = '', seedText = '', ...backends] = process.argv.slice(2)
+const macs = new Map(backends.map((each) => each.split('=') as [string, string]))
 const kills = Number(killsText)
 const seed = Number(seedText)
 const REFUSED = 3
@@ -38,6 +40,9 @@ const STAGES = {
   d: 'after the verb had ended',
   r: 'after the verb was refused',
 } as const
+
+/** Killed in them, a verb was under way. */
+const AMID: readonly (keyof typeof STAGES)[] = ['b', 'w', 'c']
 
 /** Runs a verb as the command line does. */
 const run = (verb: Verb, mark: (letter: string) => void = () => {}): number =>
@@ -88,10 +93,11 @@ const withoutLeaving = (service: Service): Service => ({
   backends: service.backends.filter((backend) => !isLeaving(backend)),
 })
 
-const knownPaths = (): ((address: string) => Path) => {
-  const macs = new Map(native.netlink.neighbours(2).map(({ address, mac }) => [address, mac]))
-  return (address) => ({ kind: 'link', mac: parseMac(macs.get(address) ?? ''), interfaceSlot: 0 })
-}
+const pathOf = (address: string): Path => ({
+  kind: 'link',
+  mac: parseMac(macs.get(address) ?? ''),
+  interfaceSlot: 0,
+})
 
 const MARKS = ['', 'w', 'c'] as const
 type Mark = (typeof MARKS)[number]
@@ -112,11 +118,13 @@ class Durations {
 const random = randomFrom(seed)
 const { state: first } = read()
 const [spared = ''] = first.keys()
-const verbs = new Verbs(random, addresses, spared)
+const verbs = new Verbs(random, [...macs.keys()], spared)
 const durations = new Durations()
 const stages: Record<string, number> = {}
 const kinds: Record<string, number> = {}
-const counts = { kills: 0, before: 0, after: 0, refused: 0, endedByItself: 0 }
+const services: Record<string, number> = {}
+/** `outside`: killed before the verb began or after it had ended, which counts for nothing. */
+const counts = { kills: 0, outside: 0, before: 0, after: 0, refused: 0, endedByItself: 0 }
 const faults: string[] = []
 const started = process.hrtime.bigint()
 let state = first
@@ -124,7 +132,7 @@ let state = first
 for (let round = 0; counts.kills < kills && faults.length < 10; round++) {
   const verb = verbs.draw(state)
   const before = state
-  const after = verb.apply(before, knownPaths())
+  const after = verb.apply(before, pathOf)
   const mark = MARKS[round % MARKS.length] ?? ''
   // Now and then one may end, to tell how long it takes.
   const measured = Math.floor(round / MARKS.length) % 12 === 0
@@ -139,11 +147,16 @@ for (let round = 0; counts.kills < kills && faults.length < 10; round++) {
     { mark, microseconds },
   )
   const where = `round ${round}, ${verb.kind}, marks '${ended.marks}'`
-  if (ended.code === undefined) {
+  const stage = (ended.marks.at(-1) ?? '') as keyof typeof STAGES
+  const isAmid = ended.code === undefined && AMID.includes(stage)
+  if (isAmid) {
     counts.kills++
     kinds[verb.kind] = (kinds[verb.kind] ?? 0) + 1
-    const stage = STAGES[(ended.marks.at(-1) ?? '') as keyof typeof STAGES]
-    stages[stage] = (stages[stage] ?? 0) + 1
+    if (verb.of !== undefined) services[verb.of] = (services[verb.of] ?? 0) + 1
+  }
+  if (ended.code === undefined) {
+    stages[STAGES[stage]] = (stages[STAGES[stage]] ?? 0) + 1
+    if (!isAmid) counts.outside++
   } else if (ended.code === REFUSED) counts.refused++
   else if (ended.code === 0) {
     if (microseconds === undefined) durations.note(verb.kind, mark, ended.microseconds)
@@ -157,11 +170,11 @@ for (let round = 0; counts.kills < kills && faults.length < 10; round++) {
   if (!isBefore && !isAfter) faults.push(`${where}: neither the state before nor the state after`)
   if (isAfter && !ended.marks.includes('c')) faults.push(`${where}: changed before its commit`)
   if (isBefore && ended.marks.includes('d')) faults.push(`${where}: ended without its change`)
-  if (ended.code === undefined) counts[isAfter ? 'after' : 'before']++
+  if (isAmid) counts[isAfter ? 'after' : 'before']++
 
   // The next verb, on what the kill has left.
   const next = verbs.draw(now.state)
-  const wanted = next.apply(now.state, knownPaths())
+  const wanted = next.apply(now.state, pathOf)
   const code = run(next)
   const then = read()
   faults.push(...then.faults.map((fault) => `${where}, then ${next.kind}: ${fault}`))
@@ -170,7 +183,11 @@ for (let round = 0; counts.kills < kills && faults.length < 10; round++) {
   state = then.state
 }
 
-const managed = native.netlink.neighbours(2).filter((each) => each.managed).length
+const managed = [AF.ipv4, AF.ipv6]
+  .flatMap((family) => native.netlink.neighbours(family))
+  .filter((each) => each.managed).length
 const seconds = Number(process.hrtime.bigint() - started) / 1e9
-console.log(JSON.stringify({ ...counts, seed, seconds: Math.round(seconds * 10) / 10, stages, kinds, managed, faults }))
+console.log(
+  JSON.stringify({ ...counts, seed, seconds: Math.round(seconds * 10) / 10, stages, kinds, services, managed, faults }),
+)
 process.exitCode = faults.length > 0 ? 1 : 0
