@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// packaging/systemd: what systemd says of the units, and what becomes of the daemon's in a real one.
+// packaging/systemd: what systemd says of the units, and what becomes of them in a real one.
 import { spawnSync } from 'node:child_process'
 import {
   existsSync,
@@ -69,16 +69,40 @@ services:
   - { service: ${SERVICE}, seed: "0x1", backends: [{ address: 10.77.0.21, weight: 3 }] }
 `
 
-const DROP_IN = (folder: string) => `
+/** A silent backend among others: it must not keep them from being served. */
+const RESTORED = `
+interfaces: [{ name: v0, mode: generic }]
+services:
+  - { service: ${SERVICE}, seed: "0x1", backends: [{ address: 10.77.0.21, weight: 3 }, { address: 10.77.0.99 }] }
+  - { service: "tcp://[fd00:77::100]:80", seed: "0x1", backends: [{ address: "fd00:77::21", weight: 2 }] }
+  - { service: "tcp://10.78.0.0/24:80", scheduler: dh, seed: "0x1", backends: [{ address: 10.77.0.21 }] }
+filter: { default: allow, deny: [198.51.100.0/24] }
+`
+
+/** What a unit of the box runs from this tree, in place of what is installed. */
+const COMMANDS = {
+  'xlb.service': (folder: string) => `
+WatchdogSec=3
+ExecStartPre=${process.execPath} ${folder}/probe.mjs
+ExecStart=
+ExecStart=${process.execPath} ${CLI} run -c /etc/xlb/xlb.yaml`,
+  'xlb-restore.service': () => {
+    const command = `${process.execPath} ${CLI} restore --attach --force /etc/xlb/xlb.yaml`
+    return `
+ExecStart=
+ExecStart=${command}
+ExecReload=
+ExecReload=${command}`
+  },
+}
+type Unit = keyof typeof COMMANDS
+
+const DROP_IN = (folder: string, unit: Unit) => `
 [Unit]
 DefaultDependencies=no
 After=
 Wants=
-[Service]
-WatchdogSec=3
-ExecStartPre=${process.execPath} ${folder}/probe.mjs
-ExecStart=
-ExecStart=${process.execPath} ${CLI} run -c /etc/xlb/xlb.yaml
+[Service]${COMMANDS[unit](folder)}
 # Here they may lie in /tmp.
 BindReadOnlyPaths=${root} ${folder}
 BindPaths=${folder}/told
@@ -86,15 +110,15 @@ StandardOutput=append:${folder}/told/out
 StandardError=append:${folder}/told/out
 `
 
-/** A systemd with xlb.service in it. */
-const openBox = async (t: ExecutionContext) => {
+/** A systemd with one of the units in it. */
+const openBox = async (t: ExecutionContext, unit: Unit, config: string) => {
   const folder = folderOf(t)
-  for (const each of ['told', 'units', 'units/xlb.service.d']) mkdirSync(join(folder, each))
+  for (const each of ['told', 'units', `units/${unit}.d`]) mkdirSync(join(folder, each))
   writeFileSync(join(folder, 'console'), '')
-  writeFileSync(join(folder, 'xlb.yaml'), CONFIG)
-  writeFileSync(join(folder, 'units/xlb.service'), readFileSync(join(UNITS, 'xlb.service')))
-  writeFileSync(join(folder, 'units/xlb.service.d/test.conf'), DROP_IN(folder))
-  writeFileSync(join(folder, 'units/box.target'), '[Unit]\nDefaultDependencies=no\nRequires=xlb.service\n')
+  writeFileSync(join(folder, 'xlb.yaml'), config)
+  writeFileSync(join(folder, 'units', unit), readFileSync(join(UNITS, unit)))
+  writeFileSync(join(folder, `units/${unit}.d/test.conf`), DROP_IN(folder, unit))
+  writeFileSync(join(folder, 'units/box.target'), `[Unit]\nDefaultDependencies=no\nRequires=${unit}\n`)
   await build({
     entryPoints: [join(root, 'test/lab/service-probe.ts')],
     outfile: join(folder, 'probe.mjs'),
@@ -119,10 +143,20 @@ const openBox = async (t: ExecutionContext) => {
     return `${stdout}${stderr}`.trim()
   }
   const systemctl = (...argv: string[]): string => inside('systemctl', '--no-pager', ...argv)
+  const show = (property: string): string => systemctl('show', unit, '--value', '-p', property)
+  const said = (): string => read(join(folder, 'told/out'))
+  const becomes = async (property: string, wanted: string): Promise<void> => {
+    const end = Date.now() + START_MS
+    while (show(property) !== wanted) {
+      if (Date.now() > end) throw new Error(`${property} is not ${wanted}: ${systemctl('status', unit)}\n${said()}`)
+      await sleep(100)
+    }
+  }
   return {
     systemctl,
-    show: (property: string): string => systemctl('show', 'xlb.service', '--value', '-p', property),
-    said: (): string => read(join(folder, 'told/out')),
+    show,
+    becomes,
+    said,
     xlb: (...argv: string[]): string => inside(process.execPath, CLI, ...argv),
     inside,
   }
@@ -153,18 +187,9 @@ const removeGroups = async (path: string): Promise<void> => {
 
 boxTest('xlb.service: the daemon works as its own user, tells systemd, and is restarted when it hangs', async (t) => {
   t.timeout(4 * START_MS)
-  const box = await openBox(t)
-  const becomes = async (property: string, wanted: string): Promise<void> => {
-    const end = Date.now() + START_MS
-    while (box.show(property) !== wanted) {
-      if (Date.now() > end) {
-        throw new Error(`${property} is not ${wanted}: ${box.systemctl('status', 'xlb.service')}\n${box.said()}`)
-      }
-      await sleep(100)
-    }
-  }
+  const box = await openBox(t, 'xlb.service', CONFIG)
   const line = (what: string): string => new RegExp(`^${what}: (.*)$`, 'm').exec(box.said())?.[1] ?? ''
-  await becomes('StatusText', 'balances by /etc/xlb/xlb.yaml')
+  await box.becomes('StatusText', 'balances by /etc/xlb/xlb.yaml')
   t.is(box.show('ActiveState'), 'active')
   t.is(line('id'), '977 977 977')
   t.is(line('capabilities'), '000000c000003000', 'BPF, PERFMON, NET_ADMIN, NET_RAW')
@@ -187,12 +212,12 @@ boxTest('xlb.service: the daemon works as its own user, tells systemd, and is re
   await until('the file is read', async () => /10\.77\.0\.21 +5 +maint/.test(box.xlb('list')))
   box.inside('sh', '-c', 'echo "services: 7" > /etc/xlb/xlb.yaml')
   box.systemctl('reload', 'xlb.service')
-  await becomes('StatusText', '/etc/xlb/xlb.yaml is refused, and what was loaded before runs on')
+  await box.becomes('StatusText', '/etc/xlb/xlb.yaml is refused, and what was loaded before runs on')
   box.inside('sh', '-c', `cat > /etc/xlb/xlb.yaml <<'END'\n${CONFIG.replace('weight: 3', 'weight: 5')}\nEND`)
 
   box.systemctl('kill', '--kill-whom=main', '--signal=STOP', 'xlb.service')
-  await becomes('NRestarts', '1')
-  await becomes('StatusText', 'balances by /etc/xlb/xlb.yaml')
+  await box.becomes('NRestarts', '1')
+  await box.becomes('StatusText', 'balances by /etc/xlb/xlb.yaml')
   t.regex(box.xlb('list'), /10\.77\.0\.21 +5 +maint/, 'what was pinned is there')
 
   box.systemctl('stop', 'xlb.service')
@@ -203,3 +228,30 @@ boxTest('xlb.service: the daemon works as its own user, tells systemd, and is re
   t.regex(box.xlb('attach', 'v0', '--mode', 'generic'), /attached/)
   t.is(box.inside('find', '/sys/fs/bpf/xlb/default', '-user', 'root'), '', 'what root attaches is the service’s too')
 })
+
+boxTest(
+  'xlb-restore.service: attaches and restores at boot, again when it is reloaded, and ends nothing',
+  async (t) => {
+    t.timeout(4 * START_MS)
+    const box = await openBox(t, 'xlb-restore.service', RESTORED)
+    await box.becomes('SubState', 'exited')
+    t.is(box.show('Result'), 'success', box.said())
+    const listed = box.xlb('list')
+    t.regex(listed, /^v0: attached, generic mode$/m)
+    t.regex(listed, /tcp:\/\/10\.77\.0\.100:80[\s\S]*10\.77\.0\.21 +3 +up/)
+    t.regex(listed, /10\.77\.0\.99 +1 +no-mac/)
+    t.regex(listed, /fd00:77::21\S* +2 +up/)
+    t.regex(listed, /tcp:\/\/10\.78\.0\.0\/24:80/)
+    t.regex(box.xlb('filter', 'list'), /deny 198\.51\.100\.0\/24/)
+    box.inside('sed', '-i', 's/weight: 3/weight: 5/', '/etc/xlb/xlb.yaml')
+    t.is(box.systemctl('reload', 'xlb-restore.service'), '')
+    t.regex(box.xlb('list'), /10\.77\.0\.21 +5 +up/)
+    box.inside('sh', '-c', 'echo "services: 7" > /etc/xlb/xlb.yaml')
+    t.not(box.systemctl('reload', 'xlb-restore.service'), '', 'a file that is refused is told')
+    t.is(box.show('ActiveState'), 'active')
+    box.systemctl('stop', 'xlb-restore.service')
+    t.is(box.show('ActiveState'), 'inactive')
+    t.regex(box.xlb('list'), /10\.77\.0\.21 +5 +up/)
+    t.regex(box.xlb('detach', '--all'), /detached/)
+  },
+)
