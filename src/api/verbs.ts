@@ -4,6 +4,7 @@
 import { z } from 'zod'
 import { runAttach, runDetach } from '../commands/attach.ts'
 import { runBackendDrain, runBackendMaint, runBackendRemove, runBackendSet } from '../commands/backend.ts'
+import { answerConnections } from '../commands/connections.ts'
 import type { Context } from '../commands/context.ts'
 import { standing } from '../commands/drained.ts'
 import {
@@ -19,9 +20,11 @@ import { runList } from '../commands/list.ts'
 import { runServiceAdd, runServiceRemove, runServiceSet } from '../commands/service.ts'
 import { restore, runClear, savedText } from '../commands/state.ts'
 import { runTimeouts } from '../commands/timeouts.ts'
+import { runTrace } from '../commands/trace.ts'
 import { configOfValues } from '../config/read.ts'
 import { SEED_FORM } from '../config/schema.ts'
 import { formatService, parseBackend, parseService } from '../core/address.ts'
+import { CONNECTION_STATES } from '../core/connection-states.ts'
 import { FORWARDS, HASH_INPUTS, SCHEDULERS } from '../core/desired.ts'
 import { parseDuration } from '../core/duration.ts'
 import { FLOW_FATES } from '../core/leaving.ts'
@@ -56,6 +59,10 @@ const whole = z
   .int()
   .min(0)
   .max(2 ** 40)
+
+/** A million of them would keep the daemon from its work: `xlb connections` reads the maps itself. */
+const CONNECTIONS_MAX = 10_000
+const CONNECTIONS_DEFAULT = 1000
 
 const state = (option: string, name: TimeoutName) =>
   z
@@ -211,6 +218,34 @@ export const API_VERBS: Readonly<Record<string, ApiVerb>> = {
     (context, { service, ...options }) => runList(context, service, options),
     READS,
   ),
+  trace: apiVerb(
+    'explain what would become of a packet, and change nothing',
+    {
+      protocol: z.enum(['tcp', 'udp']),
+      source: text.describe('ADDRESS:PORT'),
+      destination: text.describe('VIP:PORT'),
+      syn: z.boolean().optional(),
+      interface: text.optional(),
+    },
+    (context, { protocol, source, destination, ...options }) =>
+      runTrace(context, protocol, source, destination, options),
+    READS,
+  ),
+  connections: {
+    ...apiVerb(
+      'connections of tracked services, so many at most, with the addresses of clients',
+      {
+        service: text.optional(),
+        backend: text.optional(),
+        source: text.optional().describe('ADDRESS, ADDRESS:PORT or a prefix'),
+        state: z.enum(CONNECTION_STATES).optional(),
+        limit: z.int().min(1).max(CONNECTIONS_MAX).default(CONNECTIONS_DEFAULT),
+      },
+      (context, { service, limit, ...options }) => answerConnections(context, service, limit, options),
+      READS,
+    ),
+    secret: true,
+  },
   save: {
     ...apiVerb(
       'services and backends as a configuration file, with the seeds, which are secret',

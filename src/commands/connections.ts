@@ -98,14 +98,17 @@ const noteMissing = (context: Context, { leftOver }: Connections, hashed: string
   }
 }
 
-export const runConnections = async (
-  context: Context,
-  serviceText: string | undefined,
-  options: ConnectionsOptions,
-): Promise<void> => {
+interface Found {
+  connections: Connections
+  /** The service that was asked for, where it keeps no flows. */
+  hashed: string | undefined
+}
+
+/** @throws Refusal for words that are wrong, and for a service or backend that is not there */
+const find = (context: Context, serviceText: string | undefined, options: ConnectionsOptions): Found => {
   const service = serviceText === undefined ? undefined : parseService(serviceText)
   const wanted = wantedOf(service, options)
-  const { connections, hashed } = context.session((session) => {
+  return context.session((session) => {
     demandNamed(session, service, wanted.backend)
     const named = session.live.services.get(wanted.service ?? '')
     const tracked = named === undefined || (named.service.flags & ServiceFlag.SERVICE_TRACKED) !== 0
@@ -114,6 +117,14 @@ export const runConnections = async (
       hashed: tracked ? undefined : named.name,
     }
   })
+}
+
+export const runConnections = async (
+  context: Context,
+  serviceText: string | undefined,
+  options: ConnectionsOptions,
+): Promise<void> => {
+  const { connections, hashed } = find(context, serviceText, options)
   const texts =
     options.format === 'ipvsadm'
       ? asIpvsadm(connections)
@@ -121,5 +132,29 @@ export const runConnections = async (
         ? asJson(context.paths.name, connections)
         : forPeople(connections)
   await printAll(texts)
+  noteMissing(context, connections, hashed)
+}
+
+/** As runConnections, for whoever wants the first so many of them, and how many there are. */
+export const answerConnections = (
+  context: Context,
+  serviceText: string | undefined,
+  limit: number,
+  options: ConnectionsOptions,
+): void => {
+  const { connections, hashed } = find(context, serviceText, options)
+  const first: Connection[] = []
+  for (const connection of connections) {
+    if (first.push(connection) === limit) break
+  }
+  const listed = first.map(({ secondsLeft, ...connection }) => ({
+    ...connection,
+    expiresInSeconds: Math.round(secondsLeft * 1000) / 1000,
+  }))
+  const { count, leftOver } = connections
+  context.answer(
+    { instance: context.paths.name, connections: listed, count, leftOver },
+    [...forPeople(first)].join('').trimEnd(),
+  )
   noteMissing(context, connections, hashed)
 }

@@ -62,7 +62,11 @@ test('without the token everybody may read, with it too, and no verb that change
   }
   const guarded = new Set(GUARDED.map(([name]) => name))
   const open = Object.keys({ ...API_VERBS, ...own }).filter((name) => !guarded.has(name))
-  t.deepEqual(open.sort(), ['backend remaining', 'filter list', 'list', 'status'], 'save is not: it has the seeds')
+  t.deepEqual(
+    open.sort(),
+    ['backend remaining', 'filter list', 'list', 'status', 'trace'],
+    'save and connections are not: seeds, clients',
+  )
 })
 
 test('over TCP seeds are for whoever has the token; over the Unix socket for everybody who may use that', async (t) => {

@@ -8,6 +8,7 @@ import { EventLog } from '../../src/daemon/event-log.ts'
 import { ownVerbs } from '../../src/daemon/own-verbs.ts'
 import type { Native } from '../../src/dataplane/native.ts'
 import { pathsOf } from '../../src/shell/instance.ts'
+import type { Session } from '../../src/shell/session.ts'
 
 export const TOKEN = 'correct-horse-battery'
 export const CLEAR = '/v1/clear'
@@ -35,7 +36,13 @@ export const own = ownVerbs({
 
 export const serve = async (
   t: ExecutionContext,
-  options: { access?: ServerOptions['access']; own?: ServerOptions['own']; session?: () => never } = {},
+  options: {
+    access?: ServerOptions['access']
+    own?: ServerOptions['own']
+    session?: () => never
+    /** What is attached; left out: nothing. */
+    live?: () => Session
+  } = {},
 ): Promise<Asked> => {
   const events = new EventLog(() => 0)
   const faults: unknown[] = []
@@ -44,7 +51,8 @@ export const serve = async (
     context: {
       native: {} as Native,
       paths: pathsOf('test'),
-      session: () => {
+      session: (action) => {
+        if (options.live !== undefined) return action(options.live())
         changes++
         if (options.session !== undefined) return options.session()
         throw new Refusal('xlb is not attached', 'xlb attach IFACE')
