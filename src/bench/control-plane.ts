@@ -79,7 +79,8 @@ const xlb = (name: string, words: readonly string[], node: readonly string[] = [
   const { status, stderr } = spawnSync(
     'nsenter',
     [`--net=/run/netns/${name}`, process.execPath, ...node, CLI, '--instance', name, ...words],
-    { encoding: 'utf8' },
+    // A million connections are more than spawnSync keeps.
+    { encoding: 'utf8', stdio: ['ignore', 'ignore', 'pipe'] },
   )
   if (status !== 0) throw new Error(`xlb ${words.join(' ')}: ${stderr}`)
 }

@@ -5,6 +5,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { request } from 'node:http'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { load } from 'js-yaml'
 import { pathsOf } from '../shell/instance.ts'
 import { median } from './harness.ts'
 
@@ -135,6 +136,10 @@ export const measureDaemon = async (bench: DaemonBench): Promise<DaemonResult> =
       }),
       await measured('reload with one change, from request to answer', runs, async (i) => {
         change(i)
+        return (await ask(socket, 'POST', '/v1/reload', {})).ms
+      }),
+      await measured('the same, of a file in JSON', runs, async (i) => {
+        writeFileSync(file, JSON.stringify(load(bench.config(1 + (i & 1)))))
         return (await ask(socket, 'POST', '/v1/reload', {})).ms
       }),
       await measured('status, whole command', runs, () => command(['status'])),

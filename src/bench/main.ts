@@ -93,6 +93,11 @@ const controlReport = (result: ControlPlaneResult): string =>
 demandPrivilege()
 const native = loadNative()
 const results: Record<string, unknown> = {}
+/** Written after each part: what one has measured a later one's failure does not take. */
+const keep = (part: string, measured: unknown): void => {
+  results[part] = measured
+  if (options.json !== undefined) writeFileSync(options.json, `${JSON.stringify(results, null, 2)}\n`)
+}
 if (parts.includes('packets')) {
   progress('packet path: some ten minutes; --match takes rows out')
   const measured = await measurePacketPath(native, {
@@ -101,25 +106,24 @@ if (parts.includes('packets')) {
     ...(options.beside === undefined ? {} : { beside: options.beside }),
     onRound: (round, rounds) => progress(`  round ${round} of ${rounds}`),
   })
-  results.packetPath = measured
+  keep('packetPath', measured)
   print(`${cpuReport(measured, FLOOR_LRU)}\n`)
 }
 if (parts.includes('veth')) {
   progress('live frames over veth')
   const measured = await measureLiveFrames(native)
-  results.liveFrames = measured
+  keep('liveFrames', measured)
   print(`${vethReport(measured)}\n`)
 }
 if (parts.includes('flows')) {
   progress('flow table: about a minute')
   const measured = checkFlowTables(native)
-  results.flowTable = measured
+  keep('flowTable', measured)
   print(`${flowReport(measured)}\n`)
 }
 if (parts.includes('control')) {
   progress('control plane: about a minute and a half')
   const measured = await measureControlPlane(native)
-  results.controlPlane = measured
+  keep('controlPlane', measured)
   print(`${controlReport(measured)}\n`)
 }
-if (options.json !== undefined) writeFileSync(options.json, `${JSON.stringify(results, null, 2)}\n`)
