@@ -104,9 +104,9 @@ const nextNotFull = (schedule: Uint16Array, cursor: bigint, candidates: readonly
   return undefined
 }
 
-/** leave_overloaded. */
+/** leave_overloaded. A removed backend's record has no weight, and the counts of nobody. */
 const isOverloaded = ({ active, weight }: Candidate, candidates: readonly Candidate[]): boolean =>
-  active > weight && candidates.some((other) => !other.full && other.active * 2 < other.weight)
+  active > weight && candidates.some((other) => other.weight > 0 && !other.full && other.active * 2 < other.weight)
 
 /** The first half of choose_by_destination: who gets the flow of those that the destination's flows went to. */
 const leastNoted = (noted: readonly number[], candidates: readonly Candidate[]): number | undefined => {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The notes of lblc and lblcr: what trace says of them, and what gives way where their table is full.
+import { inspect } from 'node:util'
 import test from 'ava'
 import { explain } from '../../src/dataplane/explain.ts'
 import { age, notes } from './destinations.ts'
@@ -44,7 +45,7 @@ for (const scheduler of BOTH) {
         const refused = said.look?.unremembered === 'DESTINATION_REFUSED_FULL' ? 1 : 0
         if (index !== said.look?.choice.backend || (sent.reasons.DESTINATION_REFUSED_FULL ?? 0) !== refused)
           return t.fail(
-            `XLB_SEED=${seed}, step ${i}: ${index} ${JSON.stringify(sent.reasons)}, not ${JSON.stringify(said.look)}`,
+            `XLB_SEED=${seed}, step ${i}: ${index} ${inspect(sent.reasons)}, not ${inspect(said.look, { depth: 5 })}`,
           )
         for (const what of [
           said.look?.choice.by,
