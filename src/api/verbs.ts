@@ -214,7 +214,12 @@ export const API_VERBS: Readonly<Record<string, ApiVerb>> = {
   ),
   list: apiVerb(
     'interfaces, services and backends',
-    { service: text.optional(), stats: z.boolean().optional(), rate: z.boolean().optional() },
+    {
+      service: text.optional(),
+      stats: z.boolean().optional(),
+      rate: z.boolean().optional(),
+      format: z.enum(['ipvsadm']).optional().describe('of the text'),
+    },
     (context, { service, ...options }) => runList(context, service, options),
     READS,
   ),

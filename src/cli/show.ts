@@ -12,6 +12,7 @@ export const addShowVerbs = (program: Command): void => {
     .argument('[service]')
     .option('--stats', 'flows, packets and bytes so far, and why packets were passed or dropped')
     .option('--rate', 'the same, per second')
+    .option('--format <format>', 'ipvsadm: as ipvsadm -Ln prints it', oneOf('--format', ['ipvsadm']))
     .action((text: string | undefined, _: unknown, command: Command) =>
       perform(command, async (context) =>
         (await import('../commands/list.ts')).runList(context, text, optionsOf(command)),

@@ -25,12 +25,14 @@ import { Neighbours } from '../shell/neighbours.ts'
 import { reachedBy, type Session } from '../shell/session.ts'
 import { type Context, formatSeed, type GlobalOptions } from './context.ts'
 import { newFlowsNow } from './limits.ts'
+import { asIpvsadm } from './list-ipvsadm.ts'
 import { standingNow } from './standing-now.ts'
 import { duration, grouped, table } from './text.ts'
 
 export interface ListOptions extends GlobalOptions {
   stats?: boolean
   rate?: boolean
+  format?: 'ipvsadm'
 }
 
 interface BackendRow {
@@ -61,7 +63,7 @@ interface FilterRow {
   default: Verdict
 }
 
-interface ServiceRow {
+export interface ServiceRow {
   service: string
   name: string | null
   scheduler: string
@@ -78,7 +80,7 @@ interface ServiceRow {
   backends: BackendRow[]
 }
 
-interface Listing {
+export interface Listing {
   instance: string
   interfaces: { name: string; mode: string; attached: boolean; fault: string | null }[]
   /** Not attached, but leading to backends. */
@@ -361,6 +363,9 @@ export const runList = async (
   if (options.stats === true && options.rate === true) {
     throw new Refusal('list: --stats and --rate exclude each other', 'choose one', { usage: true })
   }
+  if (options.json === true && options.format !== undefined) {
+    throw new Refusal('list: --json and --format exclude each other', 'choose one', { usage: true })
+  }
   const only = serviceText === undefined ? undefined : formatService(parseService(serviceText))
   let { list, at } = takeListing(context, only)
   if (options.rate === true) {
@@ -369,5 +374,5 @@ export const runList = async (
     list = perSecond(list, later.list, (later.at - at) / 1000)
     at = later.at
   }
-  context.answer(list, render(list, options))
+  context.answer(list, options.format === 'ipvsadm' ? asIpvsadm(list, options) : render(list, options))
 }
