@@ -26,7 +26,7 @@ const KINDS = [
     'persistent',
     'limited',
   ],
-  ...['rated', 'error', 'fragment after its first', 'DROP_RATE_LIMITED', 'DROP_BACKENDS_FULL', 'DROP_BACKEND_CUT'],
+  ...['rated', 'error', 'fragment after its first', 'DROP_RATE_LIMITED', 'DROP_BACKEND_CUT'],
   ...['DROP_NO_EGRESS', 'PASS_LOCAL', 'PASS_FROM_PEER'],
 ]
 const EXPECTED = [
