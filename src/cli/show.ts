@@ -2,9 +2,11 @@
 import type { Command } from 'commander'
 import type { ConnectionsOptions } from '../commands/connections.ts'
 import { oneOf, wholeNumber } from '../commands/context.ts'
+import type { ListOptions } from '../commands/list.ts'
 import { VERDICTS } from '../core/captured.ts'
 import { CONNECTION_STATES } from '../core/connection-states.ts'
 import { parseDuration } from '../core/duration.ts'
+import { Refusal } from '../core/refusal.ts'
 import { optionsOf, perform, verb } from './verb.ts'
 
 export const addShowVerbs = (program: Command): void => {
@@ -13,11 +15,13 @@ export const addShowVerbs = (program: Command): void => {
     .option('--stats', 'flows, packets and bytes so far, and why packets were passed or dropped')
     .option('--rate', 'the same, per second')
     .option('--format <format>', 'ipvsadm: as ipvsadm -Ln prints it', oneOf('--format', ['ipvsadm']))
-    .action((text: string | undefined, _: unknown, command: Command) =>
-      perform(command, async (context) =>
-        (await import('../commands/list.ts')).runList(context, text, optionsOf(command)),
-      ),
-    )
+    .action((text: string | undefined, _: unknown, command: Command) => {
+      const options = optionsOf<ListOptions>(command)
+      if (options.json === true && options.format !== undefined) {
+        throw new Refusal('list: --json and --format exclude each other', 'choose one', { usage: true })
+      }
+      return perform(command, async (context) => (await import('../commands/list.ts')).runList(context, text, options))
+    })
 
   verb(program, 'status', 'show what is wrong, the worst first').action((_: unknown, command: Command) =>
     perform(command, async (context) => (await import('../commands/status.ts')).runStatus(context)),

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What `ipvsadm -Ln`, with --stats or --rate, would print of xlb's services: for scripts that read it.
+import { formatIpv4 } from '../core/ip.ts'
+import { DEFAULT_PREFIX, DEFAULT_PREFIX6 } from '../core/persistence.ts'
 import { VERSION } from '../core/version.ts'
 import type { Listing, ListOptions, ServiceRow } from './list.ts'
 
@@ -21,8 +23,16 @@ const portsOf = (service: string): string => endpoint(service).slice(endpoint(se
 
 const hostOf = (address: string): string => (address.includes(':') ? `[${address}]` : address)
 
-const flagsOf = ({ persistence, ops }: ServiceRow): string =>
-  `${persistence === null ? '' : ` persistent ${persistence.seconds}`}${ops ? ' ops' : ''}`
+/** Of IPv4 as an address (255.255.255.0), of IPv6 in bits; not where each address is a client by itself. */
+const maskOf = (service: string, { prefix, prefix6 }: NonNullable<ServiceRow['persistence']>): string => {
+  if (endpoint(service).startsWith('[')) return prefix6 === DEFAULT_PREFIX6 ? '' : ` mask ${prefix6}`
+  return prefix === DEFAULT_PREFIX ? '' : ` mask ${formatIpv4(2 ** 32 - 2 ** (32 - prefix))}`
+}
+
+const flagsOf = ({ service, persistence, ops }: ServiceRow): string => {
+  const persistent = persistence === null ? '' : ` persistent ${persistence.seconds}${maskOf(service, persistence)}`
+  return `${persistent}${ops ? ' ops' : ''}`
+}
 
 const protocolOf = (service: string): string => service.slice(0, 3).toUpperCase()
 
@@ -31,11 +41,13 @@ const plain = (list: Listing): string[] => [
   '  -> RemoteAddress:Port           Forward Weight ActiveConn InActConn',
   ...list.services.flatMap((row) => [
     `${protocolOf(row.service)}  ${endpoint(row.service)} ${row.scheduler}${flagsOf(row)}`,
-    ...row.backends.map(({ address, weight, state, active, inactive }) => {
+    ...row.backends.map(({ address, weight, effectiveWeight, state, active, inactive }) => {
       const name = `${hostOf(address)}:${portsOf(row.service)}`
       const forward = state === 'local' ? 'Local' : 'Route'
+      // There a server that takes no new flow has weight 0, and no other sign.
+      const shown = effectiveWeight === 0 ? 0 : weight
       const counts = [active ?? 0, inactive ?? 0].map((count) => String(count).padEnd(10))
-      return `  -> ${name.padEnd(28)} ${forward.padEnd(7)} ${String(weight).padEnd(6)} ${counts.join(' ')}`.trimEnd()
+      return `  -> ${name.padEnd(28)} ${forward.padEnd(7)} ${String(shown).padEnd(6)} ${counts.join(' ')}`.trimEnd()
     }),
   ]),
 ]

@@ -363,9 +363,6 @@ export const runList = async (
   if (options.stats === true && options.rate === true) {
     throw new Refusal('list: --stats and --rate exclude each other', 'choose one', { usage: true })
   }
-  if (options.json === true && options.format !== undefined) {
-    throw new Refusal('list: --json and --format exclude each other', 'choose one', { usage: true })
-  }
   const only = serviceText === undefined ? undefined : formatService(parseService(serviceText))
   let { list, at } = takeListing(context, only)
   if (options.rate === true) {

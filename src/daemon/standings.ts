@@ -206,7 +206,7 @@ export class Standings {
       }
     } else this.#settle(name, service, nowMs)
     this.#end()
-    // Packets go by the same as before, but for another reason, or only for now: no commit tells of that.
+    // Packets go by the same as before, and what has changed is why, or until when: no commit tells of that.
     if (isToldOf || (before?.check?.state === after?.check?.state && before?.agent?.state === after?.agent?.state))
       return
     const state = describeBackend(backend)

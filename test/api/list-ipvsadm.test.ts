@@ -7,7 +7,15 @@ import { backend, fakeSession, service } from './plane.ts'
 const listed = async (t: ExecutionContext, options: object = {}): Promise<string[]> => {
   const fake = fakeSession({ netlink: { neighbours: () => [], interfaces: () => [] } as never })
   fake.set(
-    { ...service(10, 'wrr', [backend(1, { weight: 3 }), backend(2, { path: { kind: 'local' } })]), ops: false },
+    service(10, 'wrr', [
+      backend(1, { weight: 3 }),
+      backend(2, { path: { kind: 'local' } }),
+      backend(4, { weight: 9, admin: 'drain' }),
+    ]),
+    {
+      ...service(12, 'rr', []),
+      persistence: { seconds: 300, prefix: 20, prefix6: 64, drain: 'keep', group: undefined },
+    },
     {
       ...service(11, 'rr', [backend(3)]),
       protocol: 'udp',
@@ -37,6 +45,8 @@ test('services and backends', async (t) => {
     'TCP  192.0.2.10:80 wrr',
     '  -> 198.51.100.1:80              Route   3      0          0',
     '  -> 198.51.100.2:80              Local   1      0          0',
+    '  -> 198.51.100.4:80              Route   0      0          0',
+    'TCP  192.0.2.12:80 rr persistent 300 mask 255.255.240.0',
     'UDP  [2001:db8::11]:0 rr ops',
     '  -> [2001:db8::3]:0              Route   1      0          0',
   ])
