@@ -3,6 +3,7 @@
 import { constructFromEvents, load, YAMLException } from 'js-yaml'
 import type { Faults, KeyPath } from './faults.ts'
 import { type Place, Places, placeIn } from './places.ts'
+import type { ReadBefore } from './read-before.ts'
 
 export class Document {
   /** As the person named it. */
@@ -21,9 +22,9 @@ export class Document {
   }
 
   /** Where faults of YAML leave values to read, these are there. */
-  parse(faults: Faults): void {
+  parse(faults: Faults, before?: ReadBefore): void {
     try {
-      this.value = this.#read(faults)
+      this.value = this.#read(faults, before)
     } catch (error) {
       if (!(error instanceof Error)) throw error
       const mark = error instanceof YAMLException ? error.mark : undefined
@@ -50,7 +51,7 @@ export class Document {
     return this.#places.find(path, ofKey)
   }
 
-  #read(faults: Faults): unknown {
+  #read(faults: Faults, before: ReadBefore | undefined): unknown {
     // JSON is YAML too, and what writes it is a program: the built-in parser is ten times as fast.
     if (this.text.trimStart().startsWith('{')) {
       try {
@@ -59,6 +60,8 @@ export class Document {
         // It is YAML in braces, or the YAML parser says where it is neither.
       }
     }
+    const known = before?.parse(this.text)
+    if (known !== undefined) return known
     try {
       return load(this.text)
     } catch (error) {

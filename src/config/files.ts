@@ -7,6 +7,7 @@ import { Document } from './document.ts'
 import { type Environment, takeEnvironment } from './environment.ts'
 import type { Faults, KeyPath } from './faults.ts'
 import { expandGlob, isGlob } from './glob.ts'
+import type { ReadBefore } from './read-before.ts'
 
 const whyNot = (error: unknown): string =>
   error instanceof Error ? error.message.replace(/^(E\w+): .*$/, '$1') : `${error}`
@@ -18,18 +19,20 @@ class Reader {
   readonly documents: Document[] = []
   readonly #faults: Faults
   readonly #environment: Environment
+  readonly #before: ReadBefore | undefined
   /** Real path -> the file that includes it, as it was named. */
   readonly #seen = new Map<string, string>()
 
-  constructor(environment: Environment, faults: Faults) {
+  constructor(environment: Environment, faults: Faults, before: ReadBefore | undefined) {
     this.#environment = environment
     this.#faults = faults
+    this.#before = before
   }
 
   read(file: string, text: string, within: readonly string[]): void {
     const document = new Document(file, text)
     this.documents.push(document)
-    document.parse(this.#faults)
+    document.parse(this.#faults, this.#before)
     takeEnvironment(document, this.#environment, this.#faults)
     const { value } = document
     const list = typeof value === 'object' && value !== null && 'include' in value ? value.include : []
@@ -87,7 +90,7 @@ const expanded = (pattern: string): string[] => {
  * The file first; `-` is standard input, whose includes are relative to the working folder.
  * @throws Refusal where the file itself cannot be read
  */
-export const readFiles = (file: string, environment: Environment, faults: Faults): Document[] => {
+export const readFiles = (file: string, environment: Environment, faults: Faults, before?: ReadBefore): Document[] => {
   let text: string
   try {
     text = readFileSync(file === '-' ? 0 : file, 'utf8')
@@ -97,7 +100,7 @@ export const readFiles = (file: string, environment: Environment, faults: Faults
       'name a file that is there, such as one that `xlb save` wrote',
     )
   }
-  const reader = new Reader(environment, faults)
+  const reader = new Reader(environment, faults, before)
   reader.read(file, text, [realPath(file)])
   return reader.documents
 }

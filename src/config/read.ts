@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // Files -> what they want. Every fault of all of them is reported, not the first alone.
-import { formatService } from '../core/address.ts'
 import type { DesiredState, Service } from '../core/desired.ts'
 import { sharedLabels } from '../core/label.ts'
 import { type Notify, notifySeconds } from '../core/notify.ts'
@@ -19,6 +18,7 @@ import { Faults, FaultyConfig, type KeyPath } from './faults.ts'
 import { readFiles } from './files.ts'
 import { filterOf } from './filter.ts'
 import { Issues } from './issues.ts'
+import type { ReadBefore } from './read-before.ts'
 import { Salvage } from './salvage.ts'
 import { type ConfigFile, configSchema, type Defaults, type ServiceEntry } from './schema.ts'
 import { type Origin, policyOf, type ReadService, serviceOf } from './services.ts'
@@ -52,7 +52,10 @@ export interface Config {
 
 interface Part {
   document: Document
+  /** Of services that are known: undefined. */
   config: ConfigFile
+  /** What its services said before, by their places; undefined: nothing is known of any. */
+  known?: readonly (ReadService | undefined)[]
 }
 
 /** Lists of all files are joined; each other key at the top stands in one of them. */
@@ -62,15 +65,17 @@ const LISTS: readonly string[] = ['include', 'interfaces', 'services']
 class Reading {
   readonly faults: Faults
   readonly documents: readonly Document[]
+  readonly #before: ReadBefore | undefined
   readonly #salvage = new Salvage()
   readonly #parts: Part[]
-  readonly #services = new Map<string, ReadService & { origin: Origin }>()
-  readonly #seeded = new Set<string>()
+  readonly #services = new Map<string, ReadService & { origin: Origin; isKnown: boolean }>()
   readonly #seedTexts = new Map<string, { seed: bigint; text: string }>()
 
-  constructor(documents: readonly Document[], faults: Faults) {
+  constructor(documents: readonly Document[], faults: Faults, before: ReadBefore | undefined) {
     this.documents = documents
     this.faults = faults
+    this.#before = before
+    before?.takeDefaults(documents.map(({ value }) => value))
     this.#parts = this.documents.flatMap((document) => this.#validated(document))
     this.#checkOnce()
   }
@@ -104,9 +109,10 @@ class Reading {
       ),
       desired: (have, random) =>
         new Map(
-          [...services].map(([name, service]) => {
-            if (this.#seeded.has(name)) return [name, service]
-            return [name, { ...service, seed: have.get(name)?.seed ?? random() }]
+          [...this.#services].map(([name, { service, isSeeded }]) => {
+            if (isSeeded) return [name, service]
+            const seed = have.get(name)?.seed ?? random()
+            return [name, this.#before?.withSeed(service, seed) ?? { ...service, seed }]
           }),
         ),
     }
@@ -115,11 +121,36 @@ class Reading {
   #validated(document: Document): Part[] {
     const { value } = document
     if (value === undefined || value === null) return []
+    const known = this.#validatedBefore(document)
+    if (known !== undefined) return [known]
     const result = configSchema.safeParse(value)
     if (result.success) return [{ document, config: result.data }]
     new Issues(configSchema, document, this.faults).add(result.error.issues)
     const config = this.#salvage.read(configSchema, value)
     return config === undefined ? [] : [{ document, config: config as ConfigFile }]
+  }
+
+  /** Where some of its services were read before; undefined: there are none, or something is wrong with the others. */
+  #validatedBefore(document: Document): Part | undefined {
+    const { value } = document
+    const entries = isObject(value) && Array.isArray(value.services) ? value.services : []
+    const known = entries.map((entry) => this.#before?.service(entry))
+    if (!known.some((each) => each !== undefined)) return undefined
+    const result = configSchema.safeParse({ ...(value as object), services: entries.filter((_, i) => !known[i]) })
+    if (!result.success) return undefined
+    const others = result.data.services.values()
+    const services = known.map((each) => (each === undefined ? others.next().value : undefined))
+    return { document, config: { ...result.data, services: services as ConfigFile['services'] }, known }
+  }
+
+  /** Services by the entries that they were read of, as YAML has these. */
+  *entries(): Generator<[entry: unknown, read: ReadService]> {
+    for (const { origin, isKnown: _, ...read } of this.#services.values()) {
+      const { value } = origin.document
+      const entry =
+        isObject(value) && Array.isArray(value.services) ? value.services[Number(origin.path[1])] : undefined
+      yield [entry, read]
+    }
   }
 
   /** The part that has this key; any where none has. */
@@ -199,37 +230,60 @@ class Reading {
     const defaults = part?.config.defaults ?? {}
     const { document: stated } = this.#originOf(part)
     const byDefault = policyOf(defaults, AT_ONCE, (key, read) => this.faults.collect(stated, ['defaults', key], read))
-    for (const { document, config } of this.#parts) {
+    for (const { document, config, known } of this.#parts) {
       for (const [i, entry] of config.services.entries()) {
-        if (entry !== undefined) this.#readService(entry, defaults, byDefault, { document, path: ['services', i] })
+        const origin = { document, path: ['services', i] }
+        const before = known?.[i]
+        if (before !== undefined) this.#place(before, origin, true)
+        else if (entry !== undefined) this.#readService(entry, defaults, byDefault, origin)
       }
     }
     const services = new Map([...this.#services].map(([name, { service }]) => [name, service]))
     for (const fault of rangeFaults(services.keys())) this.#addStateFault(fault)
     for (const fault of sharedLabels(services)) this.#addStateFault(fault)
     for (const fault of groupFaults(services.values())) this.#addStateFault(fault)
-    for (const fault of circleFaults(services)) this.#addStateFault(fault)
+    for (const fault of circleFaults(services, this.#changed())) this.#addStateFault(fault)
     return services
+  }
+
+  /** Services that say something else than before; undefined: any, as there is one that was not there. */
+  #changed(): string[] | undefined {
+    const changed: string[] = []
+    for (const [name, { isKnown }] of this.#services) {
+      if (this.#before?.names.has(name) !== true) return undefined
+      if (!isKnown) changed.push(name)
+    }
+    return changed
   }
 
   #readService(entry: ServiceEntry, defaults: Defaults, byDefault: ReturnPolicy, origin: Origin): void {
     const read = serviceOf(entry, defaults, byDefault, origin, this.faults)
     if (read === undefined) return
-    const name = formatService(read.service)
+    const name = this.#place(read, origin, false)
+    if (name === undefined) return
     const { document, path } = origin
-    const other = this.#services.get(name)?.origin.document
-    if (other !== undefined) {
-      const where = other === document ? 'twice' : `twice, also in ${other.file}`
-      this.faults.add(document, [...path, 'service'], `${name} is there ${where}`, 'keep one of the two')
-      return
-    }
-    this.#services.set(name, { ...read, origin })
-    if (entry.seed !== undefined) this.#seeded.add(name)
     const text = document.writtenAt([...path, 'seed'])
     if (text !== undefined) this.#seedTexts.set(name, { seed: read.service.seed, text })
     // Where a key was left out, what is said of the others may be wrong.
     if (this.#salvage.isDamaged(entry)) return
     for (const { keys, refusal } of serviceFaults(read.service)) this.#addStateFault({ service: name, keys, refusal })
+  }
+
+  /**
+   * @param isKnown it was read before
+   * @returns its name; undefined where it is there already
+   */
+  #place(read: ReadService, origin: Origin, isKnown: boolean): string | undefined {
+    const { name } = read
+    const { document, path } = origin
+    const other = this.#services.get(name)?.origin.document
+    if (other === undefined) {
+      this.#services.set(name, { ...read, origin, isKnown })
+      return name
+    }
+    const where = other === document ? 'twice' : `twice, also in ${other.file}`
+    this.faults.add(document, [...path, 'service'], `${name} is there ${where}`, 'keep one of the two')
+    return undefined
   }
 
   #addStateFault({ service, keys, refusal }: StateFault): void {
@@ -246,28 +300,36 @@ const entryKeys = (keys: KeyPath, places: ReadService['places']): KeyPath => {
   return key === 'backends' && typeof place === 'number' ? [key, places?.[place] ?? place, ...rest] : keys
 }
 
+interface ReadOptions {
+  before?: ReadBefore
+  aside?: string
+  shown?: number
+}
+
+const isObject = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null
+
 /**
+ * @param before what the same file said before, of which whatever has not changed is not read again
  * @param aside for the words of a refusal: such as that nothing was changed
  * @param shown of so many faults, the refusal's text tells each
  * @throws FaultyConfig with every fault of all files; Refusal where the file itself cannot be read
  */
-export const readConfig = (
-  file: string,
-  environment: Environment,
-  options: { aside?: string; shown?: number } = {},
-): Config => {
+export const readConfig = (file: string, environment: Environment, options: ReadOptions = {}): Config => {
   const faults = new Faults()
-  return configOf(file, readFiles(file, environment, faults), faults, options)
+  options.before?.begin()
+  return configOf(file, readFiles(file, environment, faults, options.before), faults, options)
 }
 
 const configOf = (
   file: string,
   documents: readonly Document[],
   faults: Faults,
-  { aside = '', shown }: { aside?: string; shown?: number | undefined } = {},
+  { before, aside = '', shown }: ReadOptions = {},
 ): Config => {
-  const config = new Reading(documents, faults).config()
+  const reading = new Reading(documents, faults, before)
+  const config = reading.config()
   if (faults.count > 0) throw new FaultyConfig(file, faults.list(documents), aside, shown)
+  before?.end(reading.entries())
   return config
 }
 

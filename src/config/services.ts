@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Entries of the file's services -> services.
-import { parseBackend, parseService, type ServiceAddress } from '../core/address.ts'
+import { formatService, parseBackend, parseService, type ServiceAddress } from '../core/address.ts'
 import { type Backend, choosesByDestination, DEFAULT_SCHEDULER, defaultHash, type Service } from '../core/desired.ts'
 import { parseDuration } from '../core/duration.ts'
 import { parseMaxConns } from '../core/max-conns.ts'
@@ -24,7 +24,11 @@ export interface Origin {
 export type Salvaged<T> = readonly (T | undefined)[]
 
 export interface ReadService {
+  /** formatService(service) */
+  name: string
   service: Service
+  /** Does the entry say the seed? */
+  isSeeded: boolean
   policy: ReturnPolicy
   /** Of each backend its place in the entry's list; undefined where none was left out. */
   places: readonly number[] | undefined
@@ -143,5 +147,5 @@ export const serviceOf = (
     backends,
   }
   const policy = policyOf(entry, byDefault, (key, read) => faults.collect(document, [...path, key], read))
-  return { service, places, policy }
+  return { name: formatService(address), service, isSeeded: entry.seed !== undefined, places, policy }
 }

@@ -225,7 +225,8 @@ export const mergeTimeouts = (base: Timeouts | undefined, file: Timeouts, have: 
  */
 export function* mergeFaults(have: DesiredState, merged: DesiredState): Generator<StateFault> {
   if (merged === have) return
-  for (const name of namesToCompare(have, merged)) {
+  const changed = [...namesToCompare(have, merged)]
+  for (const name of changed) {
     const service = merged.get(name)
     if (service === undefined) continue
     for (const { keys, refusal } of serviceFaults(service)) yield { service: name, keys, refusal }
@@ -233,7 +234,7 @@ export function* mergeFaults(have: DesiredState, merged: DesiredState): Generato
   yield* rangeFaults(merged.keys())
   yield* sharedLabels(merged)
   yield* groupFaults(merged.values())
-  yield* circleFaults(merged)
+  yield* circleFaults(merged, changed.every((name) => have.has(name)) ? changed : undefined)
 }
 
 /** A service as the file has it, and as it is; null: it is not there. */

@@ -153,11 +153,17 @@ const within = (service: ServiceAddress, address: string, prefix: string): Refus
     'name a real server outside of it, or make the prefix longer',
   )
 
-/** Backends that are VIPs too, of whichever service, or that a prefix holds. */
-export function* circleFaults(state: DesiredState): Generator<StateFault> {
+/**
+ * Backends that are VIPs too, of whichever service, or that a prefix holds.
+ *
+ * @param changed services that may have other backends than when nothing was wrong; all, where some service was not there then
+ */
+export function* circleFaults(state: DesiredState, changed: Iterable<string> = state.keys()): Generator<StateFault> {
   const vips = new Set([...state.keys()].map(vipOf))
   const prefixes = [...vips].filter((vip) => isPrefix({ vip }))
-  for (const [name, service] of state) {
+  for (const name of changed) {
+    const service = state.get(name)
+    if (service === undefined) continue
     let i = -1
     for (const { address } of service.backends) {
       i++

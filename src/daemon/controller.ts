@@ -3,6 +3,7 @@
 // them to be, and keeps them so.
 import { existsSync, statSync } from 'node:fs'
 import { type Config, readConfig } from '../config/read.ts'
+import { ReadBefore } from '../config/read-before.ts'
 import { type Happening, happenings, type Knowledge } from '../core/backend-state.ts'
 import { Refusal } from '../core/refusal.ts'
 import { type Edit, Guard } from '../dataplane/guard.ts'
@@ -224,12 +225,18 @@ export class Controller {
 
   // ---- the configuration
 
+  readonly #before = new ReadBefore()
+
+  #readConfig(aside = ''): Config {
+    return readConfig(this.file, this.#environment, { before: this.#before, aside })
+  }
+
   /**
    * At the start: attaches or adopts, and makes of what is there what the file says; what was changed since the file was last loaded stays.
    * @throws FaultyConfig, Refusal: nothing was changed then
    */
   start(): void {
-    const config = readConfig(this.file, this.#environment)
+    const config = this.#readConfig()
     this.#configured(config)
     const kept = this.#remembered.kept()
     this.standings.start(kept.loaded?.policies ?? new Map())
@@ -258,7 +265,7 @@ export class Controller {
   reload(): Reloading {
     const startedMs = this.#nowMs()
     try {
-      const config = readConfig(this.file, this.#environment, { aside: '; nothing was changed' })
+      const config = this.#readConfig('; nothing was changed')
       const changed = this.because(`reload of ${this.file}`, () => this.#apply(config))
       this.#reloadedSince(startedMs)
       this.#configured(config)
@@ -335,7 +342,7 @@ export class Controller {
 
   /** The pins were taken away, and an interface is attached anew: everything is to be made again. */
   #rebuild(): void {
-    this.#load(readConfig(this.file, this.#environment), this.#remembered.kept().changes)
+    this.#load(this.#readConfig(), this.#remembered.kept().changes)
   }
 
   #looks = 0

@@ -5,9 +5,11 @@ import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, wr
 import { join } from 'node:path'
 import { type Config, configOfValues } from '../config/read.ts'
 import { entryOf, type ForAll, forAllEntry } from '../config/write.ts'
+import { formatService } from '../core/address.ts'
 import type { DesiredState, Service } from '../core/desired.ts'
 import type { RuntimeChange } from '../core/merge.ts'
-import type { Policies } from '../core/return-policy.ts'
+import { type Policies, samePolicy } from '../core/return-policy.ts'
+import type { ReturnPolicy } from '../core/standing.ts'
 import { DEFAULT_TIMEOUTS } from '../core/timeouts.ts'
 import { DEFAULT_NEW_FLOWS } from '../shell/load.ts'
 
@@ -78,9 +80,14 @@ const readValue = (file: string): unknown => {
   return JSON.parse(text)
 }
 
+/** Of a document without services. */
+const END = '[]}'
+
 export class StateStore {
   readonly #loaded: string
   readonly #changes: string
+  /** Of services as they were loaded. */
+  readonly #texts = new WeakMap<Service, { policy: ReturnPolicy | undefined; text: string }>()
   #written = ''
 
   /** @param folder made where it is not there */
@@ -112,7 +119,20 @@ export class StateStore {
   }
 
   writeLoaded(wish: Wish): void {
-    writeDurably(this.#loaded, `${JSON.stringify(documentOf(wish, wish.services.values(), wish.policies))}\n`)
+    const head = JSON.stringify(documentOf(wish, []))
+    const texts = Array.from(wish.services.values(), (service) => this.#textOf(service, wish.policies))
+    // The list of services comes last.
+    writeDurably(this.#loaded, `${head.slice(0, -END.length)}[${texts.join(',')}]}\n`)
+  }
+
+  /** Services of another load are mostly the same objects. */
+  #textOf(service: Service, policies: Policies): string {
+    const policy = policies.get(formatService(service))
+    const before = this.#texts.get(service)
+    if (before !== undefined && samePolicy(before.policy, policy)) return before.text
+    const text = JSON.stringify(entryOf(service, policies))
+    this.#texts.set(service, { policy, text })
+    return text
   }
 
   writeChanges({ services, base, have }: Changes): void {

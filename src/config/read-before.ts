@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+// What was read before, for whoever reads a file again and again: what is written as it was says what it said.
+import { load } from 'js-yaml'
+import type { Service } from '../core/desired.ts'
+import { piecesOf } from './pieces.ts'
+import type { ReadService } from './services.ts'
+
+type Known = ReadonlyMap<string, readonly unknown[]>
+
+/** May there be a variable in it? Of a dollar, or what may stand for one in quotes. */
+const mayVary = (text: string): boolean => text.includes('$') || text.includes('\\')
+
+const ofMapping = (value: unknown, key: string): unknown =>
+  typeof value === 'object' && value !== null && Object.hasOwn(value, key)
+    ? (value as Record<string, unknown>)[key]
+    : undefined
+
+/** Of one file and all that it includes. Only readings without a fault are remembered. */
+export class ReadBefore {
+  /** Texts of services -> what YAML makes of each. */
+  #known: Known = new Map()
+  #next = new Map<string, readonly unknown[]>()
+  /** Entries as YAML has them -> what they say. They last as long as the text that they came from is known. */
+  #services = new WeakMap<object, ReadService>()
+  /** What `defaults` say where they say that. */
+  #defaults = ''
+  #nextDefaults = ''
+  /** All of them, by name, as they were when nothing was wrong with any. */
+  names: ReadonlySet<string> = new Set()
+  readonly #drawn = new WeakMap<Service, Service>()
+
+  /** Another reading begins. */
+  begin(): void {
+    this.#next = new Map()
+  }
+
+  /** What the text says, of which only new pieces are parsed; undefined: only the whole of it tells, or what is wrong. */
+  parse(text: string): unknown {
+    const pieces = piecesOf(text)
+    if (pieces === undefined) return undefined
+    try {
+      const value = load(pieces.rest)
+      const list = ofMapping(value, 'services')
+      if (!Array.isArray(list) || list.length > 0) return undefined
+      const keeps = !mayVary(text)
+      for (const piece of pieces.services) {
+        for (const entry of this.#entriesOf(piece, keeps || !mayVary(piece))) list.push(entry)
+      }
+      return value
+    } catch {
+      return undefined
+    }
+  }
+
+  #entriesOf(piece: string, keeps: boolean): readonly unknown[] {
+    const known = this.#known.get(piece) ?? this.#next.get(piece)
+    const entries = known ?? load(piece)
+    if (!Array.isArray(entries)) throw new TypeError('no list')
+    // A variable's value is put into what was parsed.
+    if (keeps) this.#next.set(piece, entries)
+    return entries
+  }
+
+  /** @param values of the file and of those that it includes: their services are read by these defaults */
+  takeDefaults(values: readonly unknown[]): void {
+    this.#nextDefaults = JSON.stringify(values.map((value) => ofMapping(value, 'defaults')))
+  }
+
+  /** What an entry says that was read without a fault. */
+  service(entry: unknown): ReadService | undefined {
+    if (typeof entry !== 'object' || entry === null || this.#nextDefaults !== this.#defaults) return undefined
+    return this.#services.get(entry)
+  }
+
+  /** This reading was without a fault. @param services by their entries */
+  end(services: Iterable<readonly [entry: unknown, read: ReadService]>): void {
+    this.#known = this.#next
+    if (this.#nextDefaults !== this.#defaults) this.#services = new WeakMap()
+    this.#defaults = this.#nextDefaults
+    const names = new Set<string>()
+    for (const [entry, read] of services) {
+      names.add(read.name)
+      if (typeof entry === 'object' && entry !== null) this.#services.set(entry, read)
+    }
+    this.names = names
+  }
+
+  /** With a seed that no file says; the same object as before for the same seed. */
+  withSeed(service: Service, seed: bigint): Service {
+    const before = this.#drawn.get(service)
+    if (before?.seed === seed) return before
+    const drawn = { ...service, seed }
+    this.#drawn.set(service, drawn)
+    return drawn
+  }
+}
