@@ -74,22 +74,27 @@ const makeNetwork = (name: string): void => {
   }
 }
 
-/** One command in the namespace. @param node words for Node itself */
-const xlb = (name: string, words: readonly string[], node: readonly string[] = []): void => {
-  const { status, stderr } = spawnSync(
-    'nsenter',
-    [`--net=/run/netns/${name}`, process.execPath, ...node, CLI, '--instance', name, ...words],
+/** Node in the namespace. */
+const node = (name: string, words: readonly string[]): void => {
+  const { status, stderr } = spawnSync('nsenter', [`--net=/run/netns/${name}`, process.execPath, ...words], {
+    encoding: 'utf8',
     // A million connections are more than spawnSync keeps.
-    { encoding: 'utf8', stdio: ['ignore', 'ignore', 'pipe'] },
-  )
-  if (status !== 0) throw new Error(`xlb ${words.join(' ')}: ${stderr}`)
+    stdio: ['ignore', 'ignore', 'pipe'],
+  })
+  if (status !== 0) throw new Error(`node ${words.join(' ')}: ${stderr}`)
 }
 
-const milliseconds = (name: string, words: readonly string[]): number => {
+/** One command in the namespace. @param options of Node itself */
+const xlb = (name: string, words: readonly string[], options: readonly string[] = []): void =>
+  node(name, [...options, CLI, '--instance', name, ...words])
+
+const took = (action: () => void): number => {
   const start = process.hrtime.bigint()
-  xlb(name, words)
+  action()
   return Number(process.hrtime.bigint() - start) / 1e6
 }
+
+const milliseconds = (name: string, words: readonly string[]): number => took(() => xlb(name, words))
 
 /** Peak memory, as the process itself tells it at its end: in a run of its own, since what makes it tell takes time. */
 const residentMiB = (name: string, words: readonly string[]): number => {
@@ -194,6 +199,7 @@ export const measureControlPlane = async (native: Native, runs = 9): Promise<Con
       backend: '10.254.0.20',
       runs,
       command: (words) => milliseconds(name, words),
+      nothing: () => took(() => node(name, ['-e', '0'])),
     })
     const elements = elementsFor(CAPACITY, native.system.possibleCpus())
     const mebibytes = (map: MappedName) => Math.round((elements[map] * MAPPED[map] * 10) / 2 ** 20) / 10

@@ -37,6 +37,8 @@ export interface DaemonBench {
   runs: number
   /** Runs a command of xlb in the namespace. @returns milliseconds */
   command: (words: readonly string[]) => number
+  /** Node's start and nothing else, in the same way. @returns milliseconds */
+  nothing: () => number
 }
 
 const READY_MS = 120_000
@@ -86,6 +88,9 @@ const memoryOf = ({ pid }: ChildProcess): { all: number; own: number } => {
   return { all: mebibytes('VmRSS'), own: mebibytes('RssAnon') }
 }
 
+/** A request takes so little that many are measured for each run of a command. */
+const REQUESTS = 5
+
 /** Between runs: what a change leaves to be done later is not the next one's. */
 const PAUSE_MS = 300
 
@@ -108,7 +113,7 @@ const measured = async (what: string, runs: number, run: (i: number) => number |
 }
 
 export const measureDaemon = async (bench: DaemonBench): Promise<DaemonResult> => {
-  const { name, folder, runs, command, service, backend } = bench
+  const { name, folder, runs, command, nothing, service, backend } = bench
   const { socket } = pathsOf(name)
   const file = join(folder, 'daemon.yaml')
   writeFileSync(file, 'interfaces: [{ name: eth0, mode: generic }]\nservices: []\n')
@@ -124,10 +129,12 @@ export const measureDaemon = async (bench: DaemonBench): Promise<DaemonResult> =
     const words = (i: number) => ['backend', 'set', service, backend, '--weight', String(12 + (i & 1))]
     const change = (i: number) => writeFileSync(file, bench.config(1 + (i & 1)))
     const times = [
+      await measured("Node's start alone, whole command", runs, nothing),
       await measured('backend set through the daemon, whole command', runs, (i) => command(words(i))),
+      // What is answered is in the maps.
       await measured(
         'backend set, from request to answer',
-        runs,
+        REQUESTS * runs,
         async (i) => (await ask(socket, 'POST', '/v1/backend/set', set(i))).ms,
       ),
       await measured('reload with one change, whole command', runs, (i) => {

@@ -179,7 +179,7 @@ const listing = (session: Session, only: string | undefined, nowMs: number, daem
     interfaces: interfaces.map(({ name, mode, attached, fault }) => ({ name, mode, attached, fault: fault ?? null })),
     egress: egress.map(({ name, fault }) => ({ name, fault: fault ?? null })),
     neighboursReadSecondsAgo: live.neighboursMs === 0 ? null : (nowMs - live.neighboursMs) / 1000,
-    staleMacs: new Neighbours(native, reachedBy(session)).changedSince(live.desired),
+    staleMacs: new Neighbours(native, reachedBy(session)).changedSince(plane, live),
     flows: flows.tables.ipv4,
     flows6: flows.tables.ipv6,
     prefixFlows6: hasPrefixes6(live.services.keys()) ? flows.tables.prefix6 : null,

@@ -1,36 +1,36 @@
 // SPDX-License-Identifier: Apache-2.0
-// Desired states that are not spelled out: one that is read on demand, and one that differs from another in a few services. So a
-// verb that changes one service of thousands looks at that one.
+// States that are not spelled out: one that is read on demand, and one that differs from another in a few services. So a verb that
+// changes one service of thousands looks at that one.
 import type { DesiredState, Service } from './desired.ts'
 
-abstract class StateMap implements ReadonlyMap<string, Service> {
+abstract class StateMap<Entry> implements ReadonlyMap<string, Entry> {
   abstract readonly size: number
-  abstract get(name: string): Service | undefined
+  abstract get(name: string): Entry | undefined
   abstract has(name: string): boolean
   abstract keys(): MapIterator<string>
 
-  *entries(): MapIterator<[string, Service]> {
+  *entries(): MapIterator<[string, Entry]> {
     for (const name of this.keys()) {
-      const service = this.get(name)
-      if (service !== undefined) yield [name, service]
+      const entry = this.get(name)
+      if (entry !== undefined) yield [name, entry]
     }
   }
 
-  *values(): MapIterator<Service> {
-    for (const [, service] of this.entries()) yield service
+  *values(): MapIterator<Entry> {
+    for (const [, entry] of this.entries()) yield entry
   }
 
-  [Symbol.iterator](): MapIterator<[string, Service]> {
+  [Symbol.iterator](): MapIterator<[string, Entry]> {
     return this.entries()
   }
 
-  forEach(action: (service: Service, name: string, map: ReadonlyMap<string, Service>) => void): void {
-    for (const [name, service] of this.entries()) action(service, name, this)
+  forEach(action: (entry: Entry, name: string, map: ReadonlyMap<string, Entry>) => void): void {
+    for (const [name, entry] of this.entries()) action(entry, name, this)
   }
 }
 
 /** Services that are read when they are asked for. */
-export class LazyState extends StateMap {
+export class LazyState extends StateMap<Service> {
   readonly #sources: ReadonlyMap<string, { readonly want: Service }>
 
   constructor(sources: ReadonlyMap<string, { readonly want: Service }>) {
@@ -56,30 +56,33 @@ export class LazyState extends StateMap {
 }
 
 /** A state, but for some services; undefined: that one is gone. */
-export class ChangedState extends StateMap {
-  readonly base: DesiredState
-  readonly changes: ReadonlyMap<string, Service | undefined>
+export class ChangedState<Entry = Service> extends StateMap<Entry> {
+  readonly base: ReadonlyMap<string, Entry>
+  readonly changes: ReadonlyMap<string, Entry | undefined>
   readonly size: number
 
-  private constructor(base: DesiredState, changes: ReadonlyMap<string, Service | undefined>) {
+  private constructor(base: ReadonlyMap<string, Entry>, changes: ReadonlyMap<string, Entry | undefined>) {
     super()
     this.base = base
     this.changes = changes
     let size = base.size
-    for (const [name, service] of changes) {
-      size += (service === undefined ? 0 : 1) - (base.has(name) ? 1 : 0)
+    for (const [name, entry] of changes) {
+      size += (entry === undefined ? 0 : 1) - (base.has(name) ? 1 : 0)
     }
     this.size = size
   }
 
   /** Changes of changes are kept flat: `base` is never a ChangedState itself. */
-  static of(state: DesiredState, changes: Iterable<[string, Service | undefined]>): ChangedState {
+  static of<Entry>(
+    state: ReadonlyMap<string, Entry>,
+    changes: Iterable<[string, Entry | undefined]>,
+  ): ChangedState<Entry> {
     return state instanceof ChangedState
-      ? new ChangedState(state.base, new Map([...state.changes, ...changes]))
+      ? new ChangedState<Entry>(state.base, new Map([...state.changes, ...changes]))
       : new ChangedState(state, new Map(changes))
   }
 
-  get(name: string): Service | undefined {
+  get(name: string): Entry | undefined {
     return this.changes.has(name) ? this.changes.get(name) : this.base.get(name)
   }
 
@@ -89,7 +92,7 @@ export class ChangedState extends StateMap {
 
   *keys(): MapIterator<string> {
     for (const name of this.base.keys()) if (this.has(name)) yield name
-    for (const [name, service] of this.changes) if (service !== undefined && !this.base.has(name)) yield name
+    for (const [name, entry] of this.changes) if (entry !== undefined && !this.base.has(name)) yield name
   }
 }
 

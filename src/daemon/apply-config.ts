@@ -11,17 +11,20 @@ import { type Changed, changeAll, random64, type Session } from '../shell/sessio
 import { withWays } from './backend-ways.ts'
 import type { Changes, Wish } from './state-store.ts'
 
+/** Of a configuration what the maps hold, and how backends come back. */
+export type Wanted = Pick<Config, 'interfaces' | 'newFlows' | 'filter' | 'timeouts' | 'policies' | 'desired'>
+
 const NOTHING: DesiredState = new Map()
 
 /**
  * @param base the configuration as it was last loaded; undefined: none ever was
- * @param kept of a host that came up: what was changed before, which no map remembers
+ * @param kept where the maps are others than that was loaded onto: what was changed since, which these do not remember
  * @returns what was changed; and what the file says, with the seeds of its services
  * @throws Refusal where file and verbs, each right by itself, make something wrong together; nothing is changed then
  */
 export const applyConfig = (
   session: Session,
-  config: Config,
+  config: Wanted,
   base: Wish | undefined,
   kept: Changes | undefined,
 ): { changed: Changed; wish: Wish } => {
@@ -39,7 +42,8 @@ export const applyConfig = (
       const from = kept === undefined ? have : withChanges(base?.services ?? file, kept.services, 'have')
       const merged = mergeState(baseServices, file, from)
       for (const { refusal } of mergeFaults(from, merged)) throw refusal
-      return withWays(have, merged, resolver)
+      // Whoever made these maps may have drained a backend, and has found ways to all of them.
+      return withWays(have, kept === undefined ? merged : mergeState(undefined, merged, have), resolver)
     },
     globals: (have) => {
       const was = base && { filter: base.filter, newFlows: perAge(base.newFlows) }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The one owner of an instance while a daemon runs: it makes the maps what the configuration, and whoever asked for a change since, want
 // them to be, and keeps them so.
-import { existsSync, statSync } from 'node:fs'
+import { existsSync, readFileSync, statSync } from 'node:fs'
 import { type Config, readConfig } from '../config/read.ts'
 import { ReadBefore } from '../config/read-before.ts'
 import { type Happening, happenings, type Knowledge } from '../core/backend-state.ts'
@@ -20,7 +20,7 @@ import { newFlowsPerSecond } from '../shell/load.ts'
 import { openPlaneAt, withLock } from '../shell/lock.ts'
 import type { Manner } from '../shell/neighbours.ts'
 import { type Changed, notAttached, type Session, wayTo } from '../shell/session.ts'
-import { applyConfig } from './apply-config.ts'
+import { applyConfig, type Wanted } from './apply-config.ts'
 import { BackendWays } from './backend-ways.ts'
 import { EventLog } from './event-log.ts'
 import { KeptInterfaces, mergeInterfaces } from './kept-interfaces.ts'
@@ -33,6 +33,8 @@ import { type Changes, StateStore } from './state-store.ts'
 interface Open {
   /** Of the folder of its pins. */
   inode: number
+  /** KernelPlane.identity */
+  maps: string
   plane: KernelPlane
   live: LiveState
   guard: Guard
@@ -51,6 +53,9 @@ export interface ControllerOptions {
   quietly?: (what: string, action: () => void) => void
   nowMs?: () => number
 }
+
+/** Changes whenever the host comes up. */
+const BOOT_ID = '/proc/sys/kernel/random/boot_id'
 
 /** Of looks: a part of all that many services have is compared at each, so that none takes long. */
 const UNDO_PARTS = 3
@@ -174,7 +179,8 @@ export class Controller {
     if (this.#open === undefined) {
       const plane = openPlaneAt(this.#native, this.paths.pins)
       const live = readLive(plane)
-      this.#open = { inode, plane, live, guard: new Guard(plane, live) }
+      const maps = plane.identity(readFileSync(BOOT_ID, 'utf8').trim())
+      this.#open = { inode, maps, plane, live, guard: new Guard(plane, live) }
     }
     return this.#open
   }
@@ -212,7 +218,8 @@ export class Controller {
 
   #have(): ReturnType<RememberedPorts['have']> {
     const open = this.#open
-    return open && { desired: open.live.desired, rest: { ...this.#forAll(open), interfaces: this.interfaces.wanted } }
+    if (open === undefined || open.maps !== this.#remembered.maps) return undefined
+    return { desired: open.live.desired, rest: { ...this.#forAll(open), interfaces: this.interfaces.wanted } }
   }
 
   #forAll({ plane, live }: Open) {
@@ -238,20 +245,25 @@ export class Controller {
   start(): void {
     const config = this.#readConfig()
     this.#configured(config)
-    const kept = this.#remembered.kept()
-    this.standings.start(kept.loaded?.policies ?? new Map())
+    this.#remembered.start()
+    this.standings.start(this.#remembered.loaded?.policies ?? new Map())
     this.interfaces.capacity = config.capacity
-    this.#remembered.loaded = kept.loaded
-    this.interfaces.wanted = kept.interfaces(config)
-    const adopted = existsSync(this.paths.pins)
-    this.because(adopted ? 'adopted what was pinned' : 'the daemon starts', () => {
+    this.interfaces.wanted = this.#remembered.interfaces(config)
+    const wasPinned = existsSync(this.paths.pins)
+    this.because(wasPinned ? 'adopted what was pinned' : 'the daemon starts', () => {
       this.interfaces.attachMissing()
       if (!existsSync(this.paths.pins)) {
         // No interface is there yet: what shall be is made when the first comes.
         this.#waiting = config
         return
       }
-      this.#load(config, adopted ? undefined : kept.changes)
+      try {
+        this.#load(config)
+      } catch (error) {
+        if (!wasPinned)
+          for (const { name } of this.interfaces.wanted) this.interfaces.detach(name, 'the start was refused')
+        throw error
+      }
     })
   }
 
@@ -286,7 +298,7 @@ export class Controller {
     interfaces.capacity = config.capacity
     try {
       interfaces.attachMissing()
-      const changed = existsSync(this.paths.pins) ? this.#load(config, undefined) : this.#wait(config)
+      const changed = existsSync(this.paths.pins) ? this.#load(config) : this.#wait(config)
       for (const { name } of without(before, after)) interfaces.detach(name, this.#reason)
       return changed
     } catch (error) {
@@ -301,16 +313,23 @@ export class Controller {
     return { services: [], globals: false, policies: [] }
   }
 
-  /** @param kept of a host that came up: what was changed before, which no map remembers */
-  #load(config: Config, kept: Changes | undefined): Reloading {
+  /**
+   * Makes what is pinned what the configuration says, and what was changed since the one before was loaded. Maps that this one was loaded onto
+   * know these changes; others do not: of a host that came up, or that somebody else has attached, or that were attached just now
+   * because the pins had been taken away.
+   */
+  #load(config: Wanted): Reloading {
     const startedMs = this.#nowMs()
     const base = this.#remembered.loaded
+    const maps = this.#opened()?.maps
+    if (maps === undefined) throw this.#notYet()
+    const kept = maps === this.#remembered.maps ? undefined : this.#remembered.since
     const { applied, changed: policies } = this.standings.load(config.policies, () =>
       this.session((session) => applyConfig(session, config, base, kept)),
     )
     this.#waiting = undefined
     this.#hasLoaded = true
-    this.#remembered.load(applied.wish, applied.changed)
+    this.#remembered.load({ wish: applied.wish, maps }, applied.changed)
     const changed: Reloading = { ...applied.changed, policies }
     this.#tell({ kind: 'configuration', subject: this.file, to: 'loaded', reason: changedWords(changed) })
     this.#reloadedSince(startedMs)
@@ -328,8 +347,8 @@ export class Controller {
     this.because('reconciled', () => {
       this.interfaces.attachMissing()
       if (!existsSync(this.paths.pins)) return
-      if (this.#waiting !== undefined) this.#load(this.#waiting, this.#remembered.kept().changes)
-      else if (this.#open === undefined && this.#remembered.loaded !== undefined) this.#rebuild()
+      if (this.#waiting !== undefined) this.#load(this.#waiting)
+      else if (this.#opened()?.maps !== this.#remembered.maps) this.#rebuild()
       this.undoEdits()
       this.standings.follow()
       this.#looks++
@@ -340,9 +359,10 @@ export class Controller {
     })
   }
 
-  /** The pins were taken away, and an interface is attached anew: everything is to be made again. */
+  /** The pins were taken away, and an interface is attached anew: everything is to be made again, as it was last loaded. */
   #rebuild(): void {
-    this.#load(this.#readConfig(), this.#remembered.kept().changes)
+    const { loaded } = this.#remembered
+    if (loaded !== undefined) this.#load({ ...loaded, desired: () => loaded.services })
   }
 
   #looks = 0

@@ -6,38 +6,48 @@ import type { DesiredState } from '../core/desired.ts'
 import { runtimeChanges } from '../core/merge.ts'
 import type { Changed } from '../shell/session.ts'
 import { mergeInterfaces } from './kept-interfaces.ts'
-import type { Changes, StateStore, Wish } from './state-store.ts'
+import type { Changes, Loaded, StateStore, Wish } from './state-store.ts'
 
 export interface RememberedPorts {
   store: StateStore
   /** The state directory, for words. */
   folder: string
-  /** What is in force; undefined: nothing is attached. */
+  /** What is in force; undefined: nothing is attached, or what is was not loaded yet. */
   have: () => { desired: DesiredState; rest: Changes['have'] } | undefined
   tell: (happening: Happening) => void
 }
 
-/** What a daemon finds that starts. */
-export interface Kept {
-  loaded: Wish | undefined
-  changes: Changes | undefined
-  /** Those that shall be attached, of a configuration. */
-  interfaces: (config: Config) => Config['interfaces']
-}
+const unchanged = (loaded: Wish): Changes => ({ services: new Map(), base: loaded, have: loaded })
 
 /** What follows a change is remembered after the answer to whoever asked for it. */
 const REMEMBER_AFTER_MS = 20
 
 export class Remembered {
   readonly #ports: RememberedPorts
-  /** The configuration as it was last loaded. */
-  loaded: Wish | undefined
+  #loaded: Loaded | undefined
+  /** What was last found to be changed since then. */
+  #since: Changes | undefined
   /** Services of which something may differ from what was loaded; undefined: any. */
   #touched: Set<string> | undefined
   #timer: NodeJS.Timeout | undefined
 
   constructor(ports: RememberedPorts) {
     this.#ports = ports
+  }
+
+  /** The configuration as it was last loaded. */
+  get loaded(): Wish | undefined {
+    return this.#loaded?.wish
+  }
+
+  /** The maps that it was loaded onto: of all others it says nothing. */
+  get maps(): string | undefined {
+    return this.#loaded?.maps
+  }
+
+  /** What was changed since that, also where nothing is in force; undefined: nothing was loaded. */
+  get since(): Changes | undefined {
+    return this.#since ?? (this.#loaded && unchanged(this.#loaded.wish))
   }
 
   /** These services were changed. */
@@ -55,7 +65,9 @@ export class Remembered {
   /** @returns what is remembered */
   now(): Changes | undefined {
     const changes = this.changes()
-    if (changes !== undefined) this.#ports.store.writeChanges(changes)
+    if (changes === undefined) return undefined
+    this.#since = changes
+    this.#ports.store.writeChanges(changes)
     return changes
   }
 
@@ -68,10 +80,11 @@ export class Remembered {
   }
 
   /** A configuration is in force from now on. @param changed by that */
-  load(wish: Wish, changed: Changed): void {
+  load(loaded: Loaded, changed: Changed): void {
     const base = this.loaded
-    this.loaded = wish
-    this.#ports.store.writeLoaded(wish)
+    const { wish } = loaded
+    this.#loaded = loaded
+    this.#ports.store.writeLoaded(loaded)
     this.#touched = this.#touchedBy(base, wish, changed)
     this.#touched = new Set(this.now()?.services.keys())
   }
@@ -83,23 +96,25 @@ export class Remembered {
     return new Set([...this.#touched, ...edited, ...services.map(({ name }) => name)])
   }
 
-  /** What the state directory says; where it is broken that is told, and the file alone counts. */
-  kept(): Kept {
-    let loaded: Wish | undefined
-    let changes: Changes | undefined
+  /** Takes what the state directory says for what was loaded; where it is broken that is told, and the file alone counts. */
+  start(): void {
     try {
-      loaded = this.#ports.store.readLoaded()
-      changes = this.#ports.store.readChanges()
+      this.#loaded = this.#ports.store.readLoaded()
+      this.#since = this.#loaded && this.#ports.store.readChanges()
     } catch (error) {
       const reason = `${error instanceof Error ? error.message.split('\n')[0] : error}; the configuration file alone counts`
       this.#ports.tell({ kind: 'configuration', subject: this.#ports.folder, to: 'unreadable', reason })
-      loaded = undefined
+      this.#loaded = undefined
+      this.#since = undefined
     }
-    const interfaces: Kept['interfaces'] = ({ interfaces: asked }) =>
-      loaded === undefined || changes === undefined
-        ? asked
-        : mergeInterfaces(loaded.interfaces, asked, changes.have.interfaces)
-    return { loaded, changes, interfaces }
+  }
+
+  /** Interfaces that shall be attached, of a configuration that is to be loaded. */
+  interfaces({ interfaces: asked }: Config): Config['interfaces'] {
+    const { loaded, since } = this
+    return loaded === undefined || since === undefined
+      ? asked
+      : mergeInterfaces(loaded.interfaces, asked, since.have.interfaces)
   }
 
   close(): void {

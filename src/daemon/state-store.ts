@@ -22,6 +22,12 @@ export interface Wish extends ForAll {
   policies: Policies
 }
 
+/** What was loaded, and the maps that it was loaded onto (KernelPlane.identity). */
+export interface Loaded {
+  wish: Wish
+  maps: string
+}
+
 /** What holds for all, and what verbs may change of it. */
 export type WishForAll = Omit<Wish, 'services' | 'policies'>
 
@@ -36,7 +42,7 @@ const documentOf = (
   { interfaces, ...wish }: WishForAll,
   services: Iterable<Service>,
   policies: Policies = new Map(),
-): unknown => ({
+): object => ({
   interfaces,
   ...forAllEntry(wish),
   services: [...services].map((service) => entryOf(service, policies)),
@@ -98,9 +104,11 @@ export class StateStore {
   }
 
   /** @throws what JSON.parse or a faulty configuration does: whoever edited the file has broken it */
-  readLoaded(): Wish | undefined {
-    const value = readValue(this.#loaded)
-    return value === undefined ? undefined : wishOf(this.#loaded, value)
+  readLoaded(): Loaded | undefined {
+    const value = readValue(this.#loaded) as { maps?: string } | undefined
+    if (value === undefined) return undefined
+    const { maps = '', ...wish } = value
+    return { wish: wishOf(this.#loaded, wish), maps }
   }
 
   readChanges(): Changes | undefined {
@@ -118,8 +126,8 @@ export class StateStore {
     return { services, base, have }
   }
 
-  writeLoaded(wish: Wish): void {
-    const head = JSON.stringify(documentOf(wish, []))
+  writeLoaded({ wish, maps }: Loaded): void {
+    const head = JSON.stringify({ maps, ...documentOf(wish, []) })
     const texts = Array.from(wish.services.values(), (service) => this.#textOf(service, wish.policies))
     // The list of services comes last.
     writeDurably(this.#loaded, `${head.slice(0, -END.length)}[${texts.join(',')}]}\n`)

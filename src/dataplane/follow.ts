@@ -4,6 +4,7 @@
 import type { PlaneMemory } from './memory.ts'
 import { type LiveState, withRecord } from './reader.ts'
 import { followSpace } from './space.ts'
+import { followTotals, totalsOf } from './totals.ts'
 import type { Replaced } from './writer.ts'
 
 /** @param replaced what applyChanges answered */
@@ -12,6 +13,7 @@ export const liveAfter = (memory: PlaneMemory, live: LiveState, { name, record, 
   const [before, after] = [live.services.get(name), next.services.get(name)]
   if (space !== undefined && before !== undefined && after !== undefined) {
     followSpace(memory, space, { before, after, live: next })
+    followTotals(totalsOf(memory, live), { was: before, is: after, live: next })
   }
   return next
 }

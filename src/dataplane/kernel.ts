@@ -51,6 +51,11 @@ export class KernelPlane implements PlaneMemory {
     if (fault !== undefined) throw new Refusal(fault, MIGRATE)
   }
 
+  /** Of these maps and no others since the host came up, nor, with `bootId` of /proc/sys/kernel/random, before. */
+  identity(bootId: string): string {
+    return `${bootId} ${this.map('root').info.id}`
+  }
+
   map(name: string): BpfMap {
     const known = this.#maps.get(name)
     if (known !== undefined) return known

@@ -3,7 +3,7 @@
 import { type DesiredState, type Globals, HASH_INPUTS, SCHEDULERS, type Service } from '../core/desired.ts'
 import { readAddress } from '../core/ip.ts'
 import { type Persistence, persisting } from '../core/persistence.ts'
-import { LazyState } from '../core/state-map.ts'
+import { ChangedState, LazyState } from '../core/state-map.ts'
 import { type LiveBackend, readBackends } from './backend-records.ts'
 import { type Asked, readFilter } from './filters.ts'
 import {
@@ -42,7 +42,7 @@ export interface LiveState {
   /** Which of the two directories packets use. */
   live: 0 | 1
   neighboursMs: number
-  services: Map<string, LiveService>
+  services: ReadonlyMap<string, LiveService>
   desired: DesiredState
   /** The record in `filters` of that of all services; 0: none. */
   filter: number
@@ -117,12 +117,19 @@ export const readLive = (memory: PlaneMemory): LiveState => {
   }
 }
 
+/** So many changes are looked up beside what they change. */
+const CHANGES_MAX = 256
+
+const flat = (services: LiveState['services']): LiveState['services'] =>
+  services instanceof ChangedState && services.changes.size >= CHANGES_MAX ? new Map(services) : services
+
 /** `live` after a commit that gave one service another record, and nothing else. */
 export const withRecord = (memory: PlaneMemory, live: LiveState, name: string, record: number): LiveState => {
   const before = live.services.get(name)
   if (before === undefined) throw new Error(`${name} is not in the maps`)
-  const services = new Map(live.services)
-  services.set(name, new ReadService(viewsOf(memory), name, before.target, record))
+  const services = ChangedState.of(flat(live.services), [
+    [name, new ReadService(viewsOf(memory), name, before.target, record)],
+  ])
   return { ...live, services, desired: new LazyState(services) }
 }
 

@@ -4,22 +4,17 @@
 import { backendOf, FLOW_TABLES, isActive, stateOf, WORD } from './flow-tables.ts'
 import {
   Backend,
-  Choice,
   ConnectionCounts,
   Connections,
   FlowState,
   Root,
   RunFlag,
-  ServiceFlag,
   Service as ServiceRecord,
 } from './layout.gen.ts'
 import { type PlaneMemory, SERVICE_IDS } from './memory.ts'
 import type { LiveService, LiveState } from './reader.ts'
+import { isSwept, totalsOf } from './totals.ts'
 import { viewOf } from './views.ts'
-
-/** Do its backends' counts decide where packets go? Then expired entries must not count. */
-export const isSwept = ({ choice, flags }: ServiceRecord): boolean =>
-  choice !== Choice.CHOICE_TURN || (flags & ServiceFlag.SERVICE_LIMITED) !== 0
 
 /** struct backend_run, as two words. */
 const runOf = (service: ServiceRecord): [low: number, high: number] => [
@@ -40,10 +35,6 @@ export const readService = (memory: PlaneMemory, record: number): ServiceRecord 
 export const writeRuns = (memory: PlaneMemory, services: readonly ServiceRecord[]): void => {
   for (const service of services) storeRun(memory, service.id, runOf(service))
 }
-
-/** Services that the sweeper works for. */
-export const sweptOf = (live: LiveState): number =>
-  [...live.services.values()].filter(({ service }) => isSwept(service)).length
 
 /** How many services the sweeper works for: none, and it rests. */
 export const storeSwept = (memory: PlaneMemory, swept: number): void => {
@@ -86,7 +77,7 @@ export const mendRuns = (memory: PlaneMemory, live: LiveState): void => {
     if (ids[id] === 0 && (runs[2 * id + 1] ?? 0) !== 0) storeRun(memory, id, [0, 0])
   }
   if (wrong.length > 0) recount(memory, wrong)
-  storeSwept(memory, sweptOf(live))
+  storeSwept(memory, totalsOf(memory, live).swept)
 }
 
 /** counts_as. */

@@ -64,6 +64,9 @@ const readLater = (memory: PlaneMemory, live: LiveState): Pick<Space, 'counters'
 /** Of live states whose free space was not read from the maps, but followed from what was free before. */
 const followed = new WeakMap<LiveState, Space>()
 
+/** Was it made of the state before by whoever has made the last commit? */
+export const isFollowed = (live: LiveState): boolean => followed.has(live)
+
 /** What is free, given what is live; whoever takes of it must commit, or ask for it no more. */
 export const takeSpace = (memory: PlaneMemory, live: LiveState): Space => {
   const space = followed.get(live) ?? freeSpace(memory, live)

@@ -34,9 +34,10 @@ import { capacityOf, type PlaneMemory } from './memory.ts'
 import { Persistences } from './persistence.ts'
 import type { LiveService, LiveState } from './reader.ts'
 import { mayDeviate } from './rings.ts'
-import { clearConnections, forgetFull, isSwept, mendRuns, readService, storeSwept, sweptOf, writeRuns } from './runs.ts'
+import { clearConnections, forgetFull, mendRuns, readService, storeSwept, writeRuns } from './runs.ts'
 import { HASHED_DESTINATION } from './service-key.ts'
-import { type BuildContext, type Space, takeSpace } from './space.ts'
+import { type BuildContext, isFollowed, type Space, takeSpace } from './space.ts'
+import { countTotals, isSwept, type Totals, totalsOf } from './totals.ts'
 import { slotsAt, viewOf } from './views.ts'
 
 export interface ApplyOptions {
@@ -133,6 +134,15 @@ const entriesAfter = (
   return [...after.values()]
 }
 
+/** All that is changed at once. */
+interface Whole {
+  changes: readonly Change[]
+  /** Services that change, as they are. */
+  changed: readonly LiveService[]
+  globals: Globals | undefined
+  totals: Totals
+}
+
 /** How many backends a change adds to a service, or takes from it. */
 const backendsAdded = (change: Change): number =>
   (change.kind === 'remove' ? 0 : change.want.backends.length) -
@@ -150,36 +160,26 @@ const countBackends = (memory: PlaneMemory, live: LiveState): number => {
   return count
 }
 
-/** Prefixes of all filters, as they shall be. */
-const countPrefixes = (
-  memory: PlaneMemory,
-  live: LiveState,
-  changes: readonly Change[],
-  globals: Globals | undefined,
-): number => {
-  const changed = new Set(changes.map(({ name }) => name))
-  const kept = [...live.services.values()].filter(({ name }) => !changed.has(name))
+/** Prefixes of all filters, as they shall be. @param changed the services that change, as they are */
+const prefixesAfter = (memory: PlaneMemory, live: LiveState, { changes, changed, globals, totals }: Whole): number => {
   const own = changes.map((change) => (change.kind === 'remove' ? undefined : change.want.filter))
   return (
-    (globals === undefined ? prefixesOf(memory, live.filter) : 0) +
-    sum(kept.map(({ filter }) => prefixesOf(memory, filter))) +
+    totals.prefixes -
+    (globals === undefined ? 0 : prefixesOf(memory, live.filter)) -
+    countTotals(memory, changed).prefixes +
     sum([...own, globals?.filter].map((filter) => (filter === undefined ? 0 : prefixCount(filter.prefixes))))
   )
 }
 
-const checkCapacity = (
-  memory: PlaneMemory,
-  live: LiveState,
-  changes: readonly Change[],
-  globals: Globals | undefined,
-): void => {
+const checkCapacity = (memory: PlaneMemory, live: LiveState, whole: Whole): void => {
+  const { changes } = whole
   const capacity = capacityOf(memory)
   const added = sum(changes.map(backendsAdded))
   const wanted = {
     services: live.services.size + sum(changes.map(servicesAdded)),
     // Those that were there fit: they need counting only where more come.
     backends: added > 0 ? countBackends(memory, live) + added : 0,
-    prefixes: countPrefixes(memory, live, changes, globals),
+    prefixes: prefixesAfter(memory, live, whole),
   }
   for (const table of ['services', 'backends', 'prefixes'] as const) {
     if (wanted[table] <= capacity[table]) continue
@@ -213,7 +213,8 @@ export const applyChanges = (
   if (changes.length === 0 && globals === undefined) return undefined
   // Whatever an earlier command retired may still be under the eyes of a packet that came before its commit.
   memory.waitForPrograms()
-  mendRuns(memory, live)
+  // Whoever made the last change, and was not killed at it, has left nothing to mend.
+  if (!isFollowed(live)) mendRuns(memory, live)
   const age = memory.age()
   const changed = changes.flatMap(({ name }) => live.services.get(name) ?? [])
   const context: BuildContext = {
@@ -225,10 +226,11 @@ export const applyChanges = (
     deviating: findDeviating(memory, changed, age),
     persistences: new Persistences(memory, live),
   }
-  checkCapacity(memory, live, changes, globals)
+  const whole = { changes, changed, globals, totals: totalsOf(memory, live) }
+  checkCapacity(memory, live, whole)
   const built = buildAll(changes, live, context)
   forgetFlows(memory, [...built.values()])
-  followCounts(memory, changes, live, [...built.values()])
+  followCounts(memory, whole, [...built.values()])
   forgetClients(memory, context.persistences.forgotten)
 
   const [only] = changes
@@ -269,17 +271,11 @@ export const applyChanges = (
 }
 
 /** Before the commit: has entries of flows lead to the counts of the backends that there will be. */
-const followCounts = (
-  memory: PlaneMemory,
-  changes: readonly Change[],
-  live: LiveState,
-  built: readonly Built[],
-): void => {
-  const gone = new Set(changes.map(({ name }) => name))
-  const staying = [...live.services.values()].filter(({ name }) => !gone.has(name)).map(({ service }) => service)
+const followCounts = (memory: PlaneMemory, { changed, totals }: Whole, built: readonly Built[]): void => {
   const fresh = built.map(({ record }) => readService(memory, record))
+  const staying = totals.swept - countTotals(memory, changed).swept
   // No less than before: should this command be killed, that is still so. The next one sees to what is too much.
-  storeSwept(memory, Math.max(sweptOf(live), [...staying, ...fresh].filter(isSwept).length))
+  storeSwept(memory, Math.max(totals.swept, staying + fresh.filter(isSwept).length))
   writeRuns(memory, fresh)
   forgetFull(
     memory,

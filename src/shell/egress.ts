@@ -96,6 +96,7 @@ export class Egress {
 
   /** Interfaces that were deleted and made again, or have another MAC, are what slots lead to from then on. */
   refresh(): void {
+    if (this.#egress.length === 0) return
     const now = this.#native.netlink.interfaces()
     for (const each of this.#egress) {
       const link = now.find(({ name }) => name === each.name)

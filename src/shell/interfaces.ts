@@ -37,6 +37,13 @@ const faultOf = (native: Native, pin: string, name: string, ifindex: number): st
 /** Where a slot's record stands in `root`. */
 const recordAt = (slot: number): number => Root.offset.interface + slot * InterfaceRecord.size
 
+/** Slots with a record: most have none, and to read one makes an object of it, and a text. */
+function* slotsInUse(root: DataView): Generator<number> {
+  for (let slot = 0; slot < InterfaceLimit.INTERFACES_MAX; slot++) {
+    if (root.getUint32(recordAt(slot) + InterfaceRecord.offset.ifindex, true) !== 0) yield slot
+  }
+}
+
 /** Bits of a MAC's word below the MAC. */
 const MAC_SHIFT = 16n
 
@@ -44,10 +51,10 @@ const MAC_SHIFT = 16n
 export const attachedInterfaces = (native: Native, pins: string, memory: PlaneMemory): AttachedInterface[] => {
   const view = viewOf(memory, 'root')
   const found: AttachedInterface[] = []
-  for (let slot = 0; slot < InterfaceLimit.INTERFACES_MAX; slot++) {
+  for (const slot of slotsInUse(view)) {
     const record = InterfaceRecord.read(view, recordAt(slot))
     // Without a pinned link it is the rest of an attach that was killed, or of a detach.
-    if (record.ifindex === 0 || !existsSync(linkPin(pins, record.ifindex))) continue
+    if (!existsSync(linkPin(pins, record.ifindex))) continue
     const fault = faultOf(native, linkPin(pins, record.ifindex), record.name, record.ifindex)
     found.push({
       slot,
@@ -89,9 +96,9 @@ export const egressInterfaces = (
   const slots = new Set(attached.map(({ slot }) => slot))
   const found: EgressInterface[] = []
   let now: Interface[] | undefined
-  for (let slot = 0; slot < InterfaceLimit.INTERFACES_MAX; slot++) {
+  for (const slot of slotsInUse(view)) {
     const { ifindex, role, name, macHigh } = InterfaceRecord.read(view, recordAt(slot))
-    if (ifindex === 0 || role !== InterfaceRole.INTERFACE_EGRESS || slots.has(slot)) continue
+    if (role !== InterfaceRole.INTERFACE_EGRESS || slots.has(slot)) continue
     now ??= native.netlink.interfaces()
     const fault = egressFaultOf(now, name, ifindex)
     const mac = formatMac(macHigh >> MAC_SHIFT)

@@ -2,11 +2,11 @@
 // Where packets for a backend go, as the kernel knows it: routes, and neighbours that it keeps resolved for us
 // (NTF_EXT_MANAGED). xlb sends neither ARP nor neighbour solicitations of its own.
 import { parseMac } from '../core/address.ts'
-import type { DesiredState, Path } from '../core/desired.ts'
+import type { Path } from '../core/desired.ts'
 import { type AddressKey, AF, addressKey, familyOf, formatAddressKey } from '../core/ip.ts'
 import { hasFailed, isFixed, isKept, isUsable } from '../core/neighbour.ts'
 import { Refusal } from '../core/refusal.ts'
-import { scanBackends } from '../dataplane/backend-records.ts'
+import { type BackendScan, scanBackends } from '../dataplane/backend-records.ts'
 import { AdminState, BackendFlag } from '../dataplane/layout.gen.ts'
 import type { PlaneMemory } from '../dataplane/memory.ts'
 import type { Interface, Native, Neighbour } from '../dataplane/native.ts'
@@ -287,13 +287,14 @@ export class Neighbours {
   }
 
   /** Backends of which the kernel now has another MAC than the maps do: what the next changing verb will mend. */
-  changedSince(state: DesiredState): string[] {
+  changedSince(memory: PlaneMemory, live: LiveState): string[] {
     const changed = new Set<string>()
-    for (const service of state.values()) {
-      for (const { address, path } of service.backends) {
-        const now = this.refreshed(address, path)
-        if (now.kind === 'link' && (path.kind !== 'link' || now.mac !== path.mac)) changed.add(address)
-      }
+    for (const { name, index } of onceEach(memory, live)) {
+      const want = live.services.get(name)?.backends.find((backend) => backend.index === index)?.want
+      if (want === undefined) continue
+      const { address, path } = want
+      const now = this.refreshed(address, path)
+      if (now.kind === 'link' && (path.kind !== 'link' || now.mac !== path.mac)) changed.add(address)
     }
     return [...changed]
   }
@@ -309,3 +310,24 @@ export class Neighbours {
     }
   }
 }
+
+/** One backend of each address and way to it: thousands of services may name the same ones. */
+const onceEach = (memory: PlaneMemory, live: LiveState): { name: string; index: number }[] => {
+  const found: { name: string; index: number }[] = []
+  const seen = new Map<AddressKey, BackendScan[]>()
+  scanBackends(memory, live, (scan) => {
+    const ways = seen.get(scan.address)
+    if (ways?.some((way) => sameWay(way, scan)) === true) return
+    if (ways === undefined) seen.set(scan.address, [{ ...scan }])
+    else ways.push({ ...scan })
+    found.push({ name: scan.name, index: scan.index })
+  })
+  return found
+}
+
+const sameWay = (a: BackendScan, b: BackendScan): boolean =>
+  a.macLow === b.macLow &&
+  a.macHigh === b.macHigh &&
+  a.flags === b.flags &&
+  a.interfaceSlot === b.interfaceSlot &&
+  a.vlan === b.vlan
