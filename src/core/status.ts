@@ -56,10 +56,12 @@ export interface DaemonFacts {
   startedMs: number
   file: string
   loadedMs: number
-  /** Why the last reload was refused; null: it was not. */
-  reloadError: string | null
+  /** Why the last reload was refused, and when; null: it was not. */
+  refused: { why: string; sinceMs: number } | null
+  /** Why what is pinned could not be made what was loaded, and since when; null: it is. */
+  unmade: { why: string; sinceMs: number } | null
   /** Interfaces that shall be attached and cannot. */
-  missing: readonly { name: string; why: string }[]
+  missing: readonly { name: string; why: string; sinceMs: number }[]
   /** MACs that are not one backend's alone. */
   sharedMacs: readonly { what: string; mend: string }[]
   /** Services that are otherwise than the file says. */
@@ -75,15 +77,19 @@ const titleOf = (service: Service): string =>
 const NEARLY_FULL = 0.9
 
 const interfaceProblems = ({ interfaces, egress, daemon }: Facts): Problem[] => {
-  const missing = new Map(daemon?.missing.map(({ name, why }) => [name, why]))
+  const missing = new Map<string, { why: string; sinceMs: number | null }>(
+    daemon?.missing.map(({ name, ...rest }) => [name, rest]),
+  )
   const lost = interfaces.filter(({ attached }) => !attached)
-  for (const { name, fault } of lost) if (!missing.has(name)) missing.set(name, fault ?? 'its link is gone')
+  for (const { name, fault } of lost) {
+    if (!missing.has(name)) missing.set(name, { why: fault ?? 'its link is gone', sinceMs: null })
+  }
   const attached = interfaces.length - lost.length
   const problems = [...missing].map(
-    ([name, why]): Problem => ({
+    ([name, { why, sinceMs }]): Problem => ({
       severity: attached === 0 ? 'down' : 'degraded',
       what: `${name} is not attached: ${why}; no packet is balanced there`,
-      sinceMs: null,
+      sinceMs,
       mend: daemon === null ? `xlb attach ${name}` : `see to the interface; the daemon attaches it as soon as it can`,
     }),
   )
@@ -167,6 +173,15 @@ const backendProblem = (service: Service, facts: BackendFacts): Problem | undefi
   return undefined
 }
 
+/** Since nobody is left: when the last of them went, where that is known of each. */
+const lastOf = (service: Service, backends: readonly BackendFacts[]): number | null => {
+  const there = backends.filter(({ address }) =>
+    service.backends.some((backend) => backend.address === address && !isLeaving(backend)),
+  )
+  const times = there.map((facts) => backendProblem(service, facts)?.sinceMs ?? null)
+  return times.length === 0 || times.includes(null) ? null : Math.max(...times.map(Number))
+}
+
 const serviceProblems = ({ service, backends }: ServiceFacts): Problem[] => {
   const problems = backends.flatMap((facts) => backendProblem(service, facts) ?? [])
   const full = new Set(backends.filter((each) => each.full).map(({ address }) => address))
@@ -177,21 +192,24 @@ const serviceProblems = ({ service, backends }: ServiceFacts): Problem[] => {
     {
       severity: 'down',
       what: `${titleOf(service)} takes no new flow: ${none ? 'it has no backend' : 'no backend does'}`,
-      sinceMs: null,
+      sinceMs: lastOf(service, backends),
       mend: none ? `xlb backend set ${formatService(service)} ADDRESS` : 'see its backends below',
     },
     ...problems,
   ]
 }
 
-const tableProblems = ({ tables }: Facts): Problem[] =>
+const tableProblems = ({ tables, daemon }: Facts): Problem[] =>
   tables
     .filter(({ used, capacity }) => used > NEARLY_FULL * capacity)
     .map(({ name, used, capacity, option }) => ({
       severity: 'degraded',
-      what: `the table of ${name} is nearly full: ${used} of ${capacity}`,
+      what: `the table of ${name} is ${used < capacity ? 'nearly full' : 'full'}: ${used} of ${capacity}`,
       sinceMs: null,
-      mend: `save, detach, and attach again with a larger ${option}`,
+      mend:
+        daemon === null
+          ? `save, detach, and attach again with a larger ${option}`
+          : `set limits.${option.replace(/^--/, '')} in ${daemon.file} to more; then: systemctl stop xlb, xlb detach --all, systemctl start xlb`,
     }))
 
 const daemonProblems = ({ daemon }: Facts): Problem[] => {
@@ -199,11 +217,20 @@ const daemonProblems = ({ daemon }: Facts): Problem[] => {
   const problems = daemon.sharedMacs.map(
     ({ what, mend }): Problem => ({ severity: 'degraded', what, sinceMs: null, mend }),
   )
-  if (daemon.reloadError !== null) {
+  if (daemon.unmade !== null) {
+    const { why, sinceMs } = daemon.unmade
+    problems.push({
+      severity: 'down',
+      what: `what is attached is new, and does not hold what was loaded: ${why}`,
+      sinceMs,
+      mend: 'see to that; the daemon tries it again each second',
+    })
+  }
+  if (daemon.refused !== null) {
     problems.push({
       severity: 'degraded',
-      what: `the last reload was refused, and the configuration before it is in force: ${daemon.reloadError}`,
-      sinceMs: null,
+      what: `the last reload was refused, and the configuration before it is in force: ${daemon.refused.why}`,
+      sinceMs: daemon.refused.sinceMs,
       mend: `xlb check -c ${daemon.file}, then xlb reload`,
     })
   }

@@ -6,6 +6,7 @@ import { type Config, readConfig } from '../config/read.ts'
 import { ReadBefore } from '../config/read-before.ts'
 import { type Happening, happenings, type Knowledge } from '../core/backend-state.ts'
 import { Refusal } from '../core/refusal.ts'
+import type { DaemonFacts } from '../core/status.ts'
 import { type Edit, Guard } from '../dataplane/guard.ts'
 import type { KernelPlane } from '../dataplane/kernel.ts'
 import { Settings } from '../dataplane/layout.gen.ts'
@@ -68,6 +69,8 @@ export class Controller {
   readonly ways: BackendWays
   readonly interfaces: KeptInterfaces
   readonly standings: KeptStandings
+  /** DaemonFacts.unmade */
+  unmade: DaemonFacts['unmade'] = null
   reloaded: Reloaded = { at: 0, succeededAt: 0, tookMs: 0 }
   readonly #native: Native
   readonly #environment: NodeJS.ProcessEnv
@@ -109,6 +112,7 @@ export class Controller {
     this.interfaces = new KeptInterfaces({
       native: this.#native,
       paths: this.paths,
+      nowMs: this.#nowMs,
       tell: this.#tell,
       attached: () => this.session(({ interfaces }) => interfaces),
       written: () => {
@@ -160,7 +164,7 @@ export class Controller {
   }
 
   #notYet(): Refusal {
-    const waiting = [...this.interfaces.missing].map(([name, why]) => `${name}: ${why}`)
+    const waiting = [...this.interfaces.missing].map(([name, { why }]) => `${name}: ${why}`)
     if (waiting.length === 0) return notAttached(this.paths)
     return new Refusal(`xlb is not attached to any interface yet: ${waiting.join('; ')}`, 'see: xlb status')
   }
@@ -242,7 +246,7 @@ export class Controller {
    * At the start: attaches or adopts, and makes of what is there what the file says; what was changed since the file was last loaded stays.
    * @throws FaultyConfig, Refusal: nothing was changed then
    */
-  start(): void {
+  start(): Config {
     const config = this.#readConfig()
     this.#configured(config)
     this.#remembered.start()
@@ -258,13 +262,14 @@ export class Controller {
         return
       }
       try {
-        this.#load(config)
+        this.#loadFirst(config)
       } catch (error) {
         if (!wasPinned)
           for (const { name } of this.interfaces.wanted) this.interfaces.detach(name, 'the start was refused')
         throw error
       }
     })
+    return config
   }
 
   /** Of a start without any interface what shall be loaded when one comes. */
@@ -319,7 +324,6 @@ export class Controller {
    * because the pins had been taken away.
    */
   #load(config: Wanted): Reloading {
-    const startedMs = this.#nowMs()
     const base = this.#remembered.loaded
     const maps = this.#opened()?.maps
     if (maps === undefined) throw this.#notYet()
@@ -330,10 +334,17 @@ export class Controller {
     this.#waiting = undefined
     this.#hasLoaded = true
     this.#remembered.load({ wish: applied.wish, maps }, applied.changed)
+    this.unmade = null
     const changed: Reloading = { ...applied.changed, policies }
     this.#tell({ kind: 'configuration', subject: this.file, to: 'loaded', reason: changedWords(changed) })
-    this.#reloadedSince(startedMs)
     return changed
+  }
+
+  /** #load, of what was read when the daemon came up. */
+  #loadFirst(config: Config): void {
+    const startedMs = this.#nowMs()
+    this.#load(config)
+    this.#reloadedSince(startedMs)
   }
 
   #reloadedSince(startedMs: number, error?: string): void {
@@ -347,7 +358,7 @@ export class Controller {
     this.because('reconciled', () => {
       this.interfaces.attachMissing()
       if (!existsSync(this.paths.pins)) return
-      if (this.#waiting !== undefined) this.#load(this.#waiting)
+      if (this.#waiting !== undefined) this.#loadFirst(this.#waiting)
       else if (this.#opened()?.maps !== this.#remembered.maps) this.#rebuild()
       this.undoEdits()
       this.standings.follow()
@@ -362,7 +373,14 @@ export class Controller {
   /** The pins were taken away, and an interface is attached anew: everything is to be made again, as it was last loaded. */
   #rebuild(): void {
     const { loaded } = this.#remembered
-    if (loaded !== undefined) this.#load({ ...loaded, desired: () => loaded.services })
+    if (loaded === undefined) return
+    try {
+      this.#load({ ...loaded, desired: () => loaded.services })
+    } catch (error) {
+      const why = error instanceof Error ? error.message : String(error)
+      this.unmade = { why, sinceMs: this.unmade?.sinceMs ?? this.#nowMs() }
+      throw error
+    }
   }
 
   #looks = 0

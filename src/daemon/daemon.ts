@@ -7,7 +7,6 @@ import type { FastifyInstance } from 'fastify'
 import { CONTENT_TYPE, MetricsExporter } from '../api/metrics.ts'
 import { makeServer, type ServerOptions } from '../api/server.ts'
 import type { Context, Output } from '../commands/context.ts'
-import { readConfig } from '../config/read.ts'
 import { formatService, parseBackend, parseService } from '../core/address.ts'
 import { Refusal } from '../core/refusal.ts'
 import type { DaemonFacts } from '../core/status.ts'
@@ -110,15 +109,16 @@ export class Daemon {
   }
 
   #facts(): Omit<DaemonFacts, 'pending'> {
-    const { file, reloaded, interfaces, ways } = this.#controller
+    const { file, reloaded, unmade, interfaces, ways } = this.#controller
     return {
       pid: process.pid,
       startedMs: this.#startedMs,
       file,
       loadedMs: reloaded.succeededAt,
       // The first line says how many faults there are; `xlb check` says which.
-      reloadError: reloaded.error?.split('\n')[0] ?? null,
-      missing: [...interfaces.missing].map(([name, why]) => ({ name, why })),
+      refused: reloaded.error === undefined ? null : { why: reloaded.error.split('\n')[0] ?? '', sinceMs: reloaded.at },
+      unmade,
+      missing: [...interfaces.missing].map(([name, missing]) => ({ name, ...missing })),
       changed: [...(this.#controller.changes()?.services.keys() ?? [])],
       sharedMacs: ways.sharedMacs,
     }
@@ -127,11 +127,10 @@ export class Daemon {
   /** @throws Refusal, FaultyConfig: nothing runs then, and nothing was changed */
   async start(): Promise<void> {
     demandPrivilege()
-    const { native, paths, file, environment } = this.#options
-    const { api } = readConfig(file, environment)
+    const { native, paths } = this.#options
     this.#release = claimInstance(native, paths)
     try {
-      this.#controller.start()
+      const { api } = this.#controller.start()
       this.#tellPending()
       const socket = await makeServer(this.#serverOptions({ kind: 'socket' }))
       this.#servers.push(socket)
@@ -141,13 +140,13 @@ export class Daemon {
         this.#servers.push(server)
         await listenOnTcp(server, address)
       }
+      this.#options.log.info({ socket: paths.socket, listen: api.listen }, 'ready')
     } catch (error) {
       await this.close()
       throw error
     }
     this.#timer = setInterval(() => this.#quietly('reconcile', () => this.#controller.reconcile()), RECONCILE_EVERY_MS)
     this.#watch()
-    this.#options.log.info({ socket: paths.socket, listen: api.listen }, 'ready')
   }
 
   /** What fails is told, and tried again with the next change or at the next look. */

@@ -14,6 +14,7 @@ import type { AttachedInterface } from '../shell/interfaces.ts'
 export interface Owner {
   native: Native
   paths: InstancePaths
+  nowMs: () => number
   tell: (happening: Happening) => void
   /** Those of the instance, attached or not. */
   attached: () => AttachedInterface[]
@@ -26,8 +27,8 @@ export interface Owner {
 export class KeptInterfaces {
   /** Those that shall be attached, and how. */
   readonly #wanted = new Map<string, AttachMode>()
-  /** Of those that are not, why. */
-  readonly missing = new Map<string, string>()
+  /** Of those that are not, why, and since when. */
+  readonly missing = new Map<string, { why: string; sinceMs: number }>()
   /** Sizes of tables, for whoever is attached first. */
   capacity: Config['capacity'] = {}
   readonly #owner: Owner
@@ -80,8 +81,9 @@ export class KeptInterfaces {
   }
 
   #isMissing(name: string, why: string): void {
-    if (this.missing.get(name) === why) return
-    this.missing.set(name, why)
+    const before = this.missing.get(name)
+    if (before?.why === why) return
+    this.missing.set(name, { why, sinceMs: before?.sinceMs ?? this.#owner.nowMs() })
     this.#owner.tell({ kind: 'interface', subject: name, to: 'missing', reason: why })
   }
 
