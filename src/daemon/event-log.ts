@@ -2,7 +2,10 @@
 // What happened, as it happens: to whoever follows, and for a while to whoever asks later.
 import type { Event, Happening } from '../core/backend-state.ts'
 
-/** An event and its number: 1, 2, ... since the daemon's start. */
+/**
+ * An event and its number. The first is one above the time of the daemon's start, Unix milliseconds, each other one above that before: so
+ * whoever has numbers of a daemon before this one is behind all of these.
+ */
 export interface Numbered extends Event {
   id: number
 }
@@ -10,13 +13,14 @@ export interface Numbered extends Event {
 const KEPT = 1000
 
 export class EventLog {
-  #next = 1
+  #next: number
   readonly #kept: Numbered[] = []
   readonly #followers = new Set<(event: Numbered) => void>()
   readonly #now: () => number
 
   constructor(now: () => number = Date.now) {
     this.#now = now
+    this.#next = now() + 1
   }
 
   tell(happening: Happening): void {

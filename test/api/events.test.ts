@@ -51,6 +51,19 @@ test('events: those from now on, or after a number, or after the last that was h
   t.deepEqual(ids(await stream(t, await three(t), '/v1/events?since=3', { 'last-event-id': '1' })), [4])
 })
 
+test('events: whoever has numbers of a daemon before is told of all that this one tells', (t) => {
+  const before = new EventLog(() => 1000)
+  const after = new EventLog(() => 2000)
+  for (const log of [before, after]) {
+    for (const to of ['one', 'two']) log.tell({ kind: 'service', subject: SERVICE, to, reason: '' })
+  }
+  const last = before.since(0).at(-1)?.id ?? 0
+  t.deepEqual(
+    after.since(last).map(({ to }) => to),
+    ['one', 'two'],
+  )
+})
+
 test('events: a line break in one ends none', async (t) => {
   const data = (await stream(t, await three(t), '/v1/events?since=1')).match(/^data: .*$/gm) ?? []
   t.deepEqual(
