@@ -63,7 +63,7 @@ export interface DaemonFacts {
   /** Interfaces that shall be attached and cannot. */
   missing: readonly { name: string; why: string; sinceMs: number }[]
   /** MACs that are not one backend's alone. */
-  sharedMacs: readonly { what: string; mend: string }[]
+  sharedMacs: readonly { what: string; mend: string; sinceMs: number }[]
   /** Services that are otherwise than the file says. */
   changed: readonly string[]
   /** What the file says that is not in force yet. */
@@ -214,9 +214,7 @@ const tableProblems = ({ tables, daemon }: Facts): Problem[] =>
 
 const daemonProblems = ({ daemon }: Facts): Problem[] => {
   if (daemon === null) return []
-  const problems = daemon.sharedMacs.map(
-    ({ what, mend }): Problem => ({ severity: 'degraded', what, sinceMs: null, mend }),
-  )
+  const problems = daemon.sharedMacs.map((shared): Problem => ({ severity: 'degraded', ...shared }))
   if (daemon.unmade !== null) {
     const { why, sinceMs } = daemon.unmade
     problems.push({

@@ -28,7 +28,7 @@ export class BackendWays {
   /** Of backends that cannot be reached now, by address. */
   readonly unreached = new Map<string, Unreached>()
   /** MACs that are not one backend's alone, as of the last look. */
-  sharedMacs: { what: string; mend: string }[] = []
+  sharedMacs: { what: string; mend: string; sinceMs: number }[] = []
   readonly #tell: (happening: Happening) => void
   readonly #nowMs: () => number
   #known: { live: LiveState; addresses: Set<AddressKey>; vips: Set<string> } | undefined
@@ -88,11 +88,15 @@ export class BackendWays {
       ({ address, ifindex }) => segments.has(ifindex) && !vips.has(address) && known.has(addressKey(address)),
     )
     const facts = { backends, vips, neighbours, interfaces: netlink.interfaces() }
-    const found = sharedMacs(facts).map(explainSharedMac)
-    const before = new Set(this.sharedMacs.map(({ what }) => what))
-    for (const { what } of found) {
-      if (!before.has(what)) this.#tell({ kind: 'backend', subject: 'shared MAC', to: 'warning', reason: what })
-    }
+    const before = new Map(this.sharedMacs.map((each) => [each.what, each]))
+    const found = sharedMacs(facts).map((shared) => {
+      const { what, mend } = explainSharedMac(shared)
+      return before.get(what) ?? { what, mend, sinceMs: this.#nowMs() }
+    })
+    const tell = (to: string, reason: string): void =>
+      this.#tell({ kind: 'backend', subject: 'shared MAC', to, reason })
+    for (const { what } of found) if (!before.delete(what)) tell('warning', what)
+    for (const what of before.keys()) tell('ended', what)
     this.sharedMacs = found
   }
 

@@ -5,6 +5,7 @@ import { get } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
+import { EventLog } from '../../src/daemon/event-log.ts'
 import { type Asked, failure, SERVICE, serve } from './asked.ts'
 
 /** What is told of one more event that happens, and of those before it: over a socket, as it is the connection's end that ends it. */

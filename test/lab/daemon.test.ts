@@ -216,13 +216,31 @@ labTest(
       interfaces: ['eth0'],
       services: [{ service: `tcp://${lab.vip}:80`, scheduler: 'rr', backends: [{ address: rs1 }, { address: rs2 }] }],
     })
-    await startDaemon(lab, file)
+    const daemon = await startDaemon(lab, file)
     await until('both are up', 5000, async () => (await problems(lab)).length === 0)
 
     await on(lab, 'rs2', 'ip link set eth0 address 02:00:00:00:77:77')
     await on(lab, 'rs2', `ip -s neigh flush all >/dev/null 2>&1 || true`)
     await on(lab, 'director', `ip neigh replace ${rs2} lladdr 02:00:00:00:77:77 dev eth0 nud reachable`)
     await until('the new MAC is there', 5000, async () => (await backend(lab, rs2))?.mac === '02:00:00:00:77:77')
+
+    // One MAC for two, as where one machine answers for both.
+    const { mac } = lab.host('rs1')
+    await on(lab, 'director', `ip neigh replace ${rs2} lladdr ${mac} dev eth0 nud permanent`)
+    await Promise.all([
+      daemon.waitFor(/"subject":"shared MAC","to":"warning","reason":"[^"]*"/),
+      until('it is told', 5000, async () =>
+        (await problems(lab)).some((each) => each.startsWith('degraded: ') && each.includes(mac)),
+      ),
+    ])
+    const shared = /"subject":"shared MAC","to":"warning","reason":"[^"]*"/.exec(daemon.stdout)?.[0] ?? ''
+    t.true(
+      [rs1, rs2, mac].every((each) => shared.includes(each)),
+      shared,
+    )
+    await on(lab, 'director', `ip neigh replace ${rs2} lladdr 02:00:00:00:77:77 dev eth0 nud reachable`)
+    await daemon.waitFor(/"subject":"shared MAC","to":"ended"/)
+    t.deepEqual(await problems(lab), [])
 
     await on(lab, 'rs1', 'ip link set eth0 down')
     await on(lab, 'director', `ip neigh change ${rs1} dev eth0 nud probe 2>/dev/null || true`)
