@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { readFileSync } from 'node:fs'
+import { textOf } from '../config/text.ts'
 import { formatService, parseService, type ServiceAddress } from '../core/address.ts'
 import {
   addPrefixes,
@@ -87,7 +87,7 @@ export const runFilterDefault = (context: Context, words: readonly string[]): vo
 
 export const readText = (file: string): string => {
   try {
-    return readFileSync(file === '-' ? 0 : file, 'utf8')
+    return textOf(file)
   } catch (error) {
     throw new Refusal(
       `${file}: cannot be read: ${error instanceof Error ? error.message : error}`,

@@ -8,6 +8,7 @@ import { type Environment, takeEnvironment } from './environment.ts'
 import type { Faults, KeyPath } from './faults.ts'
 import { expandGlob, isGlob } from './glob.ts'
 import type { ReadBefore } from './read-before.ts'
+import { textOf } from './text.ts'
 
 const whyNot = (error: unknown): string =>
   error instanceof Error ? error.message.replace(/^(E\w+): .*$/, '$1') : `${error}`
@@ -93,7 +94,7 @@ const expanded = (pattern: string): string[] => {
 export const readFiles = (file: string, environment: Environment, faults: Faults, before?: ReadBefore): Document[] => {
   let text: string
   try {
-    text = readFileSync(file === '-' ? 0 : file, 'utf8')
+    text = textOf(file)
   } catch (error) {
     throw new Refusal(
       `${file}: cannot be read: ${error instanceof Error ? error.message : error}`,
