@@ -45,7 +45,10 @@ export const failureOf = (error: unknown): { status: number; failure: Failure } 
     const what = error instanceof Error ? error.message : String(error)
     const verifierLog = error instanceof Error && 'verifierLog' in error ? error.verifierLog : undefined
     const log = verifierLog === undefined ? {} : { verifierLog }
-    return { status: BROKEN, failure: { error: { what, mend: "see the daemon's log", usage: false, ...log } } }
+    return {
+      status: BROKEN,
+      failure: { error: { what, mend: "see the daemon's log: journalctl -u xlb -n 50", usage: false, ...log } },
+    }
   }
   const faults = 'faults' in error ? error.faults : undefined
   return {

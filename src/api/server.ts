@@ -8,6 +8,7 @@ import type { Context, Output } from '../commands/context.ts'
 import { Refusal } from '../core/refusal.ts'
 import type { EventLog } from '../daemon/event-log.ts'
 import { answerOf, failureOf, serialize } from './answer.ts'
+import { elsewhere, elsewhereText } from './elsewhere.ts'
 import { API_VERBS, type ApiVerb } from './verbs.ts'
 
 export interface ServerOptions {
@@ -26,7 +27,7 @@ export interface ServerOptions {
   access: { kind: 'socket' } | { kind: 'tcp'; token: string | undefined }
 }
 
-/** Of a request that changes something: a configuration of 100,000 backends is some 10 MB. */
+/** Of a request that changes something, or takes a whole configuration: one of 100,000 backends is some 10 MB. */
 const BODY_MAX = 64 * 1024 * 1024
 /** Of any other: whoever has no token may send no more. */
 const READ_BODY_MAX = 64 * 1024
@@ -61,6 +62,9 @@ const parseBody = (text: string): unknown => {
   return value
 }
 
+const SIZES = 'send less: 64 MiB at most of what changes something or takes a configuration, 64 KiB of any other'
+const TOO_LARGE = 413
+
 const SEE = 'see what it takes: GET /openapi.json'
 
 /** @throws Refusal with what is wrong of each field */
@@ -81,25 +85,31 @@ const isEqual = (a: string, b: string): boolean => {
 const FORBIDDEN = 403
 const UNAUTHORIZED = 401
 
-/** What answers a request that may not be; undefined: it may. */
+/** Why a verb needs the token; undefined: it needs none. */
+const guardOf = ({ reads, guarded }: ApiVerb): string | undefined => (reads ? guarded : 'changes something')
+
+/** Is it one of those who may use the Unix socket, or have the token? */
+const isTrusted = (access: ServerOptions['access'], { headers }: FastifyRequest): boolean => {
+  if (access.kind === 'socket') return true
+  const given = /^Bearer +(.+)$/i.exec(headers.authorization ?? '')?.[1]
+  return given !== undefined && access.token !== undefined && isEqual(given, access.token)
+}
+
+/** What answers a request that needs the token, and may not be; undefined: it may. */
 const denied = (
   access: ServerOptions['access'],
   request: FastifyRequest,
+  why: string,
 ): { status: number; refusal: Refusal } | undefined => {
-  if (access.kind === 'socket') return undefined
-  if (access.token === undefined) {
+  if (isTrusted(access, request)) return undefined
+  if (access.kind === 'tcp' && access.token === undefined) {
     const refusal = new Refusal(
-      'over TCP nothing is changed, and no secret told: no token is configured',
+      `this request ${why}, which over TCP takes a token, and none is configured`,
       'use the Unix socket, or set api.token',
     )
     return { status: FORBIDDEN, refusal }
   }
-  const given = /^Bearer +(.+)$/i.exec(request.headers.authorization ?? '')?.[1]
-  if (given !== undefined && isEqual(given, access.token)) return undefined
-  const refusal = new Refusal(
-    'this request changes something, or tells secrets, and bears no valid token',
-    'send Authorization: Bearer TOKEN',
-  )
+  const refusal = new Refusal(`this request ${why}, and bears no valid token`, 'send Authorization: Bearer TOKEN')
   return { status: UNAUTHORIZED, refusal }
 }
 
@@ -122,23 +132,38 @@ const jsonSchema = (schema: z.ZodType) => {
 
 /** Before the body is read: nobody without a token sends much of it. */
 const guarded =
-  (access: ServerOptions['access']) =>
+  (access: ServerOptions['access'], why: string) =>
   async (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply | undefined> => {
-    const no = denied(access, request)
+    const no = denied(access, request, why)
     if (no === undefined) return undefined
     // RFC 9110 section 11.6.1: a 401 says how to be let in.
     if (no.status === UNAUTHORIZED) void reply.header('www-authenticate', 'Bearer')
     return fail(reply, no.refusal, no.status)
   }
 
+/** Aborted when the connection ends, which after an answer says nothing. */
+const goneOf = ({ raw }: FastifyReply): AbortSignal => {
+  const gone = new AbortController()
+  if (raw.destroyed) gone.abort()
+  else raw.once('close', () => gone.abort())
+  return gone.signal
+}
+
 const addVerb = (server: FastifyInstance, name: string, verb: ApiVerb, options: ServerOptions): void => {
   const tags = [verb.reads ? 'reads' : 'changes']
+  const why = guardOf(verb)
+  const isLarge = !verb.reads || verb.guarded === 'takes a whole configuration'
   server.post(
     `/v1/${name.replaceAll(' ', '/')}`,
     {
-      schema: { summary: verb.summary, tags, body: jsonSchema(verb.input) },
-      ...(verb.reads ? {} : { bodyLimit: BODY_MAX }),
-      ...(verb.reads && verb.secret !== true ? {} : { onRequest: guarded(options.access) }),
+      schema: {
+        summary: verb.summary,
+        ...(why === undefined ? {} : { description: `Over TCP it needs the token: it ${why}.` }),
+        tags,
+        body: jsonSchema(verb.input),
+      },
+      ...(isLarge ? { bodyLimit: BODY_MAX } : {}),
+      ...(why === undefined ? {} : { onRequest: guarded(options.access, why) }),
     },
     async (request, reply) => {
       try {
@@ -146,9 +171,9 @@ const addVerb = (server: FastifyInstance, name: string, verb: ApiVerb, options: 
         await options.prepare(name, input)
         const session: Context['session'] = (action) =>
           options.because(`xlb ${name}`, () => options.context.session(action))
-        const answer = await answerOf({ ...options.context, session }, (context) => verb.run(context, input as never))
-        const isOpen = denied(options.access, request) !== undefined
-        return send(reply, 200, isOpen ? withoutSeeds(answer) : answer)
+        const context = { ...options.context, session, gone: goneOf(reply) }
+        const answer = await answerOf(context, (context) => verb.run(context, input as never))
+        return send(reply, 200, isTrusted(options.access, request) ? answer : withoutSeeds(answer))
       } catch (error) {
         if (!(error instanceof Refusal)) options.onFault(`xlb ${name}`, error)
         return fail(reply, error)
@@ -207,6 +232,8 @@ export const makeServer = async (options: ServerOptions): Promise<FastifyInstanc
   ): FastifyReply => {
     if (error instanceof Refusal) return fail(reply, error)
     const status = error.statusCode ?? 500
+    if (status === TOO_LARGE)
+      return fail(reply, new Refusal('the request is too large', SIZES, { usage: true }), status)
     if (status < 500) return fail(reply, new Refusal(error.message, SEE, { usage: true }), status)
     options.onFault(`${request.method} ${request.url}`, error)
     return fail(reply, error, status)
@@ -235,8 +262,10 @@ export const makeServer = async (options: ServerOptions): Promise<FastifyInstanc
       : server.hasRoute({ method: 'GET', url: path })
         ? 'GET'
         : undefined
-    if (known === undefined)
-      return fail(reply, new Refusal(`there is no ${path}`, 'see: GET /openapi.json', { usage: true }), 404)
+    if (known === undefined) {
+      const nowhere = new Refusal(`there is no ${path}`, 'see: GET /openapi.json', { usage: true })
+      return fail(reply, elsewhere(/^\/v1\/(\w+)$/.exec(path)?.[1] ?? '') ?? nowhere, 404)
+    }
     void reply.header('allow', known)
     return fail(reply, new Refusal(`${path} takes ${known} alone`, `ask with ${known}`, { usage: true }), 405)
   })
@@ -245,8 +274,7 @@ export const makeServer = async (options: ServerOptions): Promise<FastifyInstanc
       info: {
         title: 'xlb',
         version: '1',
-        description:
-          'Each verb of the command line as a request, by the names of its words and options. It answers { result, text, notes }: what --json prints, what a person reads, and what there is to say beside; or { error: { what, mend } }.',
+        description: `Each verb of the command line as a request, by the names of its words and options. It answers { result, text, notes }: what --json prints, what a person reads, and what there is to say beside; or { error: { what, mend } }.\n\nThese are no requests:\n\n${elsewhereText()}`,
       },
     },
   })

@@ -6,6 +6,7 @@ import { runAttach, runDetach } from '../commands/attach.ts'
 import { runBackendDrain, runBackendMaint, runBackendRemove, runBackendSet } from '../commands/backend.ts'
 import { answerConnections } from '../commands/connections.ts'
 import type { Context } from '../commands/context.ts'
+import { answerDiff } from '../commands/diff.ts'
 import { standing } from '../commands/drained.ts'
 import {
   runFilterAdd,
@@ -30,16 +31,17 @@ import { parseDuration } from '../core/duration.ts'
 import { FLOW_FATES } from '../core/leaving.ts'
 import { DRAIN_PERSISTENCES } from '../core/persistence.ts'
 import { parseTimeout, type TimeoutName } from '../core/timeouts.ts'
+import { doctorVerb } from './doctor.ts'
 
 /** A value that is left out is not there, not undefined: options are merged by their keys. */
 type Given<T> = { [Key in keyof T]: Exclude<T[Key], undefined> }
 
 export interface ApiVerb {
   summary: string
-  /** Does it leave everything as it is? Such ones need no token. */
+  /** Does it leave everything as it is? Such ones need no token, unless there is another reason. */
   reads: boolean
-  /** Does it tell secrets? Then it needs the token though it only reads. */
-  secret?: boolean
+  /** Why it needs the token though it only reads. Whole configurations are large: others may not send so much. */
+  guarded?: 'tells secrets' | 'sends probes' | 'takes a whole configuration'
   input: z.ZodObject
   run: (context: Context, input: never) => void | Promise<void>
 }
@@ -113,6 +115,15 @@ const capacity = {
 }
 
 const READS = true
+
+/** Files as whoever asks has read them: the daemon may not read what that one may. */
+const configuration = {
+  file: text.describe('for messages alone'),
+  values: z
+    .array(z.strictObject({ file: text, value: z.unknown() }))
+    .min(1)
+    .max(1000),
+}
 
 /** By the verb's words: `backend set` is POST /v1/backend/set. */
 export const API_VERBS: Readonly<Record<string, ApiVerb>> = {
@@ -249,7 +260,7 @@ export const API_VERBS: Readonly<Record<string, ApiVerb>> = {
       (context, { service, limit, ...options }) => answerConnections(context, service, limit, options),
       READS,
     ),
-    secret: true,
+    guarded: 'tells secrets',
   },
   save: {
     ...apiVerb(
@@ -258,20 +269,22 @@ export const API_VERBS: Readonly<Record<string, ApiVerb>> = {
       (context, { json }) => context.answer(undefined, savedText(context, json === true ? 'json' : 'yaml')),
       READS,
     ),
-    secret: true,
+    guarded: 'tells secrets',
   },
   restore: apiVerb(
     'make services and backends what these files say, all at once',
-    {
-      file: text.describe('for messages alone'),
-      values: z
-        .array(z.strictObject({ file: text, value: z.unknown() }))
-        .min(1)
-        .max(1000),
-      force: z.boolean().optional(),
-      attach: z.boolean().optional(),
-    },
+    { ...configuration, force: z.boolean().optional(), attach: z.boolean().optional() },
     (context, { file, values, ...options }) => restore(context, file, configOfValues(values), options),
   ),
+  diff: {
+    ...apiVerb(
+      'what restore with attach would change of these files, and change nothing',
+      configuration,
+      (context, { values }) => answerDiff(context, configOfValues(values)),
+      READS,
+    ),
+    guarded: 'takes a whole configuration',
+  },
+  doctor: doctorVerb(),
   clear: apiVerb('remove all services; the program stays attached', {}, (context) => runClear(context)),
 }

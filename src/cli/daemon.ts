@@ -18,7 +18,10 @@ export const addDaemonVerbs = (program: Command): void => {
   verb(program, 'reload', 'have the daemon read its configuration file again, and apply what differs').action(
     (_: unknown, command: Command) =>
       perform(command, () => {
-        throw new Refusal('reload: no daemon of this instance runs', 'without one: xlb restore FILE')
+        throw new Refusal(
+          'reload: no daemon of this instance runs',
+          'systemctl start xlb; or without one: xlb restore FILE',
+        )
       }),
   )
 

@@ -35,6 +35,7 @@ export const addShowVerbs = (program: Command): void => {
       'look so long at packets for partial checksums: 10s, 1m (default: where connections are stuck)',
       (text) => parseDuration('--listen', text),
     )
+    .option('--here', 'examine by this process, though a daemon runs: as root it sees what takes CAP_SYS_ADMIN')
     .action((text: string | undefined, _: unknown, command: Command) =>
       perform(command, async (context) =>
         (await import('../commands/doctor.ts')).runDoctor(context, text, optionsOf(command)),

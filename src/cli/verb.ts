@@ -28,9 +28,9 @@ const wordsOf = (command: Command): Record<string, unknown> =>
 
 /** Performs a verb: the instance's daemon does where one runs and the verb is of those that it performs; else this process. */
 export const perform = async (command: Command, run: (context: Context) => void | Promise<void>): Promise<void> => {
-  const options = optionsOf<GlobalOptions>(command)
+  const options = optionsOf<GlobalOptions & { here?: boolean }>(command)
   const name = nameOf(command)
-  const socket = DAEMON_VERBS.has(name) ? daemonSocket(options.instance) : undefined
+  const socket = DAEMON_VERBS.has(name) && options.here !== true ? daemonSocket(options.instance) : undefined
   if (socket !== undefined) {
     const { askDaemon } = await import('../commands/ask-daemon.ts')
     const { instance: _, json: __, ...input } = { ...wordsOf(command), ...options }

@@ -3,6 +3,7 @@
 import { request } from 'node:http'
 import { Refusal } from '../core/refusal.ts'
 import { type GlobalOptions, makeOutput, type Output } from './context.ts'
+import { isNobodyThere, otherVersion, unreachable } from './unreachable.ts'
 
 /** What the daemon answers (src/api/answer.ts). */
 interface Answer {
@@ -15,22 +16,18 @@ interface Answer {
 /** A change may wait for answers to ARP, for a program's load, and for other verbs' turns. */
 const ANSWER_WITHIN_MS = 120_000
 
-const isNobodyThere = (error: unknown): boolean =>
-  error instanceof Error && 'code' in error && (error.code === 'ECONNREFUSED' || error.code === 'ENOENT')
+/** What a command does by itself where the daemon that runs does not know it: one of another version. */
+const HERE_TOO: readonly string[] = ['diff', 'doctor']
 
-const unreachable = (socket: string, error: unknown): Refusal => {
-  const code = error instanceof Error && 'code' in error ? String(error.code) : String(error)
-  if (code === 'EACCES' || code === 'EPERM') {
-    return new Refusal(
-      `${socket}: you may not talk to the daemon of xlb`,
-      'run it with sudo, or be a member of the group that `api.group` names',
-    )
-  }
-  return new Refusal(`${socket}: the daemon of xlb does not answer (${code})`, 'see: systemctl status xlb')
-}
+const NOT_FOUND = 404
 
 /** @returns undefined where nobody listens: the daemon was killed, or the host came up without it */
-const post = (socket: string, path: string, input: unknown): Promise<Answer | undefined> =>
+const post = (
+  socket: string,
+  path: string,
+  input: unknown,
+  withinMs: number,
+): Promise<{ status: number; answer: Answer } | undefined> =>
   new Promise((resolve, reject) => {
     const body = JSON.stringify(input, (_key, value) => (typeof value === 'bigint' ? `0x${value.toString(16)}` : value))
     const asked = request(
@@ -39,7 +36,7 @@ const post = (socket: string, path: string, input: unknown): Promise<Answer | un
         path,
         method: 'POST',
         headers: { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) },
-        timeout: ANSWER_WITHIN_MS,
+        timeout: withinMs,
       },
       (response) => {
         const pieces: Buffer[] = []
@@ -47,14 +44,15 @@ const post = (socket: string, path: string, input: unknown): Promise<Answer | un
         response.on('error', (error) => reject(unreachable(socket, error)))
         response.on('end', () => {
           try {
-            resolve(JSON.parse(Buffer.concat(pieces).toString('utf8')) as Answer)
+            const answer = JSON.parse(Buffer.concat(pieces).toString('utf8')) as Answer
+            resolve({ status: response.statusCode ?? 0, answer })
           } catch {
             reject(unreachable(socket, `status ${response.statusCode}, no JSON`))
           }
         })
       },
     )
-    asked.on('timeout', () => asked.destroy(new Error(`no answer within ${ANSWER_WITHIN_MS / 1000} s`)))
+    asked.on('timeout', () => asked.destroy(new Error(`not within ${withinMs / 1000} s; it may yet do what was asked`)))
     asked.on('error', (error) => (isNobodyThere(error) ? resolve(undefined) : reject(unreachable(socket, error))))
     asked.end(body)
   })
@@ -71,21 +69,43 @@ const withFiles = async (verb: string, input: Record<string, unknown>): Promise<
     const { readValues } = await import('../config/read.ts')
     return { ...input, values: readValues(String(input.file), process.env, '; nothing was changed') }
   }
+  if (verb === 'diff') {
+    const { readValues } = await import('../config/read.ts')
+    const file = String(input.config)
+    return { file, values: readValues(file, process.env) }
+  }
   return input
 }
 
+/** Whoever uses a command reads no document of the API: what is wrong with its words, the command line has found before. */
+const mendOf = (mend: string): string =>
+  mend.includes('/openapi.json') ? otherVersion('the words of this xlb').mend : mend
+
 const thrown = ({ what, mend, usage, faults, verifierLog }: NonNullable<Answer['error']>): Refusal =>
-  Object.assign(new Refusal(what, mend, { usage: usage === true }), {
+  Object.assign(new Refusal(what, mendOf(mend), { usage: usage === true }), {
     ...(faults === undefined ? {} : { faults }),
     ...(verifierLog === undefined ? {} : { verifierLog }),
   })
 
 const pathOf = (verb: string): string => `/v1/${verb.replaceAll(' ', '/')}`
 
-/** @throws Refusal that the daemon answered with */
-const ask = async (socket: string, verb: string, input: unknown): Promise<Answer | undefined> => {
-  const answer = await post(socket, pathOf(verb), input)
-  if (answer?.error !== undefined) throw thrown(answer.error)
+/** What is to take long may. */
+const withinOf = ({ listen }: Record<string, unknown>): number =>
+  ANSWER_WITHIN_MS + (typeof listen === 'number' ? 1000 * listen : 0)
+
+/**
+ * @returns undefined where this process is to do it by itself
+ * @throws Refusal that the daemon answered with
+ */
+const ask = async (socket: string, verb: string, input: Record<string, unknown>): Promise<Answer | undefined> => {
+  const answered = await post(socket, pathOf(verb), input, withinOf(input))
+  if (answered === undefined) return undefined
+  const { status, answer } = answered
+  if (status === NOT_FOUND) {
+    if (HERE_TOO.includes(verb)) return undefined
+    throw otherVersion(`xlb ${verb}`)
+  }
+  if (answer.error !== undefined) throw thrown(answer.error)
   return answer
 }
 
@@ -98,6 +118,13 @@ const print = (output: Output, { result, text = '', notes = [] }: Answer): void 
 const save = async (text: string, file: string | undefined): Promise<void> => {
   if (file === undefined) process.stdout.write(text)
   else (await import('./write-whole.ts')).writeWhole(file, text)
+}
+
+/** As the command exits that has examined by itself. */
+const exitCodeOf = async (result: unknown): Promise<number> => {
+  const { isIll } = await import('../core/doctor/judge.ts')
+  const report = result as { findings?: Parameters<typeof isIll>[0]['findings'] }
+  return isIll({ findings: report.findings ?? [] }) ? 1 : 0
 }
 
 const awaitDrained = async (output: Output, socket: string, input: Record<string, unknown>, seconds: number) => {
@@ -131,5 +158,6 @@ export const askDaemon = async (
   if (verb === 'save') await save(answer.text ?? '', file as string | undefined)
   else if (typeof deadline === 'number') await awaitDrained(output, socket, rest, deadline)
   else print(output, answer)
+  if (verb === 'doctor') process.exitCode = await exitCodeOf(answer.result)
   return true
 }

@@ -31,6 +31,8 @@ export interface Context extends Output {
   paths: InstancePaths
   /** withSession (src/shell/session.ts): while nobody else changes the instance. */
   session: <T>(action: (session: Session) => T) => T
+  /** Aborted when whoever asked has gone: nobody waits for an answer. Absent: whoever asked is this process. */
+  gone?: AbortSignal
   /** What only a daemon knows; absent: none performs this. */
   daemon?: {
     /** @param session of the instance, where one is attached; whoever asks holds its lock then */

@@ -5,8 +5,8 @@ import { existsSync } from 'node:fs'
 import { instanceName, pathsOf } from '../shell/instance.ts'
 
 /**
- * Those that change something, and those of which it knows more than the maps do. The others read the maps themselves: what may be
- * long (connections, capture) does not keep it from its work.
+ * Those that change something, those of which it knows more than the maps do, and those that look into what is wrong, so that it takes
+ * no root. The others read the maps themselves: what may be long (connections, capture) does not keep it from its work.
  */
 export const DAEMON_VERBS: ReadonlySet<string> = new Set([
   'attach',
@@ -33,6 +33,8 @@ export const DAEMON_VERBS: ReadonlySet<string> = new Set([
   'restore',
   'clear',
   'reload',
+  'diff',
+  'doctor',
 ])
 
 /** The socket of an instance's daemon; undefined: none runs, or ever did since the host's start. */

@@ -114,10 +114,17 @@ function* lines({ isAttached, services, forAll: keys, attach, fixed }: Differenc
   if (services.length + keys.length + attach.length === 0) yield 'nothing would change\n'
 }
 
+const jsonOf = (found: Difference) => ({ ...found, services: serviceChanges(found.services) })
+
+/** For whoever has read the files. */
+export const answerDiff = (context: Context, config: Config): void => {
+  const found = difference(context, config)
+  context.answer(jsonOf(found), [...lines(found)].join('').trimEnd())
+}
+
 export const runDiff = async (context: Context, options: ConfigOptions): Promise<void> => {
   const config = readConfig(options.config, process.env)
   const found = difference(context, config)
   if (options.json !== true) return printAll(lines(found))
-  const answer = { ...found, services: serviceChanges(found.services) }
-  return printAll([`${JSON.stringify(answer, null, 2)}\n`])
+  return printAll([`${JSON.stringify(jsonOf(found), null, 2)}\n`])
 }

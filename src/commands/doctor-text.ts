@@ -43,7 +43,8 @@ const countOf = ({ findings }: Report, severity: Diagnosis['severity'], noun: st
 
 const summary = (report: Report): string => {
   const counts = [...countOf(report, 'error', 'error'), ...countOf(report, 'warning', 'warning')]
-  return counts.length === 0 ? 'nothing is wrong' : `${counts.join(' and ')}`
+  if (counts.length > 0) return counts.join(' and ')
+  return report.unexamined.length === 0 ? 'nothing is wrong' : 'nothing is wrong in what was examined'
 }
 
 export const reportText = (report: Report): string => {

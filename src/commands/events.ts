@@ -6,6 +6,7 @@ import type { Event } from '../core/backend-state.ts'
 import { Refusal } from '../core/refusal.ts'
 import type { GlobalOptions } from './context.ts'
 import { daemonSocket } from './daemon.ts'
+import { isNobodyThere, isShut, unreachable } from './unreachable.ts'
 
 export interface EventsOptions extends GlobalOptions {
   since?: number
@@ -31,7 +32,8 @@ export const runEvents = (options: EventsOptions): Promise<void> => {
     let left = options.count ?? Number.POSITIVE_INFINITY
     const gone = (error: Error): void => {
       if (left === 0) resolve()
-      else reject('code' in error && error.code === 'ECONNREFUSED' ? noDaemon() : ended())
+      else if (isNobodyThere(error)) reject(noDaemon())
+      else reject(isShut(error) ? unreachable(socketPath, error) : ended())
     }
     const asked = get({ socketPath, path }, (response) => {
       const lines = createInterface({ input: response })

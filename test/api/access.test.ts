@@ -49,7 +49,9 @@ test('over TCP whoever has the token may; the name of its scheme has no case', a
   t.is(changes(), 1)
 })
 
-const GUARDED = Object.entries({ ...API_VERBS, ...own }).filter(([, { reads, secret }]) => !reads || secret === true)
+const GUARDED = Object.entries({ ...API_VERBS, ...own }).filter(
+  ([, { reads, guarded }]) => !reads || guarded !== undefined,
+)
 
 test('without the token everybody may read, with it too, and no verb that changes something counts as reading', async (t) => {
   for (const token of [undefined, TOKEN]) {
@@ -65,7 +67,7 @@ test('without the token everybody may read, with it too, and no verb that change
   t.deepEqual(
     open.sort(),
     ['backend remaining', 'filter list', 'list', 'status', 'trace'],
-    'save and connections are not: seeds, clients',
+    'save, connections, doctor and diff are not: seeds, clients, probes, large bodies',
   )
 })
 

@@ -47,6 +47,15 @@ test('a field of a wrong type, or out of bounds, is named', async (t) => {
     ['restore', { file: 'x', values: [] }, /^values: /],
     ['restore', { file: 'x', values: [{ file: 'x', value: {}, more: 1 }] }, /^values\.0: /],
     ['detach', { all: 'yes' }, /^all: /],
+    ['diff', { values: [{ file: 'x', value: {} }] }, /^file: /],
+    ['diff', { file: 'x', values: [{ file: 7, value: {} }] }, /^values\.0\.file: /],
+    ['diff', { file: 'x', values: {} }, /^values: /],
+    ['diff', { file: 'x', values: [{ file: 'x', value: {} }], attach: true }, /"attach"/],
+    ['doctor', { service: 80 }, /^service: /],
+    ['doctor', { setup: 'yes' }, /^setup: /],
+    ['doctor', { listen: 1.5 }, /^listen: /],
+    ['doctor', { listen: [10] }, /^listen: /],
+    ['doctor', { here: true }, /"here"/],
   ]
   for (const [verb, body, field] of cases) t.regex(failure(t, await post(verb, body), 400).what, field)
   t.is(changes(), 0)
@@ -79,7 +88,8 @@ test('a body of another type is refused: a form of a foreign page changes nothin
 test('a body that is too large is refused before it is read; of what only reads already a smaller one', async (t) => {
   const { ask } = await serve(t)
   const claims = (octets: number) => ({ payload: '{}', headers: { ...JSON_TYPE, 'content-length': `${octets}` } })
-  failure(t, await ask('POST', CLEAR, claims(64 * 1024 * 1024 + 1)), 413)
+  const { mend } = failure(t, await ask('POST', CLEAR, claims(64 * 1024 * 1024 + 1)), 413)
+  t.regex(mend, /^send less: 64 MiB at most/)
   failure(t, await ask('POST', '/v1/list', claims(64 * 1024 + 1)), 413)
   failure(t, await ask('POST', '/v1/nothing', claims(64 * 1024 + 1)), 413)
   const words = Array.from({ length: 5000 }, () => '192.0.2.0/24 and more words')
@@ -121,6 +131,39 @@ test('an unknown path is none, however it is written', async (t) => {
   failure(t, await ask('GET', '/v1/%zz'), 400)
 })
 
+test('a verb that is no request says why, and where to run it; the document does too', async (t) => {
+  const { ask, changes } = await serve(t)
+  const document = (await ask('GET', '/openapi.json')).body
+  for (const [verb, why, where] of [
+    ['capture', /frames with what clients wrote/, /`xlb capture` on the director itself, as root/],
+    ['upgrade', /the caller's build/, /`xlb upgrade` on the director itself, as root/],
+    ['bench', /measures a machine/, /`xlb bench` on the machine itself/],
+    ['check', /reads files as whoever calls it may/, /`xlb check -c FILE` where the file is/],
+    ['run', /is the daemon itself/, /POST \/v1\/reload/],
+  ] as const) {
+    for (const method of ['POST', 'GET', 'DELETE'] as const) {
+      const { what, mend } = failure(t, await ask(method, `/v1/${verb}`), 404)
+      t.true(what.startsWith(`xlb ${verb} is no request: `), what)
+      t.regex(what, why)
+      t.regex(mend, where)
+    }
+    t.regex(document, why)
+  }
+  for (const path of ['constructor', '__proto__', 'toString', 'capture/x']) {
+    t.is(failure(t, await ask('POST', `/v1/${path}`), 404).what, `there is no /v1/${path}`)
+  }
+  t.is(changes(), 0)
+})
+
+test('a whole configuration may be large; what is wrong with its values is told by their places', async (t) => {
+  const { post } = await serve(t)
+  const entry = { service: SERVICE, backends: [{ address: '192.0.2.21', weight: 'x'.repeat(100_000) }] }
+  const values = [{ file: 'new.yaml', value: { services: [entry] } }]
+  const { what } = failure(t, await post('diff', { file: 'new.yaml', values }), 409)
+  t.regex(what, /^new\.yaml: a fault\n +new\.yaml:.* services\[0\]\.backends\[0\]\.weight: /)
+  t.notRegex(what, /nothing was changed/, 'nothing would be')
+})
+
 // ---- what a verb says
 
 test('what a verb refuses is told whole: 409 where the world is otherwise, 400 where the words are wrong', async (t) => {
@@ -149,7 +192,7 @@ test('a verb that is broken is 500 without a stack, and the log hears of it', as
   const { post, faults } = await serve(t, { session })
   const { what, mend } = failure(t, await post('clear', {}), 500)
   t.is(what, 'x is not a function')
-  t.is(mend, "see the daemon's log")
+  t.is(mend, "see the daemon's log: journalctl -u xlb -n 50")
   t.deepEqual(faults, [error])
 })
 
@@ -167,17 +210,21 @@ test('an answer has the result, the text for people, and the notes', async (t) =
 // ---- which verbs there are
 
 interface Document {
-  paths: Record<string, { post?: { summary: string; tags: string[]; requestBody?: unknown }; get?: unknown }>
+  paths: Record<
+    string,
+    { post?: { summary: string; description?: string; tags: string[]; requestBody?: unknown }; get?: unknown }
+  >
 }
 
 test('the document lists each verb, and says of each what it takes', async (t) => {
   const { ask } = await serve(t)
   const { paths } = (await ask('GET', '/openapi.json')).json<Document>()
   const verbs = { ...API_VERBS, ...own }
-  for (const [name, { summary, reads }] of Object.entries(verbs)) {
+  for (const [name, { summary, reads, guarded }] of Object.entries(verbs)) {
     const post = paths[`/v1/${name.replaceAll(' ', '/')}`]?.post
     t.is(post?.summary, summary, name)
     t.deepEqual(post?.tags, [reads ? 'reads' : 'changes'])
+    t.is(/needs the token/.test(post?.description ?? ''), !reads || guarded !== undefined, name)
     t.truthy(post?.requestBody)
   }
   t.is(Object.values(paths).filter(({ post }) => post !== undefined).length, Object.keys(verbs).length)

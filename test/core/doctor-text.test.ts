@@ -44,6 +44,8 @@ well:
 
 test('where nothing is wrong, that is said', (t) => {
   t.is(reportText({ findings: [], unexamined: [], fine: [] }), 'nothing is wrong')
+  const unexamined = [{ what: '25 backends', why: 'too many' }]
+  t.regex(reportText({ findings: [], unexamined, fine: [] }), /^nothing is wrong in what was examined\n\nnot examined:/)
 })
 
 test('of many findings of a kind the first are told in full', (t) => {

@@ -54,7 +54,7 @@ labTest(
 
     const text = await lab.xlb(['doctor'])
     t.is(text.code, 0)
-    t.regex(text.stdout, /^nothing is wrong\n/)
+    t.regex(text.stdout, /^nothing is wrong in what was examined\n/)
   },
 )
 

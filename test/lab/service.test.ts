@@ -200,6 +200,13 @@ boxTest('xlb.service: the daemon works as its own user, tells systemd, and is re
   t.regex(box.xlb('list'), /tcp:\/\/10\.77\.0\.100:80[\s\S]*10\.77\.0\.21 +3 +up/)
   t.is(box.inside('stat', '-c', '%A %U:%G', '/run/xlb/default/api.sock'), 'srw-rw---- xlb:xlb')
 
+  const member = ['setpriv', '--reuid=65534', '--regid=65534', '--groups=977', '--bounding-set=-all']
+  const examined = box.inside(...member, process.execPath, CLI, 'doctor')
+  t.regex(examined, /^ERROR vip-unheld: nobody has the VIP 10\.77\.0\.100/m)
+  t.regex(examined, /^ {2}whether somebody has replaced xlb's program on v0: that takes CAP_SYS_ADMIN, .* --here$/m)
+  t.notRegex(box.xlb('doctor', '--here'), /CAP_SYS_ADMIN/)
+  t.regex(box.inside(...member, process.execPath, CLI, 'diff'), /^nothing would change$/)
+
   t.regex(box.xlb('backend', 'maint', SERVICE, '10.77.0.21'), /is in maintenance/)
   // Root's own verbs leave nothing behind that the daemon may not open.
   box.inside('sh', '-c', `timeout -s KILL 4 ${process.execPath} ${CLI} capture --seconds 60`)

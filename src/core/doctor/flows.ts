@@ -52,7 +52,7 @@ const stuck = (
     what: `${count} connections of ${service} to ${backend} stay half-open (SYN_RECV) for ${seconds} s and more, ${others}${example === undefined ? '' : `: of ${example}, for one`}`,
     why: answers
       ? 'it answers this director, so its answers to clients are lost on the way back, or clients are no real ones (a SYN flood)'
-      : 'it does not answer, as is said of it here too',
+      : 'it does not answer this director either, as this report tells too',
     mend: answers
       ? 'there: tcpdump -ni any host VIP. If SYN-ACKs leave, look at the way back: its route to clients (ip route get CLIENT), and routers that drop packets whose source is the VIP (rp_filter, anti-spoofing). If none leave: rp_filter there, or partial checksums (nstat -az TcpInCsumErrors)'
       : `mend that first; until then: xlb backend drain ${service} ${backend}`,

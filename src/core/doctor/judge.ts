@@ -12,7 +12,7 @@ const nowhere = ({ instance }: DoctorFacts): Diagnosis => ({
   severity: 'error',
   what: `xlb is not attached to any interface${instance === 'default' ? '' : ` (instance ${instance})`}`,
   why: 'no packet is balanced',
-  mend: 'xlb restore --attach FILE, or xlb attach IFACE',
+  mend: 'xlb restore --attach FILE, or xlb attach IFACE; where a daemon runs, xlb status says what it waits for',
 })
 
 /** What stands first decides: an interface without the program, before backends that nobody sends to. */
@@ -29,4 +29,5 @@ export const judge = (facts: DoctorFacts): Report => {
 }
 
 /** Is something wrong, so that the command fails? */
-export const isIll = ({ findings }: Report): boolean => findings.some(({ severity }) => severity === 'error')
+export const isIll = ({ findings }: Pick<Report, 'findings'>): boolean =>
+  findings.some(({ severity }) => severity === 'error')

@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Looks at packets of clients as they come in, by a capture, for checksums that nobody has finished.
-import { setTimeout as after } from 'node:timers/promises'
 import type { ChecksumFacts } from '../../core/doctor/facts.ts'
 import { sumUp } from '../../core/probe/checksum.ts'
 import { CaptureLimit } from '../../dataplane/layout.gen.ts'
-import type { Native } from '../../dataplane/native.ts'
 import { Capture } from '../capture.ts'
-import type { InstancePaths } from '../instance.ts'
-import { withSession } from '../session.ts'
+import type { Instance } from './look.ts'
+import type { Turn } from './turn.ts'
 
 const RING_BYTES = 1 << 20
 const POLL_MS = 50
@@ -21,14 +19,14 @@ const SOURCES_MAX = 8
  * @returns what came, or why packets could not be looked at
  */
 export const lookAtChecksums = async (
-  native: Native,
-  paths: InstancePaths,
+  turn: Turn,
+  { session: withSession }: Instance,
   names: readonly string[],
   milliseconds: number,
 ): Promise<ChecksumFacts | { unexamined: string }> => {
   let capture: Capture
   try {
-    capture = withSession(native, paths, (session) => {
+    capture = withSession((session) => {
       const interfaces = session.interfaces.filter(({ name, attached }) => attached && names.includes(name))
       const snapBytes = CaptureLimit.CAPTURE_HEAD_BYTES + CaptureLimit.CAPTURE_REST_BYTES
       return new Capture(session, interfaces, { wanted: { snapBytes }, ringBytes: RING_BYTES })
@@ -37,13 +35,13 @@ export const lookAtChecksums = async (
     return { unexamined: `packets cannot be captured: ${error instanceof Error ? error.message : error}` }
   }
   try {
-    return await count(capture, milliseconds)
+    return await count(turn, capture, milliseconds)
   } finally {
     capture.close()
   }
 }
 
-const count = async (capture: Capture, milliseconds: number): Promise<ChecksumFacts> => {
+const count = async (turn: Turn, capture: Capture, milliseconds: number): Promise<ChecksumFacts> => {
   const sources = new Map<string, { address: string; mac: string }>()
   const end = Date.now() + milliseconds
   let [packets, partial, renewed] = [0, 0, Date.now()]
@@ -61,7 +59,7 @@ const count = async (capture: Capture, milliseconds: number): Promise<ChecksumFa
       capture.renew()
       renewed = Date.now()
     }
-    await after(POLL_MS)
+    await turn.rest(POLL_MS)
   }
   return { packets, partial, sources: [...sources.values()] }
 }

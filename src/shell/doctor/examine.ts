@@ -1,24 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
 // The examination: a look at what the instance knows, questions to the segments, a second look, and what all of it says.
-import { setTimeout as after } from 'node:timers/promises'
 import { formatMac, type ServiceAddress } from '../../core/address.ts'
+import { listed } from '../../core/doctor/diagnosis.ts'
 import type { AnswerFacts, BackendFacts, DoctorFacts, VipFacts } from '../../core/doctor/facts.ts'
 import { isPrefix } from '../../core/prefix.ts'
 import { type AskedVip, Listener, TARGETS_AT_ONCE, type VipAnswers } from '../../core/probe/target.ts'
 import type { Native } from '../../dataplane/native.ts'
-import { demandPrivilege, type InstancePaths } from '../instance.ts'
+import { missingCapabilities } from '../capabilities.ts'
+import { demandPrivilege } from '../instance.ts'
 import { lookAtChecksums } from './checksums.ts'
 import { type Exchanged, exchange, type NeighbourQuestion } from './exchange.ts'
 import { defaultRoutes, Host, interfaceFacts } from './host.ts'
-import { byFlows, firstLook, type Look, type SecondLook, secondLook } from './look.ts'
+import { byFlows, firstLook, type Instance, type Look, type SecondLook, secondLook } from './look.ts'
 import { type Planned, planTargets, vipQuestions } from './targets.ts'
+import { Turn } from './turn.ts'
 
 export interface ExamineOptions {
   /** This service alone, with its backends. */
   service?: ServiceAddress
   /** For how long packets are looked at for partial checksums, whether or not connections are stuck. */
   listenMs?: number
+  /** Aborted: whoever asked has gone, and it ends at once. */
+  gone?: AbortSignal
 }
+
+/** What takes CAP_SYS_ADMIN, which the service leaves out. */
+const AS_ROOT = 'that takes CAP_SYS_ADMIN, which this process runs without; as root: xlb doctor --here'
 
 /** Pairs of backend and VIP that are asked in one run: some 10,000 frames. */
 const PAIRS_MAX = 2000
@@ -45,17 +52,22 @@ const nothing = (instance: string): DoctorFacts => ({
   unexamined: [],
 })
 
-/** @throws Refusal for a service that does not exist, and where what is pinned cannot be read */
-export const examine = async (native: Native, paths: InstancePaths, options: ExamineOptions): Promise<DoctorFacts> => {
+/**
+ * The lock is held for looks alone, and the event loop for no longer than a look takes.
+ * @throws Refusal for a service that does not exist, where what is pinned cannot be read, and where whoever asked has gone
+ */
+export const examine = async (instance: Instance, options: ExamineOptions): Promise<DoctorFacts> => {
   demandPrivilege()
-  const first = firstLook(native, paths, options.service)
+  const { native, paths } = instance
+  const turn = new Turn(options.gone)
+  const first = await firstLook(turn, instance, options.service)
   if (first === undefined) return nothing(paths.name)
   const { look, halfOpen } = first
   const begun = Date.now()
-  const asked = ask(native, look)
+  const asked = await ask(turn, native, look)
   const wait = halfOpen.size === 0 ? 0 : LOOK_APART_MS - (Date.now() - begun)
-  if (wait > 0) await after(wait)
-  const second = secondLook(native, paths, look, halfOpen)
+  if (wait > 0) await turn.rest(wait)
+  const second = await secondLook(turn, instance, look, halfOpen)
   const interfaces = interfaceFacts(native, look)
   const { tracked, untracked } = byFlows(look)
   return {
@@ -63,14 +75,23 @@ export const examine = async (native: Native, paths: InstancePaths, options: Exa
     interfaces,
     egress: look.egress.map(({ name, fault }) => ({ name, fault })),
     ...asked,
+    unexamined: [...unnamedPrograms(look), ...asked.unexamined],
     flows: second?.stuck ?? [],
     settled: tracked.length === 0 ? undefined : second?.settled,
     untracked,
     lookSeconds: Math.round((Date.now() - begun) / 1000),
-    checksums: await checksumsOf(native, paths, look, second, options),
+    checksums: await checksumsOf(turn, instance, look, second, options),
     dropsToSender: second === undefined ? 0 : second.dropsToSender - look.dropsToSender,
     defaultRoutes: defaultRoutes(),
   }
+}
+
+const unnamedPrograms = ({ interfaces }: Look): DoctorFacts['unexamined'] => {
+  const names = interfaces.filter(({ attached, programName }) => attached && programName === null)
+  if (names.length === 0) return []
+  return [
+    { what: `whether somebody has replaced xlb's program on ${listed(names.map(({ name }) => name))}`, why: AS_ROOT },
+  ]
 }
 
 /**
@@ -78,13 +99,13 @@ export const examine = async (native: Native, paths: InstancePaths, options: Exa
  * connections that are stuck, or who asks for it.
  */
 const checksumsOf = async (
-  native: Native,
-  paths: InstancePaths,
+  turn: Turn,
+  instance: Instance,
   look: Look,
   second: SecondLook | undefined,
   { listenMs }: ExamineOptions,
 ): Promise<DoctorFacts['checksums']> => {
-  const kinds = new Map(native.netlink.interfaces().map(({ name, kind }) => [name, kind]))
+  const kinds = new Map(instance.native.netlink.interfaces().map(({ name, kind }) => [name, kind]))
   const names = look.interfaces
     .filter(({ attached, mode, name }) => attached && mode === 'native' && kinds.get(name) === 'veth')
     .map(({ name }) => name)
@@ -93,41 +114,61 @@ const checksumsOf = async (
     return { unexamined: 'only a veth in native mode gets them, and xlb is attached to none' }
   }
   const isStuck = second !== undefined && second.stuck.length > 0
-  if (isStuck || listenMs !== undefined) return lookAtChecksums(native, paths, names, listenMs ?? LISTEN_MS)
+  if (isStuck || listenMs !== undefined) {
+    if (missingCapabilities(['SYS_ADMIN']).length > 0) return { unexamined: AS_ROOT }
+    return lookAtChecksums(turn, instance, names, listenMs ?? LISTEN_MS)
+  }
   return { unexamined: 'no connection waits for its handshake; --listen 10s looks at packets all the same' }
 }
 
 /** Asks who has VIPs and backends' addresses, then backends themselves. */
-const ask = (native: Native, look: Look): Pick<DoctorFacts, 'own' | 'vips' | 'backends' | 'unexamined'> => {
+const ask = async (
+  turn: Turn,
+  native: Native,
+  look: Look,
+): Promise<Pick<DoctorFacts, 'own' | 'vips' | 'backends' | 'unexamined'>> => {
   const names = new Set(look.services.map(({ service }) => service.vip))
   const host = new Host(native, names)
-  const { planned, elsewhere, leftOut } = planTargets(look, host, PAIRS_MAX)
+  const { planned, elsewhere, leftOut } = await planTargets(turn, look, host, PAIRS_MAX)
   const questions = vipQuestions(look, host, [...names].slice(0, VIPS_MAX))
   const all = [...[...questions.values()].flat(), ...planned.flatMap(({ question }) => question ?? [])]
-  const { neighbours, outcomes } = askAll(native, look, planned, all)
+  const { neighbours, outcomes } = await askAll(turn, native, look, planned, all)
+  const backends: BackendFacts[] = []
+  for (const each of planned) {
+    backends.push(backendFacts(each, host, neighbours, outcomes.get(each), elsewhere))
+    await turn.yield()
+  }
   return {
     own: host.interfaces,
     vips: [...questions].map(([vip, asked]) => vipFacts(look, host, vip, asked, neighbours)),
-    backends: planned.map((each) => backendFacts(each, host, neighbours, outcomes.get(each), elsewhere)),
+    backends,
     unexamined: [
-      ...tooMany(leftOut, `backends beyond the first ${planned.length}`),
-      ...tooMany(names.size - questions.size, `who has VIPs beyond the first ${questions.size}`),
+      ...tooMany(leftOut, look.backends.length, 'backends', `${PAIRS_MAX} pairs of backend and VIP`),
+      ...tooMany(names.size - questions.size, names.size, 'VIPs, whether others have them', `${VIPS_MAX} VIPs`),
     ],
   }
 }
 
-const tooMany = (count: number, what: string): DoctorFacts['unexamined'] =>
-  count > 0 ? [{ what, why: `there are ${count} more than one run asks: name one service` }] : []
+const tooMany = (count: number, all: number, what: string, most: string): DoctorFacts['unexamined'] =>
+  count === 0
+    ? []
+    : [
+        {
+          what: `${count === all ? 'all' : `${count} of`} ${all} ${what}`,
+          why: `one run asks about ${most} at most; of one service by itself: xlb doctor SERVICE`,
+        },
+      ]
 
 type Outcome = { listener: Listener; failed: string | undefined }
 
 /** Neighbours are asked with the first backends. */
-const askAll = (
+const askAll = async (
+  turn: Turn,
   native: Native,
   look: Look,
   planned: readonly Planned[],
   questions: readonly NeighbourQuestion[],
-): { neighbours: Exchanged['neighbours']; outcomes: Map<Planned, Outcome> } => {
+): Promise<{ neighbours: Exchanged['neighbours']; outcomes: Map<Planned, Outcome> }> => {
   const strangers = new Set(look.backends.flatMap(({ path }) => (path.kind === 'link' ? [formatMac(path.mac)] : [])))
   const outcomes = new Map<Planned, Outcome>()
   const asked = planned.flatMap((each) => (each.target === undefined ? [] : [{ each, target: each.target }]))
@@ -138,7 +179,7 @@ const askAll = (
       listener: new Listener({ ...target, index }, (mac) => strangers.has(mac)),
     }))
     const listeners = batch.map(({ listener }) => listener)
-    const exchanged = exchange(native, listeners, neighbours === undefined ? questions : [], strangers)
+    const exchanged = await exchange(turn, native, listeners, neighbours === undefined ? questions : [], strangers)
     neighbours ??= exchanged.neighbours
     for (const { each, listener } of batch) outcomes.set(each, { listener, failed: exchanged.failed.get(listener) })
   }

@@ -6,6 +6,7 @@ import { framesOf, type Heard, readHeard } from '../../core/probe/heard.ts'
 import { whoHas } from '../../core/probe/packets.ts'
 import type { Listener } from '../../core/probe/target.ts'
 import type { Native, RawSocket } from '../../dataplane/native.ts'
+import type { Turn } from './turn.ts'
 
 /**
  * When questions are asked: answers take microseconds where they come, but a frame may be lost. First who has addresses, so that it is
@@ -16,8 +17,10 @@ const NEIGHBOUR_ROUNDS: readonly number[] = [0, 3, 4]
 const END_MS = 1000
 /** Nobody who should be silent has answered by then. */
 const LEAST_MS = 400
-const POLL_MS = 20
-const FRAMES_AT_ONCE = 4096
+const POLL_MS = 10
+/** Frames that are taken before others have a turn, and how often in a row. */
+const FRAMES_AT_ONCE = 512
+const READS_AT_ONCE = 8
 
 /** Who has an address in one segment? */
 export interface NeighbourQuestion {
@@ -48,13 +51,16 @@ class Exchange {
   readonly #listeners: readonly Listener[]
   readonly #strangers: Set<string>
   readonly #asked = new Map<string, NeighbourQuestion[]>()
+  readonly #turn: Turn
 
   constructor(
+    turn: Turn,
     socket: RawSocket,
     listeners: readonly Listener[],
     questions: readonly NeighbourQuestion[],
     strangers: Set<string>,
   ) {
+    this.#turn = turn
     this.#socket = socket
     this.#listeners = listeners
     this.#strangers = strangers
@@ -64,18 +70,19 @@ class Exchange {
     }
   }
 
-  /** Time counts while it listens: to ask many takes long. */
-  run(): void {
+  /** Time counts while it listens: to ask many takes long, and others may have had a long turn. */
+  async run(): Promise<void> {
     let listenedMs = 0
     for (let round = 0; listenedMs < END_MS; ) {
       if (listenedMs >= (ROUNDS_MS[round] ?? Number.POSITIVE_INFINITY)) {
         // What nobody should answer is asked so often.
-        if (round < 4 || !this.#isSettled) this.#ask(round)
+        if (round < 4 || !this.#isSettled) await this.#ask(round)
         round++
       }
       const start = Date.now()
-      this.#listen(POLL_MS)
-      listenedMs += Math.max(1, Date.now() - start)
+      await this.#turn.rest(POLL_MS)
+      await this.#listen()
+      listenedMs += Math.min(Math.max(1, Date.now() - start), 2 * POLL_MS)
       if (listenedMs >= LEAST_MS && this.#isSettled) break
     }
   }
@@ -85,11 +92,12 @@ class Exchange {
     return this.#listeners.every((listener) => listener.isSettled || this.failed.has(listener))
   }
 
-  #ask(round: number): void {
+  async #ask(round: number): Promise<void> {
     for (const [{ ifindex, mac, asker, address, vlan }, macs] of NEIGHBOUR_ROUNDS.includes(round)
       ? this.neighbours
       : []) {
       if (macs.size > 0) continue
+      await this.#turn.yield()
       try {
         this.#socket.send(ifindex, whoHas(mac, asker, address, vlan))
       } catch {
@@ -97,9 +105,12 @@ class Exchange {
       }
     }
     for (const listener of round === 0 ? [] : this.#listeners) {
-      for (const frame of listener.questions(round - 1)) this.#send(listener, frame)
+      for (const frame of listener.questions(round - 1)) {
+        this.#send(listener, frame)
+        await this.#turn.yield()
+      }
       // A queue of answers that is never emptied overflows.
-      this.#listen(0)
+      await this.#listen()
     }
   }
 
@@ -111,10 +122,17 @@ class Exchange {
     }
   }
 
-  #listen(waitMs: number): void {
-    for (const { ifindex, frame } of framesOf(this.#socket.read(waitMs, FRAMES_AT_ONCE))) {
-      const heard = readHeard(frame)
-      if (heard !== undefined) this.#hear(heard, ifindex)
+  /** Takes what has come. Whoever sends more than that, without end, is no backend. */
+  async #listen(): Promise<void> {
+    for (let reads = 0; reads < READS_AT_ONCE; reads++) {
+      let count = 0
+      for (const { ifindex, frame } of framesOf(this.#socket.read(0, FRAMES_AT_ONCE))) {
+        count++
+        const heard = readHeard(frame)
+        if (heard !== undefined) this.#hear(heard, ifindex)
+      }
+      await this.#turn.yield()
+      if (count < FRAMES_AT_ONCE) return
     }
   }
 
@@ -138,16 +156,17 @@ class Exchange {
  * Returns after about a second at most.
  * @param strangers gets the MACs of who answers for an address that nobody else should have
  */
-export const exchange = (
+export const exchange = async (
+  turn: Turn,
   native: Native,
   listeners: readonly Listener[],
   questions: readonly NeighbourQuestion[],
   strangers: Set<string>,
-): Exchanged => {
+): Promise<Exchanged> => {
   const socket = native.openRawSocket(probeFilter())
   try {
-    const run = new Exchange(socket, listeners, questions, strangers)
-    run.run()
+    const run = new Exchange(turn, socket, listeners, questions, strangers)
+    await run.run()
     return run
   } finally {
     socket.close()

@@ -46,7 +46,7 @@ export const interfaceFacts = (native: Native, { interfaces, backends }: Look): 
       name,
       mode,
       fault,
-      foreignProgram: programName === undefined || OWN_PROGRAMS.includes(programName) ? undefined : programName,
+      foreignProgram: programName == null || OWN_PROGRAMS.includes(programName) ? undefined : programName,
       tags: [...new Set(tags)],
       machine: collectFacts(native, name, { ownProgramId: fault === undefined ? programId : 0, passObject: PASS_FILE }),
       rpFilter: rpFilterOf(name),

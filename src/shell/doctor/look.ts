@@ -11,11 +11,24 @@ import { Reason } from '../../dataplane/layout.gen.ts'
 import type { Native } from '../../dataplane/native.ts'
 import { type InstancePaths, linkPin } from '../instance.ts'
 import type { AttachedInterface, EgressInterface } from '../interfaces.ts'
+import { hasCode } from '../programs.ts'
 import { type Segment, vlansOn } from '../segments.ts'
-import { reachedBy, type Session, withSession } from '../session.ts'
+import { reachedBy, type Session } from '../session.ts'
+import type { Turn } from './turn.ts'
+
+/** Which instance is looked at, and by which way: a command's process opens what is pinned, a daemon has it open. */
+export interface Instance {
+  native: Native
+  paths: InstancePaths
+  /** While nobody else changes the instance. */
+  session: <T>(action: (session: Session) => T) => T
+}
 
 /** So many half-open connections are looked at: a flood leaves millions, which say the same. */
 const HALF_OPEN_MAX = 20_000
+
+/** For so long the instance's lock is held at a time where more is read than a look. */
+const SESSION_MS = 50
 
 /** One backend of the services that are looked at. */
 export interface KnownBackend {
@@ -28,7 +41,8 @@ export interface KnownBackend {
 }
 
 export interface Look {
-  interfaces: (AttachedInterface & { programId: number; programName: string | undefined })[]
+  /** A program's name is null where this process may not ask for it. */
+  interfaces: (AttachedInterface & { programId: number; programName: string | null | undefined })[]
   egress: EgressInterface[]
   /** Devices by which backends are reached, VLANs among them. */
   segments: Segment[]
@@ -40,6 +54,16 @@ export interface Look {
 /** A connection that waits for its handshake: `SOURCE VIRTUAL DESTINATION`, each with its port. */
 export type HalfOpen = ReadonlySet<string>
 
+/** Null without CAP_SYS_ADMIN, by which programs are opened by their ids. */
+const programNameOf = (native: Native, id: number): string | null | undefined => {
+  try {
+    return native.programInfo(id)?.name
+  } catch (error) {
+    if (hasCode(error, 'EPERM')) return null
+    throw error
+  }
+}
+
 const programsOf = (
   native: Native,
   paths: InstancePaths,
@@ -49,15 +73,16 @@ const programsOf = (
     const link = native.openLink(linkPin(paths.pins, each.ifindex))
     try {
       const { programId } = link.info
-      return { ...each, programId, programName: native.programInfo(programId)?.name }
+      return { ...each, programId, programName: programNameOf(native, programId) }
     } finally {
       link.close()
     }
   })
 
-const backendsOf = (services: Look['services']): KnownBackend[] => {
+const backendsOf = async (turn: Turn, services: Look['services']): Promise<KnownBackend[]> => {
   const found = new Map<string, KnownBackend>()
   for (const { name, service } of services) {
+    await turn.yield()
     for (const backend of service.backends) {
       if (isLeaving(backend)) continue
       const { address, path } = backend
@@ -74,7 +99,10 @@ const backendsOf = (services: Look['services']): KnownBackend[] => {
   return [...found.values()]
 }
 
-const lookAt = (session: Session, only: ServiceAddress | undefined): Look => {
+/** What is read under the lock. */
+type Seen = Omit<Look, 'backends'>
+
+const seenOf = (session: Session, only: ServiceAddress | undefined): Seen => {
   const { native, paths, plane, live } = session
   if (only !== undefined) existing(live.desired, only)
   const name = only === undefined ? undefined : formatService(only)
@@ -87,28 +115,36 @@ const lookAt = (session: Session, only: ServiceAddress | undefined): Look => {
     egress: session.egress,
     segments: [...reached, ...vlansOn(reached, native.netlink.interfaces())],
     services,
-    backends: backendsOf(services),
     dropsToSender: Number(readReasons(plane)[Reason.DROP_TO_SENDER] ?? 0n),
   }
 }
 
-const halfOpenOf = ({ plane, live }: Session): HalfOpen => {
+const halfOpenIn = ({ plane, live }: Session): Connections =>
+  new Connections(plane, live.services.values(), { state: 'half-open' })
+
+const wordsOf = async (turn: Turn, connections: Connections): Promise<HalfOpen> => {
   const found = new Set<string>()
-  for (const each of new Connections(plane, live.services.values(), { state: 'half-open' })) {
+  for (const each of connections) {
     if (found.size >= HALF_OPEN_MAX) break
     found.add(`${each.source} ${each.virtual} ${each.destination}`)
+    await turn.yield()
   }
   return found
 }
 
-/** @throws Refusal as withSession does, and for a service that does not exist; undefined: xlb is attached nowhere */
-export const firstLook = (
-  native: Native,
-  paths: InstancePaths,
+/** @throws Refusal as a session does, and for a service that does not exist; undefined: xlb is attached nowhere */
+export const firstLook = async (
+  turn: Turn,
+  { paths, session: withSession }: Instance,
   only: ServiceAddress | undefined,
-): { look: Look; halfOpen: HalfOpen } | undefined => {
+): Promise<{ look: Look; halfOpen: HalfOpen } | undefined> => {
   if (!existsSync(paths.pins)) return undefined
-  return withSession(native, paths, (session) => ({ look: lookAt(session, only), halfOpen: halfOpenOf(session) }))
+  const { seen, connections } = withSession((session) => ({
+    seen: seenOf(session, only),
+    connections: halfOpenIn(session),
+  }))
+  const look = { ...seen, backends: await backendsOf(turn, seen.services) }
+  return { look, halfOpen: await wordsOf(turn, connections) }
 }
 
 /** Connections of a service to a backend that are past their handshake. */
@@ -181,53 +217,78 @@ const isProbe = (source: string, ownAddresses: ReadonlySet<string>): boolean => 
   return port >= PROBE_PORTS.first && ownAddresses.has(address)
 }
 
-/** @param before what was half-open at the first look */
-export const secondLook = (
-  native: Native,
-  paths: InstancePaths,
-  look: Look,
-  before: HalfOpen,
-): SecondLook | undefined => {
-  if (!existsSync(paths.pins)) return undefined
-  return withSession(native, paths, (session) => {
-    const ownAddresses = new Set(native.netlink.addresses().map(({ address }) => address))
-    const groups = new Map<string, Group | undefined>()
-    for (const each of before.size === 0 ? [] : halfOpenOf(session)) {
-      const [example = '', virtual = '', destination = ''] = each.split(' ')
-      if (!before.has(each) || isProbe(example, ownAddresses)) continue
-      const key = `${virtual} ${destination}`
-      if (!groups.has(key)) groups.set(key, groupOf(look.services, virtual, destination, example))
-      const group = groups.get(key)
-      if (group !== undefined) group.stuck++
-    }
-    const told = [...groups.values()]
-      .filter((group) => group !== undefined)
-      .sort((a, b) => b.stuck - a.stuck)
-      .slice(0, STUCK_BACKENDS_MAX)
-    return {
-      dropsToSender: Number(readReasons(session.plane)[Reason.DROP_TO_SENDER] ?? 0n),
-      stuck: told.map((group) => ({ ...group, settled: settledOf(session, group.service, group.backend) })),
-      settled: establishedOf(session, look),
-    }
-  })
+/** Of connections that were half-open at the first look and are still, by whose they are, those with the most first. */
+const stuckIn = async (turn: Turn, native: Native, look: Look, before: HalfOpen, now: HalfOpen): Promise<Group[]> => {
+  const ownAddresses = new Set(native.netlink.addresses().map(({ address }) => address))
+  const groups = new Map<string, Group | undefined>()
+  for (const each of now) {
+    await turn.yield()
+    const [example = '', virtual = '', destination = ''] = each.split(' ')
+    if (!before.has(each) || isProbe(example, ownAddresses)) continue
+    const key = `${virtual} ${destination}`
+    if (!groups.has(key)) groups.set(key, groupOf(look.services, virtual, destination, example))
+    const group = groups.get(key)
+    if (group !== undefined) group.stuck++
+  }
+  const found = [...groups.values()].filter((group) => group !== undefined)
+  return found.sort((a, b) => b.stuck - a.stuck).slice(0, STUCK_BACKENDS_MAX)
 }
 
-/** Real servers by address, each with the VIPs that it has to have. @throws Refusal as withSession does */
-export const serversToSetUp = (
-  native: Native,
-  paths: InstancePaths,
+/** Reads the table for each group, and lets others have the instance in between. */
+const withSettled = async (
+  turn: Turn,
+  { session: withSession }: Instance,
+  groups: readonly Group[],
+): Promise<SecondLook['stuck']> => {
+  const told: SecondLook['stuck'] = []
+  while (told.length < groups.length) {
+    withSession((session) => {
+      const end = performance.now() + SESSION_MS
+      for (const group of groups.slice(told.length)) {
+        told.push({ ...group, settled: settledOf(session, group.service, group.backend) })
+        if (performance.now() > end) break
+      }
+    })
+    await turn.yield()
+  }
+  return told
+}
+
+/** @param before what was half-open at the first look */
+export const secondLook = async (
+  turn: Turn,
+  instance: Instance,
+  look: Look,
+  before: HalfOpen,
+): Promise<SecondLook | undefined> => {
+  const { native, paths, session: withSession } = instance
+  if (!existsSync(paths.pins)) return undefined
+  const { connections, ...seen } = withSession((session) => ({
+    dropsToSender: Number(readReasons(session.plane)[Reason.DROP_TO_SENDER] ?? 0n),
+    settled: byFlows(look).tracked.length === 0 ? 0 : establishedOf(session, look),
+    connections: before.size === 0 ? undefined : halfOpenIn(session),
+  }))
+  const now = connections === undefined ? new Set<string>() : await wordsOf(turn, connections)
+  const stuck = await stuckIn(turn, native, look, before, now)
+  return { ...seen, stuck: await withSettled(turn, instance, stuck) }
+}
+
+/** Real servers by address, each with the VIPs that it has to have. @throws Refusal as a session does */
+export const serversToSetUp = async (
+  turn: Turn,
+  { session: withSession }: Instance,
   only: ServiceAddress | undefined,
-): { address: string; vips: string[] }[] =>
-  withSession(native, paths, (session) => {
-    const vips = new Map<string, Set<string>>()
-    for (const { address, path, services } of lookAt(session, only).backends) {
-      if (path.kind === 'local') continue
-      const own = vips.get(address) ?? new Set()
-      for (const { vip } of services) own.add(vip)
-      vips.set(address, own)
-    }
-    return [...vips].map(([address, own]) => ({ address, vips: [...own] }))
-  })
+): Promise<{ address: string; vips: string[] }[]> => {
+  const { services: seen } = withSession((session) => seenOf(session, only))
+  const vips = new Map<string, Set<string>>()
+  for (const { address, path, services } of await backendsOf(turn, seen)) {
+    if (path.kind === 'local') continue
+    const own = vips.get(address) ?? new Set()
+    for (const { vip } of services) own.add(vip)
+    vips.set(address, own)
+  }
+  return [...vips].map(([address, own]) => ({ address, vips: [...own] }))
+}
 
 /** Services of TCP that keep flows, and those that keep none. */
 export const byFlows = ({ services }: Look): { tracked: string[]; untracked: string[] } => {

@@ -9,6 +9,7 @@ import type { Segment } from '../segments.ts'
 import type { NeighbourQuestion } from './exchange.ts'
 import type { Host } from './host.ts'
 import type { KnownBackend, Look } from './look.ts'
+import type { Turn } from './turn.ts'
 
 /** Discard (RFC 863): hardly anybody listens there, and who has the VIP refuses it. */
 const PROOF_PORT = 9
@@ -92,7 +93,11 @@ const askedVips = (
   sources: readonly string[],
 ): AskedVip[] => {
   const byVip = new Map<string, Service[]>()
-  for (const service of backend.services) byVip.set(service.vip, [...(byVip.get(service.vip) ?? []), service])
+  for (const service of backend.services) {
+    const services = byVip.get(service.vip)
+    if (services === undefined) byVip.set(service.vip, [service])
+    else services.push(service)
+  }
   return [...byVip].map(([vip, services]) => {
     const ports = portsOf(services, names)
     const proofs = ports.some(({ protocol }) => protocol === 'tcp') ? [] : [PROOF_PORT]
@@ -192,7 +197,7 @@ export interface PlannedTargets {
 }
 
 /** @param most pairs of backend and VIP that are asked */
-export const planTargets = (look: Look, host: Host, most: number): PlannedTargets => {
+export const planTargets = async (turn: Turn, look: Look, host: Host, most: number): Promise<PlannedTargets> => {
   const names = new Map(look.services.map(({ name, service }) => [service, name]))
   const elsewhere = new Map<string, number>()
   const planned: Planned[] = []
@@ -201,6 +206,7 @@ export const planTargets = (look: Look, host: Host, most: number): PlannedTarget
     pairs += new Set(backend.services.map(({ vip }) => vip)).size
     if (pairs > most) break
     planned.push(planOne(look, host, backend, names, elsewhere))
+    await turn.yield()
   }
   return { planned, elsewhere, leftOut: look.backends.length - planned.length }
 }
