@@ -228,14 +228,14 @@ const header = (list: Listing): string[] => {
   const lines = list.interfaces.map(({ name, mode, attached, fault }) =>
     attached
       ? `${name}: attached, ${mode} mode`
-      : `${name}: NOT ATTACHED: ${fault}; no packet is balanced there. Mend: xlb attach ${name}`,
+      : `${name}: NOT ATTACHED: ${fault}; no packet is balanced there. ${list.followed ? 'The daemon attaches it as soon as it can: xlb status' : `Mend: xlb attach ${name}`}`,
   )
   const useOf = ({ used, capacity }: TableUse): string => `${grouped(used)} of ${grouped(capacity)}`
   for (const { name, fault } of list.egress) {
     lines.push(
       fault === null
         ? `${name}: not attached, leads to backends`
-        : `${name}: GONE: ${fault}; packets for backends behind it are dropped. Mend: make it, then any verb that changes something`,
+        : `${name}: GONE: ${fault}; packets for backends behind it are dropped. Mend: make it${list.followed ? '' : ', then any verb that changes something'}`,
     )
   }
   const ofPrefixes = list.prefixFlows6 === null ? '' : `; of IPv6 prefixes: ${useOf(list.prefixFlows6)}`

@@ -40,8 +40,12 @@ export const listenOnSocket = async (
   chmodSync(path, MODE)
 }
 
+/** At once, of an address: whoever reaches it may hold so many, and no more of the daemon's descriptors. */
+export const TCP_CONNECTIONS_MAX = 256
+
 /** @param address ADDRESS:PORT, an IPv6 address in brackets */
 export const listenOnTcp = async (server: FastifyInstance, address: string): Promise<void> => {
+  server.server.maxConnections = TCP_CONNECTIONS_MAX
   const colon = address.lastIndexOf(':')
   const host = address.slice(0, colon).replace(/^\[|\]$/g, '')
   try {
