@@ -80,7 +80,7 @@ export const BACKEND_FAMILIES: readonly Family[] = [
     {
       name: 'xlb_backend_check_up',
       type: 'gauge',
-      help: '1: the last report of a check says that a backend is up; 0: down. Of those that a check has found something of.',
+      help: '1: the check of a backend says that it is up; 0: down, or not reported in time. Of those that a check has found something of.',
     },
     ({ check }) => (check === 'up' ? 1 : check === 'down' ? 0 : undefined),
   ),
@@ -88,7 +88,7 @@ export const BACKEND_FAMILIES: readonly Family[] = [
     {
       name: 'xlb_backend_check_changed_timestamp_seconds',
       type: 'gauge',
-      help: 'Unix time since when the reports of a check say the same of a backend.',
+      help: 'Unix time since when the check of a backend says the same of it.',
     },
     ({ checkedMs }) => (checkedMs === undefined ? undefined : checkedMs / 1000),
   ),

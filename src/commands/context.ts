@@ -44,7 +44,7 @@ export interface Context extends Output {
     /** Why an address cannot be reached; undefined: it can. */
     unreached: (address: string) => { why: string; sinceMs: number } | undefined
     /** What was told of a backend, and how those of its service come back. */
-    told: (service: string, address: string) => { told: Told; policy: ReturnPolicy }
+    told: (service: string, address: string) => { told: Told; policy: ReturnPolicy; seenMs: number }
     /** Of all services that say so. */
     policies: () => Policies
     /** An interface was attached, and shall be from now on; or no more. */

@@ -22,7 +22,11 @@ export const standingNow = (
   daemon: Context['daemon'],
   nowMs: number,
 ): Standing => {
-  const { told, policy } = daemon?.told(service, want.address) ?? { told: toldBy(want.health), policy: AT_ONCE }
+  const { told, policy, seenMs } = daemon?.told(service, want.address) ?? {
+    told: toldBy(want.health),
+    policy: AT_ONCE,
+    seenMs: nowMs,
+  }
   const unreached = daemon?.unreached(want.address)
-  return standing(inputsOf(want, told, policy, { sinceMs, unreached }), nowMs)
+  return standing(inputsOf(want, told, policy, { sinceMs, unreached, seenMs }), nowMs)
 }

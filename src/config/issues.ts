@@ -2,6 +2,7 @@
 // What zod finds, in words: what is wrong, and how to mend it.
 import { z } from 'zod'
 import { mostSimilar } from '../core/similar.ts'
+import { PROBES } from './check-schema.ts'
 import type { Document } from './document.ts'
 import type { Faults, KeyPath } from './faults.ts'
 import { innerSchema, noteOf, plainText, schemaAt } from './notes.ts'
@@ -33,7 +34,7 @@ const named = (value: unknown): string => {
 const wanted = (schema: z.core.$ZodType | undefined): string => {
   const inner = schema === undefined ? undefined : innerSchema(schema)
   if (inner instanceof z.ZodArray) return 'a list'
-  if (inner instanceof z.ZodObject) return 'a mapping of keys'
+  if (inner instanceof z.ZodObject || inner instanceof z.ZodRecord) return 'a mapping of keys'
   if (inner instanceof z.ZodBoolean) return 'true or false'
   if (inner instanceof z.ZodNumber) return 'a whole number'
   if (inner instanceof z.ZodString || inner instanceof z.ZodEnum) return 'a text'
@@ -76,6 +77,12 @@ const ofUnion = (issue: Extract<Issue, { code: 'invalid_union' }>): readonly Iss
     (issues) => issues.length > 0 && issues.every(({ path, code }) => path.length > 0 || code === 'unrecognized_keys'),
   )
 
+/** The type of a check that xlb will make itself; undefined: that is no path of a check's, or it says something else. */
+const probeAt = (value: unknown, [top, name]: KeyPath): string | undefined => {
+  const type = top === 'checks' && name !== undefined ? valueAt(value, [top, name, 'type']) : undefined
+  return typeof type === 'string' && PROBES.includes(type) ? type : undefined
+}
+
 const isNumber = (value: unknown): boolean => typeof value === 'number' || typeof value === 'boolean'
 
 const isEmpty = (value: unknown): boolean => value === '' || (Array.isArray(value) && value.length === 0)
@@ -96,6 +103,7 @@ export class Issues {
     for (const issue of issues) {
       const path = [...under, ...issue.path.map((part) => (typeof part === 'number' ? part : String(part)))]
       if (issue.code === 'unrecognized_keys') for (const key of issue.keys) this.#unknownKey([...path, key])
+      else if (issue.code === 'invalid_key') this.#wrongName(path)
       else {
         const inner = issue.code === 'invalid_union' ? ofUnion(issue) : undefined
         if (inner === undefined) this.#wrongValue(path, issue)
@@ -104,8 +112,16 @@ export class Issues {
     }
   }
 
+  #wrongName(path: KeyPath): void {
+    const what = `${named(path.at(-1))} is no name`
+    const mend = 'choose up to 31 letters, digits, dots, dashes and underscores, a letter or digit first; but not none'
+    this.#faults.addKey(this.#document, path, what, mend)
+  }
+
   #unknownKey(path: KeyPath): void {
     const key = String(path.at(-1))
+    // Its type is a fault already, and what it may have besides nobody knows yet.
+    if (path.length > 2 && probeAt(this.#document.value, path) !== undefined) return
     const soon = notYet(path)
     if (soon !== undefined) {
       this.#faults.addKey(this.#document, path, `is for ${soon}, which xlb does not have yet`, 'leave it out')
@@ -124,7 +140,13 @@ export class Issues {
     const takesNote = note === undefined ? `write ${wanted(schema)}` : `it takes ${note}`
     const shown = isSecretAt(this.#root, path) ? 'its value' : named(value)
     const add = (what: string, mend: string) => this.#faults.add(this.#document, path, what, mend)
-    if (value === undefined) add('is missing', takesNote)
+    const probe = path.at(-1) === 'type' ? probeAt(this.#document.value, path) : undefined
+    if (probe !== undefined) {
+      add(
+        `'${probe}' is a check of xlb's own, which it does not have yet`,
+        'write type: report, and have whoever checks the backends tell it: xlb backend report',
+      )
+    } else if (value === undefined) add('is missing', takesNote)
     else if (value === null) add('has no value', takesNote)
     else if (issue.code === 'too_small' && isEmpty(value)) add('is empty', takesNote)
     else if (issue.code === 'too_big') add(`${shown} exceeds ${issue.maximum}`, takesNote)

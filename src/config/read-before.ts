@@ -22,9 +22,9 @@ export class ReadBefore {
   #next = new Map<string, readonly unknown[]>()
   /** Entries as YAML has them -> what they say. They last as long as the text that they came from is known. */
   #services = new WeakMap<object, ReadService>()
-  /** What `defaults` say where they say that. */
-  #defaults = ''
-  #nextDefaults = ''
+  /** What `defaults` and `checks` say where they say that. */
+  #shared = ''
+  #nextShared = ''
   /** All of them, by name, as they were when nothing was wrong with any. */
   names: ReadonlySet<string> = new Set()
   readonly #drawn = new WeakMap<Service, Service>()
@@ -61,22 +61,22 @@ export class ReadBefore {
     return entries
   }
 
-  /** @param values of the file and of those that it includes: their services are read by these defaults */
-  takeDefaults(values: readonly unknown[]): void {
-    this.#nextDefaults = JSON.stringify(values.map((value) => ofMapping(value, 'defaults')))
+  /** @param values of the file and of those that it includes: their services are read by these defaults and checks */
+  takeShared(values: readonly unknown[]): void {
+    this.#nextShared = JSON.stringify(values.map((value) => [ofMapping(value, 'defaults'), ofMapping(value, 'checks')]))
   }
 
   /** What an entry says that was read without a fault. */
   service(entry: unknown): ReadService | undefined {
-    if (typeof entry !== 'object' || entry === null || this.#nextDefaults !== this.#defaults) return undefined
+    if (typeof entry !== 'object' || entry === null || this.#nextShared !== this.#shared) return undefined
     return this.#services.get(entry)
   }
 
   /** This reading was without a fault. @param services by their entries */
   end(services: Iterable<readonly [entry: unknown, read: ReadService]>): void {
     this.#known = this.#next
-    if (this.#nextDefaults !== this.#defaults) this.#services = new WeakMap()
-    this.#defaults = this.#nextDefaults
+    if (this.#nextShared !== this.#shared) this.#services = new WeakMap()
+    this.#shared = this.#nextShared
     const names = new Set<string>()
     for (const [entry, read] of services) {
       names.add(read.name)

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Files -> what they want. Every fault of all of them is reported, not the first alone.
+
+import type { Check } from '../core/check.ts'
 import type { DesiredState, Service } from '../core/desired.ts'
 import { sharedLabels } from '../core/label.ts'
 import { type Notify, notifySeconds } from '../core/notify.ts'
@@ -12,6 +14,7 @@ import { AT_ONCE, type ReturnPolicy } from '../core/standing.ts'
 import { circleFaults, serviceFaults } from '../core/state-faults.ts'
 import { DEFAULT_TIMEOUTS, parseTimeout, TIMEOUT_NAMES, type Timeouts } from '../core/timeouts.ts'
 import type { Capacity } from '../dataplane/memory.ts'
+import { type Checks, checksOf } from './checks.ts'
 import { Document } from './document.ts'
 import type { Environment } from './environment.ts'
 import { Faults, FaultyConfig, type KeyPath } from './faults.ts'
@@ -41,7 +44,7 @@ export interface Config {
   /** For whoever writes the file again. */
   written: Written
   services: ReadonlyMap<string, Service>
-  /** How backends come back that were out. A daemon goes by it; the maps do not hold it. */
+  /** How backends come back that were out, and are checked. A daemon goes by it; the maps do not hold it. */
   policies: Policies
   /**
    * The services. One without a seed keeps that of the same service in `have`, else gets a drawn one. Backends' paths are
@@ -70,12 +73,13 @@ class Reading {
   readonly #parts: Part[]
   readonly #services = new Map<string, ReadService & { origin: Origin; isKnown: boolean }>()
   readonly #seedTexts = new Map<string, { seed: bigint; text: string }>()
+  readonly #checks: Check[] = []
 
   constructor(documents: readonly Document[], faults: Faults, before: ReadBefore | undefined) {
     this.documents = documents
     this.faults = faults
     this.#before = before
-    before?.takeDefaults(documents.map(({ value }) => value))
+    before?.takeShared(documents.map(({ value }) => value))
     this.#parts = this.documents.flatMap((document) => this.#validated(document))
     this.#checkOnce()
   }
@@ -222,6 +226,7 @@ class Reading {
       ...(api === undefined ? {} : { api: { ...api, ...(token === undefined ? {} : { token }) } }),
       ...(notify === undefined ? {} : { notify }),
       seeds: this.#seedTexts,
+      checks: this.#checks,
     }
   }
 
@@ -229,13 +234,16 @@ class Reading {
     const part = this.#only('defaults')
     const defaults = part?.config.defaults ?? {}
     const { document: stated } = this.#originOf(part)
-    const byDefault = policyOf(defaults, AT_ONCE, (key, read) => this.faults.collect(stated, ['defaults', key], read))
+    const checks = this.#readChecks(defaults)
+    const byDefault = policyOf(defaults, AT_ONCE, checks, (key, read) =>
+      this.faults.collect(stated, ['defaults', key], read),
+    )
     for (const { document, config, known } of this.#parts) {
       for (const [i, entry] of config.services.entries()) {
         const origin = { document, path: ['services', i] }
         const before = known?.[i]
         if (before !== undefined) this.#place(before, origin, true)
-        else if (entry !== undefined) this.#readService(entry, defaults, byDefault, origin)
+        else if (entry !== undefined) this.#readService(entry, defaults, byDefault, checks, origin)
       }
     }
     const services = new Map([...this.#services].map(([name, { service }]) => [name, service]))
@@ -244,6 +252,19 @@ class Reading {
     for (const fault of groupFaults(services.values())) this.#addStateFault(fault)
     for (const fault of circleFaults(services, this.#changed())) this.#addStateFault(fault)
     return services
+  }
+
+  /** Undefined: something of them is wrong that leaves open which there are. */
+  #readChecks(defaults: Defaults): Checks | undefined {
+    const part = this.#only('checks')
+    const checks = checksOf(part?.config.checks, defaults, this.#originOf(part).document, this.faults)
+    for (const check of checks.values()) if (check !== undefined) this.#checks.push(check)
+    const isRead = this.documents.every(
+      ({ value }) =>
+        isObject(value) &&
+        (!Object.hasOwn(value, 'checks') || (isObject(value.checks) && !Array.isArray(value.checks))),
+    )
+    return isRead ? checks : undefined
   }
 
   /** Services that say something else than before; undefined: any, as there is one that was not there. */
@@ -256,8 +277,14 @@ class Reading {
     return changed
   }
 
-  #readService(entry: ServiceEntry, defaults: Defaults, byDefault: ReturnPolicy, origin: Origin): void {
-    const read = serviceOf(entry, defaults, byDefault, origin, this.faults)
+  #readService(
+    entry: ServiceEntry,
+    defaults: Defaults,
+    byDefault: ReturnPolicy,
+    checks: Checks | undefined,
+    origin: Origin,
+  ): void {
+    const read = serviceOf(entry, defaults, byDefault, checks, origin, this.faults)
     if (read === undefined) return
     const name = this.#place(read, origin, false)
     if (name === undefined) return

@@ -15,13 +15,17 @@ export class Salvage {
     return this.#damaged.has(value)
   }
 
-  /** Undefined where nothing can be made of it. In a list such entries stand as undefined: places are kept. */
+  /** Undefined where nothing can be made of it. In a list, or by their names in a mapping, such entries stand as undefined: places are kept. */
   read(schema: z.core.$ZodType, value: unknown): unknown {
     const whole = z.safeParse(schema, value)
     if (whole.success) return whole.data
     const inner = innerSchema(schema)
     if (inner instanceof z.ZodArray && Array.isArray(value)) {
       return value.map((each) => this.read(inner._zod.def.element, each))
+    }
+    if (inner instanceof z.ZodRecord && isMapping(value)) {
+      const { valueType } = inner._zod.def
+      return Object.fromEntries(Object.entries(value).map(([name, each]) => [name, this.read(valueType, each)]))
     }
     return inner instanceof z.ZodObject && isMapping(value) ? this.#readObject(inner, value) : undefined
   }

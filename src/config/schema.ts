@@ -25,12 +25,10 @@ import {
   type TimeoutName,
 } from '../core/timeouts.ts'
 import { VLAN_MAX, VLAN_MIN } from '../core/vlan.ts'
+import { check, checkDefaults, checkKey, checks, duration } from './check-schema.ts'
 import { noted } from './notes.ts'
 
 const code = (words: readonly string[]): string => words.map((word) => `\`${word}\``).join(', ')
-
-/** A span of time as text, or whole seconds. */
-const duration = z.union([z.string(), z.int()]).transform(String)
 
 const backend = noted(
   z.strictObject({
@@ -127,6 +125,7 @@ const shared = {
     values: '1 to 100: the share that it begins with, in percent',
     fallback: `${AT_ONCE.slowStartPercent}`,
   }),
+  check: checkKey,
 }
 
 export const SEED_FORM = '^0x[0-9a-fA-F]{1,16}$'
@@ -245,7 +244,7 @@ const notify = z.strictObject({
   }),
 })
 
-const defaults = z.strictObject(shared)
+const defaults = z.strictObject({ ...shared, ...checkDefaults })
 
 /** Where TCP is listened on: an IPv4 address, or an IPv6 one in brackets, and a port. */
 const LISTEN_FORM = /^(\d{1,3}(\.\d{1,3}){3}|\[[0-9a-fA-F:.]+\]):\d{1,5}$/
@@ -286,6 +285,10 @@ export const configSchema = noted(
     }),
     limits: noted(limits.default({}), { values: 'keys of [limits](#limits)', fallback: 'none' }),
     defaults: noted(defaults.default({}), { values: 'keys of [defaults](#defaults)', fallback: 'none' }),
+    checks: noted(checks.optional(), {
+      values: 'a mapping of names to [checks](#checks), which services name',
+      fallback: 'none',
+    }),
     filter: noted(filter.optional(), { values: 'keys of [filter](#filter), for all services', fallback: 'none' }),
     notify: noted(notify.optional(), { values: 'keys of [notify](#notify)', fallback: 'none' }),
     timeouts: noted(timeouts.default({}), { values: 'keys of [timeouts](#timeouts)', fallback: 'none' }),
@@ -301,6 +304,7 @@ export const sections = {
   interfaces: namedInterface,
   limits,
   defaults,
+  checks: check,
   timeouts,
   notify,
   services: service,
@@ -315,14 +319,9 @@ export const sections = {
  * what it says.
  */
 export const NOT_YET: Record<string, string> = {
-  checks: 'health checks',
-  'services[].check': 'health checks',
   'services[].sorry': 'a server for when no backend is left',
-  'defaults.check': 'health checks',
-  'defaults.interval': 'health checks',
-  'defaults.timeout': 'health checks',
-  'defaults.rise': 'health checks',
-  'defaults.fall': 'health checks',
+  'defaults.interval': 'checks of its own',
+  'defaults.timeout': 'checks of its own',
   vrrp: 'VRRP',
 }
 

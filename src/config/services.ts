@@ -7,6 +7,7 @@ import { parseMaxConns } from '../core/max-conns.ts'
 import { nextPersistence, type Persistence, persisting } from '../core/persistence.ts'
 import { holdMs, slowStartMs } from '../core/return-policy.ts'
 import type { ReturnPolicy } from '../core/standing.ts'
+import { type Checks, checkNamed } from './checks.ts'
 import type { Document } from './document.ts'
 import type { Faults, KeyPath } from './faults.ts'
 import { askedOf } from './filter.ts'
@@ -95,24 +96,31 @@ const withoutUndefined = <T extends object>(value: T): T =>
   Object.fromEntries(Object.entries(value).filter(([, each]) => each !== undefined)) as T
 
 /**
- * How backends come back.
+ * How backends come back, and are checked.
  *
  * @param said by a service, or by `defaults`
  * @param byDefault where that says nothing
+ * @param checks that there are; undefined: nobody can tell, as something of them is wrong
  * @param collect keeps a Refusal's words as a fault of that key
  */
 export const policyOf = (
-  said: Pick<Defaults, 'rejoin-hold' | 'slow-start' | 'slow-start-from'>,
+  said: Pick<Defaults, 'rejoin-hold' | 'slow-start' | 'slow-start-from' | 'check'>,
   byDefault: ReturnPolicy,
-  collect: (key: string, read: () => number) => number | undefined,
+  checks: Checks | undefined,
+  collect: <T>(key: string, read: () => T) => T | undefined,
 ): ReturnPolicy => {
   const { 'rejoin-hold': hold, 'slow-start': slowStart, 'slow-start-from': from } = said
   const held = hold === undefined ? undefined : collect('rejoin-hold', () => holdMs(hold))
   const slow = slowStart === undefined ? undefined : collect('slow-start', () => slowStartMs(slowStart))
+  const { check: name } = said
+  const named =
+    name === undefined || checks === undefined ? undefined : collect('check', () => checkNamed(name, checks))
+  const check = name === undefined ? byDefault.check : named
   return {
     holdMs: held ?? byDefault.holdMs,
     slowStartMs: slow ?? byDefault.slowStartMs,
     slowStartPercent: from ?? byDefault.slowStartPercent,
+    ...(check === undefined ? {} : { check }),
   }
 }
 
@@ -125,6 +133,7 @@ export const serviceOf = (
   entry: ServiceEntry,
   defaults: Defaults,
   byDefault: ReturnPolicy,
+  checks: Checks | undefined,
   origin: Origin,
   faults: Faults,
 ): ReadService | undefined => {
@@ -146,6 +155,6 @@ export const serviceOf = (
     ...persisting(faults.collect(document, [...path, 'persist'], () => persistenceOf(entry, defaults, address))),
     backends,
   }
-  const policy = policyOf(entry, byDefault, (key, read) => faults.collect(document, [...path, key], read))
+  const policy = policyOf(entry, byDefault, checks, (key, read) => faults.collect(document, [...path, key], read))
   return { name: formatService(address), service, isSeeded: entry.seed !== undefined, places, policy }
 }

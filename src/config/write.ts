@@ -3,13 +3,14 @@
 import { dump } from 'js-yaml'
 import { formatService } from '../core/address.ts'
 import { capacityKey } from '../core/capacity.ts'
+import type { Check } from '../core/check.ts'
 import { type DesiredState, isLeaving, type Service } from '../core/desired.ts'
 import { formatDuration } from '../core/duration.ts'
 import { formatMaxConns } from '../core/max-conns.ts'
 import type { Persistence } from '../core/persistence.ts'
 import type { Filter } from '../core/prefixes.ts'
 import type { Policies } from '../core/return-policy.ts'
-import { AT_ONCE } from '../core/standing.ts'
+import { AT_ONCE, type ReturnPolicy } from '../core/standing.ts'
 import { changedTimeouts, DEFAULT_TIMEOUTS, type Timeouts } from '../core/timeouts.ts'
 import type { Capacity } from '../dataplane/memory.ts'
 import { askedEntry } from './filter.ts'
@@ -30,7 +31,7 @@ export interface Saved extends ForAll {
   services: DesiredState
   /** Left out: nobody knows a file that it comes from. */
   written?: Written
-  /** How backends come back; only a daemon knows. */
+  /** How backends come back, and are checked; only a daemon knows. */
   policies?: Policies
 }
 
@@ -40,6 +41,8 @@ export interface Written {
   notify?: NotifyEntry
   /** By service: seeds that are given by variables, and what these stood for. */
   seeds: ReadonlyMap<string, { seed: bigint; text: string }>
+  /** Also those that no service names. */
+  checks: readonly Check[]
 }
 
 const persistenceOf = (persistence: Persistence | undefined) =>
@@ -53,11 +56,28 @@ const persistenceOf = (persistence: Persistence | undefined) =>
         ...(persistence.group === undefined ? {} : { group: persistence.group }),
       }
 
-const policyEntry = ({ holdMs, slowStartMs, slowStartPercent } = AT_ONCE) => ({
+const policyEntry = ({ holdMs, slowStartMs, slowStartPercent, check }: ReturnPolicy = AT_ONCE) => ({
   ...(holdMs === 0 ? {} : { 'rejoin-hold': formatDuration(holdMs / 1000) }),
   ...(slowStartMs === 0 ? {} : { 'slow-start': formatDuration(slowStartMs / 1000) }),
   ...(slowStartPercent === AT_ONCE.slowStartPercent ? {} : { 'slow-start-from': slowStartPercent }),
+  ...(check === undefined ? {} : { check: check.name }),
 })
+
+const checkEntry = ({ expiresMs, rise, fall, initially }: Check) => ({
+  type: 'report',
+  ...(expiresMs === undefined ? {} : { expires: formatDuration(expiresMs / 1000) }),
+  rise,
+  fall,
+  ...(initially === 'up' ? {} : { initially }),
+})
+
+/** Those that services are checked by, and others. */
+export const checksEntry = (policies: Policies, others: readonly Check[] = []) => {
+  const checks = new Map(others.map((check) => [check.name, check]))
+  for (const { check } of policies.values()) if (check !== undefined) checks.set(check.name, check)
+  if (checks.size === 0) return {}
+  return { checks: Object.fromEntries([...checks].map(([name, check]) => [name, checkEntry(check)])) }
+}
 
 /** A service as the file has it. */
 export const entryOf = (service: Service, policies: Policies = new Map()) => ({
@@ -113,7 +133,7 @@ const HEAD = '# Written by xlb save. The seeds are secret: whoever knows them ca
 const OF_DAEMON =
   '# api and notify, and variables, stand as in the file that the daemon has loaded; defaults and includes are written out.'
 const OF_MAPS =
-  '# No daemon was asked: api, notify, rejoin-hold and slow-start are not here, and what variables stood for is written out.'
+  '# No daemon was asked: api, notify, checks, rejoin-hold and slow-start are not here, and what variables stood for is written out.'
 
 /** The text of the file, with a newline at its end. */
 export const writeConfig = (saved: Saved, format: 'yaml' | 'json'): string => {
@@ -125,6 +145,7 @@ export const writeConfig = (saved: Saved, format: 'yaml' | 'json'): string => {
     limits: { ...limitsOf(saved.capacity), ...forAll.limits },
     ...(api === undefined ? {} : { api }),
     ...(notify === undefined ? {} : { notify }),
+    ...checksEntry(saved.policies ?? new Map(), saved.written?.checks),
     // By name: the order in the maps is one of hashing.
     services: [...saved.services]
       .map(([name, service]) => entryWritten(name, service, saved))

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a configuration says of how backends come back, in its own units.
+// What a configuration says of how backends come back, and are checked, in its own units.
+import { sameCheck } from './check.ts'
 import { formatDuration, parseDuration } from './duration.ts'
 import { Refusal } from './refusal.ts'
 import { AT_ONCE, type ReturnPolicy } from './standing.ts'
@@ -30,7 +31,10 @@ export const holdMs = (text: string): number => 1000 * secondsOf('rejoin-hold', 
 export const slowStartMs = (text: string): number => 1000 * secondsOf('slow-start', text, SLOW_START_MAX_SECONDS)
 
 export const samePolicy = (a: ReturnPolicy = AT_ONCE, b: ReturnPolicy = AT_ONCE): boolean =>
-  a.holdMs === b.holdMs && a.slowStartMs === b.slowStartMs && a.slowStartPercent === b.slowStartPercent
+  a.holdMs === b.holdMs &&
+  a.slowStartMs === b.slowStartMs &&
+  a.slowStartPercent === b.slowStartPercent &&
+  sameCheck(a.check, b.check)
 
 /** Services of which the two say something else. */
 export const changedPolicies = (a: Policies, b: Policies): string[] =>

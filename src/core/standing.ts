@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where a backend stands: what packets go by, recomputed each time from all the reasons that there are. Nothing here remembers the
 // weight that it had before; each reason says for itself since when it holds, and what it was before where that matters.
+import type { Check } from './check.ts'
 import { type Health, healthyWeight } from './health.ts'
 
-/** What is configured of a backend's return. */
+/** What is configured of a backend's return, and of what is reported of it. */
 export interface ReturnPolicy {
   /** How long it stays out after its check came up again, so that one that flaps is not let in at each flap. */
   holdMs: number
@@ -11,6 +12,8 @@ export interface ReturnPolicy {
   slowStartMs: number
   /** The share that it begins with, 1 to 100. */
   slowStartPercent: number
+  /** Left out: whoever reports something of it is believed at once, until the next report. */
+  check?: Check
 }
 
 export const AT_ONCE: ReturnPolicy = { holdMs: 0, slowStartMs: 0, slowStartPercent: 10 }
@@ -36,6 +39,10 @@ export interface Inputs {
   check?: Since<'up' | 'down' | 'unknown'> & {
     /** Does it get flows while its check has said nothing yet? */
     trusted: boolean
+    /** Of the configured one. */
+    name?: string
+    /** From when on it counts as down, for lack of reports; `text` says so. */
+    expiry?: { atMs: number; text: string }
   }
   /** Left out: there is none. */
   agent?: Since<AgentState> & { percent: number }
@@ -93,7 +100,16 @@ const agentEffect = ({ state, percent }: NonNullable<Inputs['agent']>): Effect =
 
 const ADMIN_EFFECTS = { up: 'none', drain: 'no-new-flows', maint: 'out' } as const
 
-const checkEffect = ({ state, trusted }: NonNullable<Inputs['check']>): Effect =>
+type Checked = NonNullable<Inputs['check']>
+
+/** What is not reported again in time says nothing any more: from then on the backend counts as down. */
+export const checkNow = (check: Checked, nowMs: number): Checked => {
+  const { expiry, ...rest } = check
+  if (expiry === undefined || nowMs < expiry.atMs) return check
+  return { ...rest, state: 'down', before: check.state, sinceMs: expiry.atMs, text: expiry.text }
+}
+
+const checkEffect = ({ state, trusted }: Checked): Effect =>
   state === 'down' ? 'out' : state === 'unknown' && !trusted ? 'no-new-flows' : 'none'
 
 /** When it may come back after its check failed; undefined: that has not failed, or fails. */
@@ -151,8 +167,9 @@ function* reasonsOf(inputs: Inputs, ramp: Ramp | undefined, nowMs: number): Gene
     yield { name: 'neighbour', effect, text: withText(neighbour.state, neighbour.text), sinceMs: neighbour.sinceMs }
   }
   if (check !== undefined) {
-    const { state, sinceMs, text } = check
-    yield { name: 'check', effect: checkEffect(check), text: withText(state, text), sinceMs }
+    const { name, state, sinceMs, text } = check
+    const words = name === undefined ? state : `${name} ${state}`
+    yield { name: 'check', effect: checkEffect(check), text: withText(words, text), sinceMs }
   }
   const held = heldUntil(inputs, nowMs)
   if (check !== undefined && held !== undefined) {
@@ -185,7 +202,8 @@ const percentOf = ({ agent }: Inputs, ramp: Ramp | undefined): number => {
  * Where a backend stands at `nowMs`, Unix time. Times of inputs lie ahead of it where the clock was set back: then a hold and a ramp
  * that began at these are over, as nobody knows when they would end.
  */
-export const standing = (inputs: Inputs, nowMs: number): Standing => {
+export const standing = (given: Inputs, nowMs: number): Standing => {
+  const inputs = given.check?.expiry === undefined ? given : { ...given, check: checkNow(given.check, nowMs) }
   const ramp = rampOf(inputs, nowMs)
   const reasons = [...reasonsOf(inputs, ramp, nowMs)]
   const told = reasons.filter(({ name }) => !KNOWN.has(name))
@@ -197,9 +215,12 @@ export const standing = (inputs: Inputs, nowMs: number): Standing => {
     alive,
     health: told.length === 0 ? undefined : { alive: !isOut, percent, sinceMs: sinceOf(told) },
     reasons,
-    nextChangeMs: heldUntil(inputs, nowMs) ?? ramp?.nextMs,
+    nextChangeMs: earlier(heldUntil(inputs, nowMs) ?? ramp?.nextMs, inputs.check?.expiry?.atMs),
   }
 }
+
+const earlier = (a: number | undefined, b: number | undefined): number | undefined =>
+  a === undefined ? b : b === undefined ? a : Math.min(a, b)
 
 /** Since when it is so: the last of what let it be well, or the first of the worst of what does not. */
 const sinceOf = (reasons: readonly Reason[]): number => {

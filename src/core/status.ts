@@ -2,6 +2,7 @@
 // What an operator wants at three in the morning: what is wrong, the worst first, since when and how to mend it.
 import { formatService } from './address.ts'
 import { backendState } from './backend-state.ts'
+import { NOT_REPORTED } from './check.ts'
 import { effectiveWeight, isLeaving, type Service } from './desired.ts'
 import type { Decisive } from './told.ts'
 
@@ -114,7 +115,9 @@ const foundProblem = (service: Service, address: string, { name, effect, text, s
   const gets = effect === 'out' ? 'is out' : isOut ? 'gets no new flow' : 'has a part of its weight'
   const command = `xlb backend report ${formatService(service)} ${address}`
   const mends: Record<Decisive['name'], string> = {
-    check: `see to the backend; to take it in whatever its check says: ${command} --forget`,
+    check: text.includes(NOT_REPORTED)
+      ? `see to whoever reports its check; to report it yourself: ${command} --check up`
+      : `see to the backend; to take it in whatever its check says: ${command} --forget`,
     hold: 'it comes back by itself; how long it is held out says rejoin-hold',
     agent: `its agent says so; to take no heed of that: ${command} --forget`,
     'slow-start': 'it gets all of it by itself; how long that takes says slow-start',

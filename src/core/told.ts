@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a daemon keeps of a backend beside the maps: what was reported of it, and from what it came back. Of these, of what is configured,
 // and of the time standing.ts makes where the backend stands; nothing here is ever computed of what it stood at before.
+import { type Check, expiredText, UNREPORTED_TEXT } from './check.ts'
 import { type Backend, isLeaving } from './desired.ts'
 import { Refusal } from './refusal.ts'
 import {
@@ -19,6 +20,8 @@ export type CheckState = (typeof CHECK_STATES)[number]
 export interface Told {
   check?: Since<CheckState>
   agent?: Since<AgentState> & { percent: number }
+  /** Of one that this check counts as down for lack of reports: since when there was none. Else nobody keeps that. */
+  silent?: { check: string; sinceMs: number }
   /** Of one that came back from maintenance. Its admin state is in the maps. */
   admin?: Since<'up' | 'maint'>
   /** Of one that could be reached once, and then could not. One that never could is no less for that when it comes. */
@@ -81,15 +84,28 @@ export const reportOf = ({ check, agent, percent, text, forget }: ReportOptions)
   return { kind: 'agent', state: agent ?? 'up', percent: percent ?? 100, ...more }
 }
 
-/** As a reason's words have it: `check down: connection refused`. */
-export const reportText = (report: Report): string => {
+/** Of a report that says something else than those before it: how many there are by now, and how many it takes. */
+export interface Pending {
+  count: number
+  of: number
+}
+
+/** As a reason's words have it: `check down: connection refused`; of one that its check names: `check app down (1 of 3)`. */
+export const reportText = (report: Report, more: { check?: string; pending?: Pending } = {}): string => {
   if (report.kind === 'forget') return 'what was reported of it is forgotten'
   const words = report.kind === 'agent' && report.state === 'up' ? `up, ${report.percent} %` : report.state
-  return `${report.kind} ${words}${report.text === undefined ? '' : `: ${report.text}`}`
+  const name = report.kind === 'check' && more.check !== undefined ? `${more.check} ` : ''
+  const pending = more.pending === undefined ? '' : ` (${more.pending.count} of ${more.pending.of})`
+  return `${report.kind} ${name}${words}${pending}${report.text === undefined ? '' : `: ${report.text}`}`
 }
 
 /** A reason now: its time is that of its last change of state. */
-const changed = <State>(now: Since<State> | undefined, state: State, nowMs: number, text?: string): Since<State> => ({
+export const changed = <State>(
+  now: Since<State> | undefined,
+  state: State,
+  nowMs: number,
+  text?: string,
+): Since<State> => ({
   state,
   ...(now === undefined ? {} : now.state === state ? previous(now) : { before: now.state }),
   sinceMs: now?.state === state ? now.sinceMs : nowMs,
@@ -99,12 +115,12 @@ const changed = <State>(now: Since<State> | undefined, state: State, nowMs: numb
 const previous = <State>({ before }: Since<State>): { before?: State } => (before === undefined ? {} : { before })
 
 /** Undefined: there is nothing of it to keep. */
-const orNothing = (told: Told): Told | undefined => (Object.keys(told).length === 0 ? undefined : told)
+export const orNothing = (told: Told): Told | undefined => (Object.keys(told).length === 0 ? undefined : told)
 
 /** After a report. */
 export const reported = (told: Told | undefined, report: Report, nowMs: number): Told | undefined => {
   if (report.kind === 'forget') {
-    const { check: _, agent: __, ...rest } = told ?? {}
+    const { check: _, agent: __, silent: ___, ...rest } = told ?? {}
     return orNothing(rest)
   }
   if (report.kind === 'check') return { ...told, check: changed(told?.check, report.state, nowMs, report.text) }
@@ -159,7 +175,10 @@ export const settled = (told: Told | undefined, { slowStartMs }: ReturnPolicy, n
   })
 }
 
-/** Has all that time does with it been done by now? To ask this takes less than to compute where it stands. */
+/**
+ * Has all that time does with it been done by now, so long as no check expires? To ask this takes less than to compute where it
+ * stands.
+ */
 export const isSteady = (told: Told, { holdMs, slowStartMs }: ReturnPolicy, nowMs: number): boolean => {
   const lastMs = Math.max(
     told.check?.sinceMs ?? 0,
@@ -176,6 +195,33 @@ export interface Known {
   sinceMs: number
   /** Why it cannot be reached, and since when. */
   unreached?: { why: string; sinceMs: number } | undefined
+  /** When it was reported last, or since when it might have been; left out: nobody knows, and nothing expires. */
+  seenMs?: number
+}
+
+/** Since when nothing was reported of one with this check. Where the clock was set, the one of the two is of the clock before. */
+export const silentSince = (told: Told | undefined, { name }: Check, seenMs: number): number => {
+  const silent = told?.silent
+  return silent?.check === name && !(seenMs < silent.sinceMs) ? silent.sinceMs : seenMs
+}
+
+/** What was reported, as time will have it. */
+export const checkOf = (
+  told: Told | undefined,
+  check: Check | undefined,
+  seenMs = Number.NaN,
+): NonNullable<Inputs['check']> | undefined => {
+  if (check === undefined) return told?.check && { ...told.check, trusted: true }
+  const lastMs = silentSince(told, check, seenMs)
+  const { name, expiresMs, initially } = check
+  return {
+    ...(told?.check ?? { state: 'unknown', sinceMs: lastMs, text: UNREPORTED_TEXT }),
+    trusted: initially === 'up',
+    name,
+    ...(expiresMs === undefined || Number.isNaN(lastMs)
+      ? {}
+      : { expiry: { atMs: lastMs + expiresMs, text: expiredText(expiresMs) } }),
+  }
 }
 
 const neighbourOf = ({ path }: Pick<Backend, 'path'>, told: Told, { unreached }: Known): Pick<Inputs, 'neighbour'> => {
@@ -193,10 +239,11 @@ export const inputsOf = (
 ): Inputs => {
   const { weight, admin } = backend
   const state = admin === 'drain' || admin === 'maint' ? admin : 'up'
+  const check = checkOf(told, policy.check, known.seenMs)
   return {
     weight,
     admin: told.admin ?? { state, sinceMs: known.sinceMs },
-    ...(told.check === undefined ? {} : { check: { ...told.check, trusted: true } }),
+    ...(check === undefined ? {} : { check }),
     ...(told.agent === undefined ? {} : { agent: told.agent }),
     ...neighbourOf(backend, told, known),
     policy,

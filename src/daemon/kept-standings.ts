@@ -10,7 +10,7 @@ import { Refusal } from '../core/refusal.ts'
 import { changedPolicies, type Policies } from '../core/return-policy.ts'
 import type { ReturnPolicy } from '../core/standing.ts'
 import { ChangedState } from '../core/state-map.ts'
-import { type Report, reportText, type Told } from '../core/told.ts'
+import type { Report, Told } from '../core/told.ts'
 import { existing, existingBackend } from '../core/verbs.ts'
 import { scanBackends } from '../dataplane/backend-records.ts'
 import { changeState, type Session } from '../shell/session.ts'
@@ -46,6 +46,7 @@ export class KeptStandings {
     this.#alarm = new Alarm({ nowMs: ports.nowMs }, () => ports.quietly('standings', () => this.follow()))
     this.standings = new Standings({
       nowMs: ports.nowMs,
+      steadyMs: () => performance.now(),
       journal: this.#store,
       policyOf: (service) => this.#policies.get(service),
       tell: ports.tell,
@@ -59,18 +60,23 @@ export class KeptStandings {
   }
 
   /** What was told of a backend, and how those of its service come back. */
-  of(service: string, address: string): { told: Told; policy: ReturnPolicy } {
-    return { told: this.standings.told(service, address) ?? {}, policy: this.standings.policyOf(service) }
+  of(service: string, address: string): { told: Told; policy: ReturnPolicy; seenMs: number } {
+    const { standings } = this
+    return {
+      told: standings.told(service, address) ?? {},
+      policy: standings.known.policyOf(service),
+      seenMs: standings.known.seenMs(service, address),
+    }
   }
 
   /** For metrics: what is reported of a backend, and why it has less than its weight. */
   found(service: string, address: string): Found | undefined {
-    const told = this.standings.told(service, address)
-    if (told === undefined) return undefined
     const worst = this.standings.decisive(service, address)
+    const check = this.standings.known.checked(service, address)
+    if (worst === undefined && check === undefined) return undefined
     return {
       ...(worst === undefined ? {} : { reason: worst.name, sinceMs: worst.sinceMs }),
-      ...(told.check === undefined ? {} : { check: told.check.state, checkedMs: told.check.sinceMs }),
+      ...(check === undefined ? {} : { check: check.state, checkedMs: check.sinceMs }),
     }
   }
 
@@ -117,7 +123,7 @@ export class KeptStandings {
 
   /** Has the maps follow where time has passed, or a configuration says otherwise. */
   follow(): void {
-    const { due } = this.standings
+    const due = this.standings.look()
     const isAnew = this.#anew === 'all' || this.#anew.size > 0
     if ((!isAnew && due.length === 0) || !this.#ports.isAttached()) return
     const act = () => this.#ports.session((session) => this.#follow(session, due))
@@ -129,7 +135,8 @@ export class KeptStandings {
     const { standings } = this
     const { desired } = session.live
     if (this.#anew === 'all') standings.forgetAbsent(desired)
-    const anew = this.#anew === 'all' ? [...standings.services, ...unwell(session)] : this.#anew
+    const anew =
+      this.#anew === 'all' ? [...standings.services, ...checked(this.#policies), ...unwell(session)] : this.#anew
     standings.follow(desired, [...new Set([...anew, ...due])], (behind) => lookAt(session, behind))
     this.#anew = new Set()
   }
@@ -139,19 +146,19 @@ export class KeptStandings {
    * @throws Refusal where there is no such backend; nothing is changed then
    */
   report(serviceAddress: ServiceAddress, backendAddress: BackendAddress, report: Report): string {
-    return this.#ports.because(reportText(report), () =>
+    const name = formatService(serviceAddress)
+    return this.#ports.because(this.standings.known.reportText(name, report), () =>
       this.#ports.session((session) => {
         const service = existing(session.live.desired, serviceAddress)
         const backend = existingBackend(service, backendAddress)
-        const name = formatService(service)
         if (isLeaving(backend)) {
           throw new Refusal(
             `backend ${backend.address} of ${name} was removed, and is there for its flows alone`,
             `to take it back in: xlb backend set ${name} ${backend.address}`,
           )
         }
-        this.standings.report(service, backend, report, () => lookAt(session, [name]))
-        return `${backend.address} of ${name}: ${this.standings.reasonOf(name, backend.address, report)}`
+        const pending = this.standings.report(service, backend, report, () => lookAt(session, [name]))
+        return `${backend.address} of ${name}: ${this.standings.known.answerTo(name, backend.address, report, pending)}`
       }),
     )
   }
@@ -161,6 +168,10 @@ export class KeptStandings {
     this.#store.close()
   }
 }
+
+/** Services of whose backends somebody reports. */
+const checked = (policies: Policies): string[] =>
+  [...policies].flatMap(([name, { check }]) => (check === undefined ? [] : [name]))
 
 /** Services with backends of which the maps hold that they are not all well. */
 const unwell = ({ plane, live }: Session): Set<string> => {

@@ -36,6 +36,7 @@ const line = z.strictObject({
     .strictObject({
       check: z.strictObject(since(CHECK_STATES)).optional(),
       agent: z.strictObject({ ...since(AGENT_STATES), percent: z.int().min(0).max(100) }).optional(),
+      silent: z.strictObject({ check: z.string(), sinceMs: z.number() }).optional(),
       admin: z.strictObject({ state: z.literal('up'), before: z.literal('maint'), sinceMs: z.number() }).optional(),
       neighbour: z.strictObject(since(['resolved', 'unresolved'])).optional(),
     })

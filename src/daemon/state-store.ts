@@ -4,7 +4,7 @@
 import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Config, configOfValues } from '../config/read.ts'
-import { entryOf, type ForAll, forAllEntry } from '../config/write.ts'
+import { checksEntry, entryOf, type ForAll, forAllEntry } from '../config/write.ts'
 import { formatService } from '../core/address.ts'
 import type { DesiredState, Service } from '../core/desired.ts'
 import type { RuntimeChange } from '../core/merge.ts'
@@ -45,6 +45,7 @@ const documentOf = (
 ): object => ({
   interfaces,
   ...forAllEntry(wish),
+  ...checksEntry(policies),
   services: [...services].map((service) => entryOf(service, policies)),
 })
 
@@ -127,7 +128,7 @@ export class StateStore {
   }
 
   writeLoaded({ wish, maps }: Loaded): void {
-    const head = JSON.stringify({ maps, ...documentOf(wish, []) })
+    const head = JSON.stringify({ maps, ...documentOf(wish, [], wish.policies) })
     const texts = Array.from(wish.services.values(), (service) => this.#textOf(service, wish.policies))
     // The list of services comes last.
     writeDurably(this.#loaded, `${head.slice(0, -END.length)}[${texts.join(',')}]}\n`)

@@ -7,6 +7,7 @@ import test from 'ava'
 import { FaultyConfig } from '../../src/config/faults.ts'
 import { readConfig } from '../../src/config/read.ts'
 import { BACKENDS } from './faulty/backends.ts'
+import { CHECKS } from './faulty/checks.ts'
 import { MORE } from './faulty/more.ts'
 import { POLICIES } from './faulty/policies.ts'
 import { SERVICES } from './faulty/services.ts'
@@ -33,7 +34,7 @@ const refused = (text: string): FaultyConfig | undefined => {
   }
 }
 
-for (const { name, text, faults } of [...YAML, ...TOP, ...SERVICES, ...POLICIES, ...BACKENDS, ...MORE]) {
+for (const { name, text, faults } of [...YAML, ...TOP, ...SERVICES, ...POLICIES, ...CHECKS, ...BACKENDS, ...MORE]) {
   test(`refused: ${name}`, (t) => {
     const error = refused(text)
     const told = (error?.faults ?? []).map(({ line, column, path, what, mend }) => ({

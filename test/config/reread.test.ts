@@ -227,6 +227,48 @@ test('what is written as it was is the same object; other defaults make all of i
   )
 })
 
+const CHECKED = (expires: string, more = ''): string => `checks:
+  app: { type: report, expires: ${expires} }
+defaults: { check: app }
+services:
+  - service: tcp://192.0.2.10:80
+  - service: tcp://192.0.2.11:80
+    check: none
+${more}`
+
+test('other checks make all of it anew: a service that is written as it was is checked by what its check is now', (t) => {
+  const before = new ReadBefore()
+  const read = (text: string) => {
+    writeFileSync(file, text)
+    return readConfig(file, {}, { before })
+  }
+  const expiresMs = (config: Config) => [...config.policies].map(([name, { check }]) => [name, check?.expiresMs])
+  const first = read(CHECKED('30s'))
+  const second = read(CHECKED('30s', '  - service: tcp://192.0.2.12:80\n'))
+  t.is(
+    second.services.get('tcp://192.0.2.10:80'),
+    first.services.get('tcp://192.0.2.10:80'),
+    'else it is not read again',
+  )
+  const third = read(CHECKED('40s', '  - service: tcp://192.0.2.12:80\n'))
+  t.deepEqual([first, second, third].map(expiresMs), [
+    [['tcp://192.0.2.10:80', 30_000]],
+    [
+      ['tcp://192.0.2.10:80', 30_000],
+      ['tcp://192.0.2.12:80', 30_000],
+    ],
+    [
+      ['tcp://192.0.2.10:80', 40_000],
+      ['tcp://192.0.2.12:80', 40_000],
+    ],
+  ])
+  const error = t.throws(() => read(CHECKED('40s').replace('app:', 'web:')), { instanceOf: FaultyConfig })
+  t.deepEqual(
+    error?.faults.map(({ path, what }) => [path, what]),
+    [['defaults.check', "there is no check 'app'"]],
+  )
+})
+
 test('a reading with a fault is not remembered, and takes nothing of what was', (t) => {
   const before = new ReadBefore()
   const first = wantedOf(before, BOTH(1))

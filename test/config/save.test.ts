@@ -9,6 +9,7 @@ import { type Config, readConfig } from '../../src/config/read.ts'
 import { writeConfig } from '../../src/config/write.ts'
 import { formatService } from '../../src/core/address.ts'
 import { CAPACITY, NEW_FLOWS } from '../../src/core/capacity.ts'
+import type { Check } from '../../src/core/check.ts'
 import { type DesiredState, isHashed, type Service } from '../../src/core/desired.ts'
 import { plan } from '../../src/core/plan.ts'
 import { changedPolicies, HOLD_MAX_SECONDS, SLOW_START_MAX_SECONDS } from '../../src/core/return-policy.ts'
@@ -85,12 +86,19 @@ const services = fc
       new Map([...state].map(([name, service], i) => [name, withMore(service, choices[i % choices.length] ?? 0)])),
   )
 
-/** How backends of each of these services come back: some as if nothing were said. */
+const CHECKS: readonly Check[] = [
+  { name: '1e3', expiresMs: 1000, rise: 1, fall: 100, initially: 'up' },
+  { name: 'no', rise: 2, fall: 1, initially: 'down' },
+  { name: 'constructor', expiresMs: 86_400_000, rise: 1, fall: 1, initially: 'down' },
+]
+
+/** How backends of each of these services come back, and are checked: some as if nothing were said. */
 const policies = fc.array(
   fc.record({
     holdMs: fc.integer({ min: 0, max: HOLD_MAX_SECONDS }).map((seconds) => 1000 * seconds),
     slowStartMs: fc.integer({ min: 0, max: SLOW_START_MAX_SECONDS }).map((seconds) => 1000 * seconds),
     slowStartPercent: fc.integer({ min: 1, max: 100 }),
+    check: fc.option(fc.constantFrom(...CHECKS), { nil: undefined }),
   }),
   { maxLength: 10 },
 )
@@ -110,7 +118,9 @@ const saved = fc
     policies: new Map(
       [...rest.services.keys()].flatMap((name, i): [string, ReturnPolicy][] => {
         const policy = policies[i]
-        return policy === undefined ? [] : [[name, policy]]
+        if (policy === undefined) return []
+        const { check, ...rest } = policy
+        return [[name, { ...rest, ...(check === undefined ? {} : { check }) }]]
       }),
     ),
   }))

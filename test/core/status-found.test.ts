@@ -56,6 +56,24 @@ test('a check that is down, and a hold after it, is told with since when and how
   t.deepEqual(told(up), [])
 })
 
+test('who is not reported in time is told with its check, and that whoever reports it is to be seen to', (t) => {
+  const check = { name: 'app', expiresMs: 30_000, rise: 1, fall: 1, initially: 'up' } as const
+  const silent: Told = { check: { state: 'up', sinceMs: 0 }, silent: { check: 'app', sinceMs: START - 40_000 } }
+  t.deepEqual(told(silent, { check }), [
+    [
+      'degraded',
+      `192.0.2.21 of ${SERVICE} is out: check app down: not reported for 30 s`,
+      START - 10_000,
+      `see to whoever reports its check; to report it yourself: xlb backend report ${SERVICE} 192.0.2.21 --check up`,
+    ],
+  ])
+  t.deepEqual(told(silent), [], 'of a check that it does not have any more nothing is said')
+  t.deepEqual(told({}, { check: { ...check, initially: 'down' } })[0]?.slice(0, 2), [
+    'degraded',
+    `192.0.2.21 of ${SERVICE} gets no new flow: check app unknown: not reported yet`,
+  ])
+})
+
 test('what somebody meant so, and what comes by itself, is a notice', (t) => {
   const up: Told = { check: { state: 'up', before: 'down', sinceMs: START - 1000 } }
   const of = (...args: Parameters<typeof told>) => told(...args).map(([severity, what]) => `${severity}: ${what}`)

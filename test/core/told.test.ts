@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import test from 'ava'
 import fc from 'fast-check'
+import type { Check } from '../../src/core/check.ts'
 import type { Backend } from '../../src/core/desired.ts'
 import { Refusal } from '../../src/core/refusal.ts'
 import { changedPolicies, holdMs, slowStartMs } from '../../src/core/return-policy.ts'
@@ -157,4 +158,23 @@ test('how long a backend is held out, and its share grows, is at most an hour', 
     ),
     [],
   )
+})
+
+test('of a service whose check says anything else, the configuration says something else', (t) => {
+  const check: Check = { name: 'app', expiresMs: 1000, rise: 2, fall: 3, initially: 'up' }
+  const { expiresMs: _, ...holding } = check
+  const of = (each: Check | undefined) =>
+    new Map([['a', { ...AT_ONCE, ...(each === undefined ? {} : { check: each }) }]])
+  t.deepEqual(changedPolicies(of(check), of({ ...check })), [])
+  for (const other of [
+    undefined,
+    holding,
+    { ...check, name: 'web' },
+    { ...check, expiresMs: 2000 },
+    { ...check, rise: 1 },
+    { ...check, fall: 1 },
+    { ...check, initially: 'down' as const },
+  ]) {
+    t.deepEqual(changedPolicies(of(check), of(other)), ['a'], JSON.stringify(other))
+  }
 })

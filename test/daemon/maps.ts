@@ -6,7 +6,7 @@ import type { Backend, DesiredState, Service } from '../../src/core/desired.ts'
 import { plan } from '../../src/core/plan.ts'
 import type { ReturnPolicy } from '../../src/core/standing.ts'
 import { ChangedState } from '../../src/core/state-map.ts'
-import type { Report } from '../../src/core/told.ts'
+import type { Pending, Report } from '../../src/core/told.ts'
 import type { Entry } from '../../src/daemon/standing-store.ts'
 import { Standings } from '../../src/daemon/standings.ts'
 import { START } from '../core/story.ts'
@@ -40,6 +40,8 @@ export const service = (backends: readonly Backend[]): Service => ({
 
 export class Maps {
   nowMs = START
+  /** By how much the clock was set. */
+  setMs = 0
   state: DesiredState
   policy: ReturnPolicy
   commits = 0
@@ -60,6 +62,7 @@ export class Maps {
   #makeRoom(): Standings {
     return new Standings({
       nowMs: () => this.nowMs,
+      steadyMs: () => this.nowMs - this.setMs,
       journal: {
         append: (entry) => this.journal.push(structuredClone(entry)),
         isLong: () => this.journal.length > 20,
@@ -103,16 +106,17 @@ export class Maps {
     this.commit(new Map([[NAME, service(more === undefined ? others : [...others, { ...now, ...more }])]]))
   }
 
-  report(last: number, report: Report): void {
+  report(last: number, report: Report): Pending | undefined {
     const [of, each] = [this.state.get(NAME), this.of(last)]
-    if (of !== undefined && each !== undefined) this.room.report(of, each, report, () => this.look())
+    if (of === undefined || each === undefined) return undefined
+    return this.room.report(of, each, report, () => this.look())
   }
 
   look(): void {
     this.commit(ChangedState.of(this.state, [[NAME, this.state.get(NAME)]]))
   }
 
-  follow(names: readonly string[] = this.room.due): void {
+  follow(names: readonly string[] = this.room.look()): void {
     this.room.follow(this.state, names, () => this.look())
   }
 

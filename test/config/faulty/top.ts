@@ -48,31 +48,6 @@ services:
     ['3:3', 'services[1]', 'has no value', 'it takes keys, such as { service:'],
   ),
   faulty(
-    'health checks',
-    `
-checks:
-  hello: { type: http }
-services:
-  - { service: tcp://192.0.2.10:80, check: hello, sorry: 192.0.2.99 }
-`,
-    ['1:1', 'checks', 'is for health checks, which xlb does not have yet', 'leave it out'],
-    ['4:37', 'services[0].check', 'is for health checks, which xlb does not have yet', 'leave it out'],
-    [
-      '4:51',
-      'services[0].sorry',
-      'is for a server for when no backend is left, which xlb does not have yet',
-      'leave it out',
-    ],
-  ),
-  faulty(
-    'defaults of health checks',
-    `defaults: { interval: 2s, timeout: 1s, rise: 2, fall: 3 }\n`,
-    ['1:13', 'defaults.interval', 'is for health checks, which xlb does not have yet', 'leave it out'],
-    ['1:27', 'defaults.timeout', 'is for health checks, which xlb does not have yet', 'leave it out'],
-    ['1:40', 'defaults.rise', 'is for health checks, which xlb does not have yet', 'leave it out'],
-    ['1:49', 'defaults.fall', 'is for health checks, which xlb does not have yet', 'leave it out'],
-  ),
-  faulty(
     'a notification by mail',
     `notify: { mail: root@example.org }\n`,
     ['1:9', 'notify.command', 'is missing', 'it takes a list: the program'],
