@@ -2,7 +2,8 @@
 // `xlb diff`: what `xlb restore --attach` would change. It reads, and changes nothing: no backend is asked for its MAC.
 import { existsSync } from 'node:fs'
 import { type KeyChange, keyChanges, serviceChanges } from '../config/difference.ts'
-import { type Config, readConfig } from '../config/read.ts'
+import { readConfig } from '../config/read.ts'
+import type { Config } from '../config/reading.ts'
 import { type ForAll, forAllEntry } from '../config/write.ts'
 import { capacityKey } from '../core/capacity.ts'
 import type { DesiredState, Path } from '../core/desired.ts'

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { existsSync } from 'node:fs'
-import { type Config, readConfig } from '../config/read.ts'
+import { readConfig } from '../config/read.ts'
+import type { Config } from '../config/reading.ts'
 import { writeConfig } from '../config/write.ts'
 import type { DesiredState, Globals, Path } from '../core/desired.ts'
 import { withHealthOf } from '../core/health.ts'

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A configuration file meets what is there: what it says otherwise than when it was last loaded is applied, all at once.
-import type { Config } from '../config/read.ts'
+import type { Config } from '../config/reading.ts'
 import type { DesiredState, Globals } from '../core/desired.ts'
 import { mergeFaults, mergeGlobals, mergeState, mergeTimeouts, withChanges } from '../core/merge.ts'
 import { Settings } from '../dataplane/layout.gen.ts'

@@ -2,8 +2,9 @@
 // The one owner of an instance while a daemon runs: it makes the maps what the configuration, and whoever asked for a change since, want
 // them to be, and keeps them so.
 import { existsSync, readFileSync, statSync } from 'node:fs'
-import { type Config, readConfig } from '../config/read.ts'
+import { readConfig } from '../config/read.ts'
 import { ReadBefore } from '../config/read-before.ts'
+import type { Config } from '../config/reading.ts'
 import { type Happening, happenings, type Knowledge } from '../core/backend-state.ts'
 import { Refusal } from '../core/refusal.ts'
 import type { DaemonFacts } from '../core/status.ts'

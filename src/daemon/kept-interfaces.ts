@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The interfaces that shall be attached while a daemon runs: whatever takes one away, it is attached again as soon as it is there.
 import { existsSync } from 'node:fs'
-import type { Config } from '../config/read.ts'
+import type { Config } from '../config/reading.ts'
 import type { Happening } from '../core/backend-state.ts'
 import type { AttachMode } from '../core/preflight-facts.ts'
 import { Refusal } from '../core/refusal.ts'

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The configuration as the daemon has it now: what of it is not in force yet, and what it says that no map holds.
-import type { Config } from '../config/read.ts'
+import type { Config } from '../config/reading.ts'
 import type { Written } from '../config/write.ts'
 import { type Capacity, capacityOf } from '../dataplane/memory.ts'
 import type { Session } from '../shell/session.ts'

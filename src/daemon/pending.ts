@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a configuration says and a reload does not make so: sizes and modes, which an attach fixes, and the API, which is read at the start.
-import type { Config } from '../config/read.ts'
+import type { Config } from '../config/reading.ts'
 import { capacityKey } from '../core/capacity.ts'
 import { type Capacity, capacityOf, elementsFor, MAPPED } from '../dataplane/memory.ts'
 import { DEFAULT_CAPACITY } from '../shell/load.ts'

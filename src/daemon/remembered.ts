@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a daemon remembers: the configuration as it was last loaded, and what was changed since. Both outlive it in the state directory.
-import type { Config } from '../config/read.ts'
+import type { Config } from '../config/reading.ts'
 import type { Happening } from '../core/backend-state.ts'
 import type { DesiredState } from '../core/desired.ts'
 import { runtimeChanges } from '../core/merge.ts'

@@ -3,7 +3,8 @@
 // the kernel says the rest, and says it better: these files are asked for when nothing is pinned.
 import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
-import { type Config, configOfValues } from '../config/read.ts'
+import { configOfValues } from '../config/read.ts'
+import type { Config } from '../config/reading.ts'
 import { checksEntry, entryOf, type ForAll, forAllEntry } from '../config/write.ts'
 import { formatService } from '../core/address.ts'
 import type { DesiredState, Service } from '../core/desired.ts'

@@ -5,7 +5,8 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { FaultyConfig } from '../../src/config/faults.ts'
-import { type Config, readConfig } from '../../src/config/read.ts'
+import { readConfig } from '../../src/config/read.ts'
+import type { Config } from '../../src/config/reading.ts'
 
 const web = (host: number): string => `services: [ { service: tcp://192.0.2.${host}:80 } ]\n`
 

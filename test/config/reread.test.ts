@@ -8,8 +8,9 @@ import fc from 'fast-check'
 import { load } from 'js-yaml'
 import { FaultyConfig } from '../../src/config/faults.ts'
 import { piecesOf } from '../../src/config/pieces.ts'
-import { type Config, readConfig } from '../../src/config/read.ts'
+import { readConfig } from '../../src/config/read.ts'
 import { ReadBefore } from '../../src/config/read-before.ts'
+import type { Config } from '../../src/config/reading.ts'
 import { memoryFolder } from './memory-folder.ts'
 
 const folder = memoryFolder(test, 'xlb-reread-')

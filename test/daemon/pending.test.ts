@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a reload cannot make so is told, with how to: sizes, modes, the API.
 import test from 'ava'
-import type { Config } from '../../src/config/read.ts'
+import type { Config } from '../../src/config/reading.ts'
 import { type InForce, pendingOf } from '../../src/daemon/pending.ts'
 import type { Capacity } from '../../src/dataplane/memory.ts'
 import { DEFAULT_CAPACITY } from '../../src/shell/load.ts'
