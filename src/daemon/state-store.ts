@@ -2,7 +2,7 @@
 // What a daemon remembers beyond a restart of the host: the configuration as it was last loaded, and what was changed since. What is pinned in
 // the kernel says the rest, and says it better: these files are asked for when nothing is pinned.
 import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, writeSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { configOfValues } from '../config/read.ts'
 import type { Config } from '../config/reading.ts'
 import { checksEntry, entryOf, type ForAll, forAllEntry } from '../config/write.ts'
@@ -64,7 +64,17 @@ const wishOf = (file: string, value: unknown): Wish => {
   }
 }
 
-/** Written beside, made durable and renamed: after a crash there is the old file or the new one. */
+/** What was renamed within it is so after a crash of the host, too. */
+const syncFolder = (folder: string): void => {
+  const descriptor = openSync(folder, 'r')
+  try {
+    fsyncSync(descriptor)
+  } finally {
+    closeSync(descriptor)
+  }
+}
+
+/** Written beside, made durable and renamed: after a crash there is the old file or the new one; after this has returned, the new one. */
 export const writeDurably = (file: string, text: string): void => {
   const beside = `${file}.new`
   const descriptor = openSync(beside, 'w', 0o600)
@@ -75,6 +85,7 @@ export const writeDurably = (file: string, text: string): void => {
     closeSync(descriptor)
   }
   renameSync(beside, file)
+  syncFolder(dirname(file))
 }
 
 const readValue = (file: string): unknown => {
