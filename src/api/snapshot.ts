@@ -12,8 +12,7 @@ import { remembers } from '../dataplane/least.ts'
 import { capacityOf } from '../dataplane/memory.ts'
 import { isPersistent } from '../dataplane/persistence.ts'
 import { readSamples, type Samples, type ServiceSample } from '../dataplane/samples.ts'
-import { linkPin } from '../shell/instance.ts'
-import { hasCode } from '../shell/programs.ts'
+import { ownProgram } from '../shell/own-programs.ts'
 import type { Session } from '../shell/session.ts'
 import type { ServiceTotals, Totals } from './service-totals.ts'
 
@@ -63,7 +62,7 @@ export interface PlaneSnapshot {
   egress: { name: string; present: boolean }[]
   /** Does the kernel count programs' runs? Undefined: it does not say. */
   runsCounted: boolean | undefined
-  /** Empty where it does not, or where the process may not see it. */
+  /** Of an interface that an earlier build attached there are none, until `xlb upgrade`. */
   runs: ProgramRuns[]
   readSeconds: number
 }
@@ -88,21 +87,13 @@ const runsCounted = (statsFile: string): boolean | undefined => {
   }
 }
 
-/** What an attached program has done. To open one by its id takes CAP_SYS_ADMIN, which the daemon may lack. */
+/** What xlb's programs have done; while a capture has taken one's place, nothing is told of that interface. */
 const readRuns = ({ native, paths, interfaces }: Session): ProgramRuns[] => {
   const runs: ProgramRuns[] = []
   for (const { name, ifindex, attached } of interfaces) {
-    if (!attached) continue
-    const link = native.openLink(linkPin(paths.pins, ifindex))
-    try {
-      const info = native.programInfo(link.info.programId)
-      if (info === undefined) continue
-      runs.push({ interface: name, runs: Number(info.runCount), seconds: Number(info.runTimeNs) / 1e9 })
-    } catch (error) {
-      if (!hasCode(error, 'EPERM')) throw error
-    } finally {
-      link.close()
-    }
+    const info = attached ? ownProgram(native, paths.pins, ifindex) : undefined
+    if (info === undefined) continue
+    runs.push({ interface: name, runs: Number(info.runCount), seconds: Number(info.runTimeNs) / 1e9 })
   }
   return runs
 }

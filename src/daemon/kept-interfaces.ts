@@ -98,7 +98,8 @@ export class KeptInterfaces {
         tell({ kind: 'interface', subject: name, to: 'warning', reason: `${what}: ${why}` })
       }
       const reason = fault === undefined ? attached.reason : `${fault}; ${attached.reason}`
-      tell({ kind: 'interface', subject: name, to: `attached (${attached.mode})`, reason })
+      const to = `${fault === undefined ? 'attached' : 'attached again'} (${attached.mode})`
+      tell({ kind: 'interface', subject: name, to, reason })
     } catch (error) {
       if (!(error instanceof Error)) throw error
       this.#isMissing(name, error.message)

@@ -16,7 +16,7 @@ export const makeLogger = (instance: string, level: string): Logger =>
   })
 
 /** States that nobody asked for, or that are otherwise than asked for. */
-const WORRYING = /^(no-mac|down|missing|refused|unreadable|mended|warning|kept|pending)/
+const WORRYING = /^(no-mac|down|missing|refused|unreadable|mended|warning|kept|pending|attached again)/
 
 export const sentence = ({ kind, subject, backend, from, to, reason }: Happening): string => {
   const what = backend === undefined ? `${kind} ${subject}` : `backend ${backend} of ${subject}`

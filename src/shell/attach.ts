@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Attach and detach. An instance comes to be, and ends, by one rename: its folder of pins is built aside and taken apart aside.
-import { existsSync, mkdirSync, unlinkSync } from 'node:fs'
+import { existsSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseMac } from '../core/address.ts'
@@ -12,7 +12,7 @@ import { countFlows } from '../dataplane/flows.ts'
 import type { KernelPlane } from '../dataplane/kernel.ts'
 import { InterfaceRole, Settings } from '../dataplane/layout.gen.ts'
 import { type Capacity, type MapName, TYPED_MAP_NAMES } from '../dataplane/memory.ts'
-import type { BpfLink, BpfMap, BpfObject, Native, NativeError } from '../dataplane/native.ts'
+import type { BpfLink, BpfMap, BpfObject, BpfProgram, Native, NativeError } from '../dataplane/native.ts'
 import { readLive } from '../dataplane/reader.ts'
 import { isNeeded } from '../dataplane/remaining.ts'
 import { viewOf } from '../dataplane/views.ts'
@@ -29,6 +29,7 @@ import {
   retirePins,
 } from './instance.ts'
 import {
+  type AttachedInterface,
   attachedInterfaces,
   clearInterface,
   egressInterfaces,
@@ -49,6 +50,7 @@ import {
   startSweep,
 } from './load.ts'
 import { endLink, finishDetach, openPlaneAt, withLock } from './lock.ts'
+import { pinNextProgram, pinProgram, settleProgram, unpinProgram } from './own-programs.ts'
 import { collectFacts } from './preflight.ts'
 
 const buildFile = (name: string): string => fileURLToPath(new URL(`../../build/bpf/${name}`, import.meta.url))
@@ -82,7 +84,7 @@ const pinAll = (maps: ReadonlyMap<MapName, BpfMap>, object: BpfObject, pins: str
 
 const tryModes = (
   native: Native,
-  object: BpfObject,
+  program: BpfProgram,
   ifindex: number,
   modes: ReturnType<typeof chooseModes>,
   interfaceName: string,
@@ -90,7 +92,7 @@ const tryModes = (
   let refused = ''
   for (const { mode, reason } of modes) {
     try {
-      return { link: native.attachXdp(object.program('xlb'), ifindex, mode), mode, reason }
+      return { link: native.attachXdp(program, ifindex, mode), mode, reason }
     } catch (error) {
       const code = errorCode(error)
       refused = `${mode}: ${error instanceof Error ? error.message : error}`
@@ -130,14 +132,41 @@ const attachTo = (
   } as const
   // Until its link is pinned, what leads to backends without a program stays that.
   writeInterface(plane, slot, { ...record, generic: 0, role })
-  const { link, mode, reason } = tryModes(native, object, found.ifindex, modes, interfaceName)
+  const program = object.program('xlb')
+  const { link, mode, reason } = tryModes(native, program, found.ifindex, modes, interfaceName)
   const generic = mode === 'generic' ? 1 : 0
   writeInterface(plane, slot, { ...record, generic, role })
+  pinProgram(pins, found.ifindex, program)
+  program.close()
   link.pin(linkPin(pins, found.ifindex))
   giveToOwner(linkPin(pins, found.ifindex))
   writeInterface(plane, slot, { ...record, generic })
   link.close()
   return { interfaceName, ifindex: found.ifindex, mode, reason }
+}
+
+/** Somebody has put another program into its link: a link update puts a copy of xlb's there, and no packet meets an interface without. */
+const takeBack = (
+  native: Native,
+  plane: KernelPlane,
+  pins: string,
+  object: BpfObject,
+  { slot, name, ifindex, mac, mode }: AttachedInterface,
+  multiBuffer: boolean,
+): Omit<Attached, 'warnings'> => {
+  const program = object.program('xlb')
+  const link = native.openLink(linkPin(pins, ifindex))
+  try {
+    pinNextProgram(native, pins, ifindex, program)
+    link.update(program)
+  } finally {
+    settleProgram(native, pins, ifindex)
+    link.close()
+    program.close()
+  }
+  const generic = mode === 'generic' ? 1 : 0
+  writeInterface(plane, slot, { mac: parseMac(mac), ifindex, name, generic, multiBuffer: multiBuffer ? 1 : 0 })
+  return { interfaceName: name, ifindex, mode, reason: 'its link has a program of xlb again' }
 }
 
 const refuseErrors = (interfaceName: string, findings: readonly Finding[]): void => {
@@ -210,9 +239,13 @@ const attachFurther = (native: Native, paths: InstancePaths, options: AttachOpti
     const settings = Settings.read(viewOf(plane, 'settings'), 0)
     const object = loadProgram(native, { get: (name) => plane.map(name) }, slot, settings, manner)
     try {
+      if (stale?.otherProgram !== undefined && (options.mode === 'auto' || options.mode === stale.mode)) {
+        return takeBack(native, plane, paths.pins, object, stale, manner.multiBuffer)
+      }
       if (stale !== undefined) {
         keepAsEgress(plane, slot)
-        unlinkSync(linkPin(paths.pins, stale.ifindex))
+        endLink(native, linkPin(paths.pins, stale.ifindex))
+        unpinProgram(paths.pins, stale.ifindex)
       }
       const { INTERFACE_ATTACHED, INTERFACE_EGRESS } = InterfaceRole
       const role = stale === undefined && leading === undefined ? INTERFACE_ATTACHED : INTERFACE_EGRESS
@@ -225,13 +258,15 @@ const attachFurther = (native: Native, paths: InstancePaths, options: AttachOpti
   }
 }
 
-const refuseAttachedTwice = (native: Native, paths: InstancePaths, interfaceName: string): void => {
+/**
+ * @returns the program that somebody has put into xlb's link there; 0: none
+ * @throws Refusal where xlb is attached there
+ */
+const refuseAttachedTwice = (native: Native, paths: InstancePaths, interfaceName: string): number => {
   const plane = openPlaneAt(native, paths.pins)
   try {
-    const found = attachedInterfaces(native, paths.pins, plane).find(
-      ({ name, attached }) => name === interfaceName && attached,
-    )
-    if (found === undefined) return
+    const found = attachedInterfaces(native, paths.pins, plane).find(({ name }) => name === interfaceName)
+    if (found === undefined || !found.attached) return found?.otherProgram ?? 0
     throw new Refusal(
       `xlb is attached to ${interfaceName} already (${found.mode} mode)`,
       `to attach it in another mode: xlb detach ${interfaceName}, then xlb attach ${interfaceName} --mode ...`,
@@ -250,9 +285,8 @@ export const attach = (native: Native, paths: InstancePaths, options: AttachOpti
   prepareBpfFs(native)
   return withLock(native, paths, () => {
     const first = !existsSync(paths.pins)
-    if (!first) refuseAttachedTwice(native, paths, options.interfaceName)
     const facts = collectFacts(native, options.interfaceName, {
-      ownProgramId: 0,
+      ownProgramId: first ? 0 : refuseAttachedTwice(native, paths, options.interfaceName),
       passObject: PASS_FILE,
     })
     const findings = preflight(options.mode, facts)
@@ -306,6 +340,7 @@ const detachOne = (
       )
     }
     endLink(native, linkPin(paths.pins, found.ifindex))
+    unpinProgram(paths.pins, found.ifindex)
     clearInterface(plane, found.slot)
     return { interfaces: [interfaceName], services: 0 }
   } finally {

@@ -62,6 +62,8 @@ export const clockPin = (pins: string): string => join(pins, 'programs', 'clock'
 export const nextClockPin = (pins: string): string => `${clockPin(pins)}~next`
 /** bpffs refuses dots in names and interfaces have them: links are named by ifindex. */
 export const linkPin = (pins: string, ifindex: number): string => join(pins, 'links', String(ifindex))
+/** The program that is in this link. */
+export const programPin = (pins: string, ifindex: number): string => join(pins, 'programs', String(ifindex))
 
 /** Is there something at the path; undefined: this user may not look. */
 const isThere = (path: string): boolean | undefined => {

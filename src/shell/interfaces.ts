@@ -7,8 +7,12 @@ import { egressKey, egressValue, type PlaneMemory } from '../dataplane/memory.ts
 import type { Interface, Native } from '../dataplane/native.ts'
 import { viewOf } from '../dataplane/views.ts'
 import { linkPin } from './instance.ts'
+import { isOwnProgram } from './own-programs.ts'
+import { hasCode } from './programs.ts'
 
-/** One record in use. `attached` is false where the interface is gone or the link was taken off from outside. */
+/**
+ * One record in use. `attached` is false where the interface is gone, the link was taken off from outside, or given another program.
+ */
 export interface AttachedInterface {
   slot: number
   name: string
@@ -20,18 +24,37 @@ export interface AttachedInterface {
   attached: boolean
   /** Why it is not attached. */
   fault?: string
+  /** Its link is there, and somebody has put the program of this id into it. */
+  otherProgram?: number
 }
 
-const faultOf = (native: Native, pin: string, name: string, ifindex: number): string | undefined => {
-  const link = native.openLink(pin)
+/** The name of a program where this process may know it: that takes CAP_SYS_ADMIN. */
+const programName = (native: Native, id: number): string => {
   try {
-    if (link.info.ifindex === ifindex) return undefined
-  } finally {
-    link.close()
+    const name = native.programInfo(id)?.name ?? ''
+    return name === '' ? '' : `${name}, `
+  } catch (error) {
+    if (hasCode(error, 'EPERM')) return ''
+    throw error
+  }
+}
+
+const faultOf = (
+  native: Native,
+  pins: string,
+  name: string,
+  ifindex: number,
+): Pick<AttachedInterface, 'fault' | 'otherProgram'> => {
+  const link = native.openLink(linkPin(pins, ifindex))
+  const { ifindex: linked, programId: id } = link.info
+  link.close()
+  if (linked === ifindex) {
+    if (isOwnProgram(native, pins, ifindex, id)) return {}
+    return { fault: `another program (${programName(native, id)}id ${id}) was put into its XDP link`, otherProgram: id }
   }
   const now = native.netlink.interfaces().find((each) => each.name === name)
-  if (now === undefined) return `${name} was deleted`
-  return now.ifindex === ifindex ? 'its XDP link was detached' : `${name} was deleted and made again`
+  if (now === undefined) return { fault: `${name} was deleted` }
+  return { fault: now.ifindex === ifindex ? 'its XDP link was detached' : `${name} was deleted and made again` }
 }
 
 /** Where a slot's record stands in `root`. */
@@ -55,7 +78,7 @@ export const attachedInterfaces = (native: Native, pins: string, memory: PlaneMe
     const record = InterfaceRecord.read(view, recordAt(slot))
     // Without a pinned link it is the rest of an attach that was killed, or of a detach.
     if (!existsSync(linkPin(pins, record.ifindex))) continue
-    const fault = faultOf(native, linkPin(pins, record.ifindex), record.name, record.ifindex)
+    const faults = faultOf(native, pins, record.name, record.ifindex)
     found.push({
       slot,
       name: record.name,
@@ -63,8 +86,8 @@ export const attachedInterfaces = (native: Native, pins: string, memory: PlaneMe
       mac: formatMac(record.macHigh >> MAC_SHIFT),
       mode: record.generic === 1 ? 'generic' : 'native',
       multiBuffer: record.multiBuffer === 1,
-      attached: fault === undefined,
-      ...(fault === undefined ? {} : { fault }),
+      attached: faults.fault === undefined,
+      ...faults,
     })
   }
   return found

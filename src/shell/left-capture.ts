@@ -11,7 +11,7 @@ const captureLock = (paths: InstancePaths): string => join(runFolder(paths), 'ca
 
 const capturePins = (pins: string): string => join(pins, 'capture')
 const beforePin = (pins: string, ifindex: number): string => join(capturePins(pins), `${ifindex}-before`)
-const capturingPin = (pins: string, ifindex: number): string => join(capturePins(pins), `${ifindex}-capturing`)
+export const capturingPin = (pins: string, ifindex: number): string => join(capturePins(pins), `${ifindex}-capturing`)
 
 /** @returns a descriptor that holds the lock; -1 where a capture runs. Under the instance's lock. */
 export const takeCaptureLock = (native: Native, paths: InstancePaths): number =>

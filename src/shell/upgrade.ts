@@ -25,6 +25,7 @@ import {
 import { type AttachedInterface, attachedInterfaces } from './interfaces.ts'
 import { loadProgram, loadSweep, PROGRAM_FILE, startSweep } from './load.ts'
 import { openPlaneAt, withLock } from './lock.ts'
+import { ownProgram, pinNextProgram, pinProgram, settleProgram } from './own-programs.ts'
 import { Handles, hasCode, openAttached, sameProgram } from './programs.ts'
 import { notAttached } from './session.ts'
 
@@ -183,6 +184,26 @@ const replaceAll = (staged: readonly Staged[], last: () => void): Set<Staged> =>
   return gone
 }
 
+/** The pins of the interfaces' programs follow their links, whatever becomes of these. */
+const withPins = <T>(
+  native: Native,
+  pins: string,
+  staged: readonly Staged[],
+  replace: (outdated: readonly Staged[]) => T,
+): T => {
+  const outdated = staged.filter(({ current }) => !current)
+  try {
+    for (const { interface: each, fresh } of outdated) pinNextProgram(native, pins, each.ifindex, fresh)
+    return replace(outdated)
+  } finally {
+    for (const { interface: each } of outdated) settleProgram(native, pins, each.ifindex)
+    // An earlier build pinned none, and a killed upgrade those of before.
+    for (const { interface: each, current, old } of staged) {
+      if (current && ownProgram(native, pins, each.ifindex) === undefined) pinProgram(pins, each.ifindex, old)
+    }
+  }
+}
+
 /** The pinned clock program beside this build's. */
 const isClockCurrent = (native: Native, paths: InstancePaths, fresh: BpfProgram): boolean => {
   if (!existsSync(clockPin(paths.pins))) return false
@@ -213,7 +234,7 @@ const upgradeHeld = (
     handles.keep(load(native, plane, each, options.programFile ?? PROGRAM_FILE))
   const staged = new Map<AttachedInterface, Staged>()
   let object: BpfObject | undefined
-  for (const each of interfaces.filter(({ attached }) => attached)) {
+  for (const each of interfaces.filter(({ attached, otherProgram }) => attached || otherProgram !== undefined)) {
     object = objectFor(each)
     const one = stage(native, paths, each, object, handles)
     if (one !== undefined) staged.set(each, one)
@@ -234,9 +255,8 @@ const upgradeHeld = (
         clock.pin(next)
         giveToOwner(next)
       }
-      goneNow = replaceAll(
-        [...staged.values()].filter(({ current }) => !current),
-        () => clockIsCurrent || renameSync(next, clockPin(paths.pins)),
+      goneNow = withPins(native, paths.pins, [...staged.values()], (outdated) =>
+        replaceAll(outdated, () => clockIsCurrent || renameSync(next, clockPin(paths.pins))),
       )
       // Its timer holds the program that set it going: it goes on with this one.
       startSweep(sweep)

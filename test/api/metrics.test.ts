@@ -26,7 +26,7 @@ const everything = async (t: ExecutionContext): Promise<string> => {
   const link = { info: { programId: 9 }, close: () => undefined }
   const native = {
     openLink: () => link,
-    programInfo: () => ({ runCount: 4n, runTimeNs: 2_500_000_000n }),
+    openProgram: () => ({ info: { id: 9, runCount: 4n, runTimeNs: 2_500_000_000n }, close: () => undefined }),
   } as unknown as Native
   const reload = { succeeded: true, lastSuccessMs: 1_700_000_000_500, lastDurationMs: 250 }
   const foundOf = (): Found => ({ reason: 'check', sinceMs: 1, check: 'down', checkedMs: 1 })
@@ -170,7 +170,7 @@ test('interfaces are told with their modes, and those that lead to backends', as
   t.deepEqual(valuesOf(text, 'xlb_interface_egress_present'), { '{interface="eth2"}': 1 })
 })
 
-test('runs of the program are told where the kernel counts them, and where this process may see them', async (t) => {
+test('runs of the program are told where the kernel counts them, and where its pin says which it is', async (t) => {
   const text = await everything(t)
   t.deepEqual(valuesOf(text, 'xlb_program_run_seconds_total'), { '{interface="eth0"}': 2.5 })
   t.deepEqual(valuesOf(text, 'xlb_program_runs_total'), { '{interface="eth0"}': 4 })
@@ -179,8 +179,8 @@ test('runs of the program are told where the kernel counts them, and where this 
   t.notRegex(unknown, /xlb_program_/)
   const refused = {
     openLink: () => ({ info: { programId: 9 }, close: () => undefined }),
-    programInfo: () => {
-      throw Object.assign(new Error('no'), { code: 'EPERM' })
+    openProgram: () => {
+      throw Object.assign(new Error('an earlier build attached it'), { code: 'ENOENT' })
     },
   } as unknown as Native
   const folder = mkdtempSync(join(tmpdir(), 'xlb-metrics-'))

@@ -2,6 +2,7 @@
 // The daemon beside living connections: none is lost when it is reloaded, killed, started again, or drains a backend; and whatever
 // somebody else does to what it keeps is mended.
 import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
 import test from 'ava'
 import { egressKey } from '../../src/dataplane/memory.ts'
 import { loadNative } from '../../src/dataplane/native.ts'
@@ -10,6 +11,7 @@ import { hasRoot, Lab } from './lab.ts'
 import { remakeEth0 } from './remake.ts'
 import { type Listing, list, on, xlb } from './xlb.ts'
 
+const PASS = fileURLToPath(new URL('../../build/bpf/pass.bpf.o', import.meta.url))
 const labTest = hasRoot() ? test.serial : test.serial.skip
 
 const servers = (lab: Lab, count = 3): string[] =>
@@ -144,6 +146,23 @@ labTest('what somebody else does to maps, links and interfaces is mended', async
   link.close()
   await until('the link is made again', 5000, async () => (await listed(lab)).interfaces[0]?.attached === true)
   t.is((await lab.curl(`http://${lab.vip}/`)).code, 0)
+
+  const stranger = native.openObject(PASS)
+  stranger.load()
+  const taken = native.openLink(`${pins}/links/${readdirSync(`${pins}/links`)[0]}`)
+  taken.update(stranger.program('xlb_pass'))
+  const takenFrom =
+    /interface eth0: attached again \(\w+\): another program \(xlb_pass, id \d+\) was put into its XDP link; its link has/
+  await daemon.waitFor(takenFrom, 5000)
+  t.is((await listed(lab)).interfaces[0]?.attached, true)
+  t.is((await lab.curl(`http://${lab.vip}/`)).code, 0)
+  t.is(taken.info.ifindex > 0 && taken.info.programId !== stranger.program('xlb_pass').info.id, true, 'the same link')
+  taken.close()
+  stranger.close()
+  // A capture's program is no stranger's.
+  await xlb(lab, ['capture', '--seconds', '3'])
+  t.is(daemon.stdout.split('was put into its XDP link').length, 3, 'told once, in a field and in the message')
+  t.deepEqual(await problems(lab), [])
 
   rmSync(pins, { recursive: true })
   const isUp = async () => {

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // What can be wrong with a director: each fault is made, and found by its name.
+import { readdirSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import test from 'ava'
+import { loadNative } from '../../src/dataplane/native.ts'
 import { doctor, isWell, namesOf, soundLab, suffers } from './doctor.ts'
 import { hasRoot, Lab } from './lab.ts'
 import { compileSegment } from './variant.ts'
-import { attach, on, restore, xlb } from './xlb.ts'
+import { ask, attach, list, on, restore, xlb } from './xlb.ts'
 
 const labTest = hasRoot() ? test.serial : test.serial.skip
 const PASS = fileURLToPath(new URL('../../build/bpf/pass.bpf.o', import.meta.url))
@@ -27,6 +29,28 @@ labTest('an interface without the program, and with another, is found by its nam
   })
   await xlb(lab, ['attach', 'eth0', '--mode', 'native'])
   await isWell(t, lab)
+
+  const native = loadNative()
+  const stranger = native.openObject(PASS)
+  stranger.load()
+  const link = native.openLink(`${folder}/${readdirSync(folder)[0]}`)
+  for (const [mode, again] of [
+    ['auto', 'native'],
+    ['generic', 'generic'],
+  ] as const) {
+    link.update(stranger.program('xlb_pass'))
+    const { findings } = await doctor(lab)
+    t.is(findings[0]?.name, 'foreign-program')
+    const why =
+      /eth0: NOT ATTACHED: another program \(xlb_pass, id \d+\) was put into its XDP link; .* Mend: xlb attach eth0/
+    t.regex(await xlb(lab, ['list']), why)
+    t.regex(await xlb(lab, ['status']), /eth0 is not attached: another program/)
+    await xlb(lab, ['attach', 'eth0', '--mode', mode])
+    t.like((await list(lab)).interfaces[0], { attached: true, mode: again })
+  }
+  link.close()
+  stranger.close()
+  t.is((await ask(lab, 1)).length, 1)
 })
 
 labTest('what loses frames at the interface is found by its name', async (t) => {

@@ -7,6 +7,7 @@ import type { KernelPlane } from '../../src/dataplane/kernel.ts'
 import { type BpfProgram, loadNative, type Native, type ProgramInfo } from '../../src/dataplane/native.ts'
 import { clockPin, linkPin, mapPin, pathsOf } from '../../src/shell/instance.ts'
 import { openPlaneAt } from '../../src/shell/lock.ts'
+import { pinProgram } from '../../src/shell/own-programs.ts'
 import { upgrade } from '../../src/shell/upgrade.ts'
 import type { Lab } from './lab.ts'
 
@@ -81,6 +82,7 @@ export const useVersion = (lab: Lab, programFile: string): { again: () => void; 
     again: () => {
       for (const [ifindex, program] of programs) {
         const link = native.openLink(linkPin(pinsOf(lab), ifindex))
+        pinProgram(pinsOf(lab), ifindex, program)
         link.update(program)
         link.close()
       }

@@ -239,6 +239,10 @@ labTest(
       )
       t.is(clockOf(lab).tag, oldClock)
       t.true(existsSync(nextClockPin(pathsOf(lab.instance()).pins)))
+      t.true(
+        (await list(lab)).interfaces.every(({ attached }) => attached),
+        'neither program is a stranger',
+      )
       await balances(t, lab)
       await xlb(lab, ['upgrade'])
       t.deepEqual([tagsOf(lab), clockOf(lab).tag], [ours, ourClock], what)

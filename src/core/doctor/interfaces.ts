@@ -28,8 +28,8 @@ export const judgeInterfaces = (facts: DoctorFacts): Part => {
 
 const judgeInterface = (part: Part, facts: DoctorFacts, each: InterfaceFacts): void => {
   const before = part.findings.length
-  if (each.fault !== undefined) part.findings.push(notAttached(each, each.fault))
-  else if (each.foreignProgram !== undefined) part.findings.push(foreignProgram(each, each.foreignProgram))
+  if (each.foreignProgram !== undefined) part.findings.push(foreignProgram(each, each.foreignProgram))
+  else if (each.fault !== undefined) part.findings.push(notAttached(each, each.fault))
   for (const finding of preflight(each.mode, withTags(each))) {
     if (isUnseenPeer(finding, each)) part.unexamined.push({ what: finding.what, why: finding.why })
     else if (!part.findings.some(({ name, what }) => name === finding.name && what === finding.what)) {
@@ -67,7 +67,7 @@ const foreignProgram = ({ name }: InterfaceFacts, program: string): Diagnosis =>
   severity: 'error',
   what: `${name} has another program in xlb's place: ${program || 'without a name'}`,
   why: 'somebody has replaced it by a link update, and packets that come in there are not balanced',
-  mend: 'xlb upgrade, which puts this build’s program there again',
+  mend: `xlb attach ${name}, which puts this build’s program there again; a daemon does so by itself`,
 })
 
 /** RFC 3704 section 2.2: a packet whose answer would leave by another interface is dropped. */

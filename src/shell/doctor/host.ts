@@ -37,8 +37,14 @@ export const defaultRoutes = (): string[] => {
   ]
 }
 
+/** The name of a program in xlb's link that is not xlb's. Where nothing says which one is, names do. */
+const foreignProgramOf = (name: string | null | undefined, otherProgram: number | undefined): string | undefined => {
+  if (otherProgram !== undefined) return name ?? `id ${otherProgram}`
+  return name == null || OWN_PROGRAMS.includes(name) ? undefined : name
+}
+
 export const interfaceFacts = (native: Native, { interfaces, backends }: Look): InterfaceFacts[] =>
-  interfaces.map(({ name, mode, fault, slot, programId, programName }) => {
+  interfaces.map(({ name, mode, fault, slot, programId, programName, otherProgram }) => {
     const tags = backends.flatMap(({ path }) =>
       path.kind === 'link' && path.interfaceSlot === slot && path.vlan !== undefined ? [path.vlan] : [],
     )
@@ -46,9 +52,12 @@ export const interfaceFacts = (native: Native, { interfaces, backends }: Look): 
       name,
       mode,
       fault,
-      foreignProgram: programName == null || OWN_PROGRAMS.includes(programName) ? undefined : programName,
+      foreignProgram: foreignProgramOf(programName, otherProgram),
       tags: [...new Set(tags)],
-      machine: collectFacts(native, name, { ownProgramId: fault === undefined ? programId : 0, passObject: PASS_FILE }),
+      machine: collectFacts(native, name, {
+        ownProgramId: fault === undefined ? programId : (otherProgram ?? 0),
+        passObject: PASS_FILE,
+      }),
       rpFilter: rpFilterOf(name),
     }
   })

@@ -11,6 +11,7 @@ import { Reason } from '../../dataplane/layout.gen.ts'
 import type { Native } from '../../dataplane/native.ts'
 import { type InstancePaths, linkPin } from '../instance.ts'
 import type { AttachedInterface, EgressInterface } from '../interfaces.ts'
+import { ownProgram } from '../own-programs.ts'
 import { hasCode } from '../programs.ts'
 import { type Segment, vlansOn } from '../segments.ts'
 import { reachedBy, type Session } from '../session.ts'
@@ -54,12 +55,17 @@ export interface Look {
 /** A connection that waits for its handshake: `SOURCE VIRTUAL DESTINATION`, each with its port. */
 export type HalfOpen = ReadonlySet<string>
 
-/** Null without CAP_SYS_ADMIN, by which programs are opened by their ids. */
-const programNameOf = (native: Native, id: number): string | null | undefined => {
+/** Null without CAP_SYS_ADMIN, by which programs are opened by their ids, where its pin does not tell either. */
+const programNameOf = (
+  native: Native,
+  { pins }: InstancePaths,
+  ifindex: number,
+  id: number,
+): string | null | undefined => {
   try {
     return native.programInfo(id)?.name
   } catch (error) {
-    if (hasCode(error, 'EPERM')) return null
+    if (hasCode(error, 'EPERM')) return ownProgram(native, pins, ifindex)?.name ?? null
     throw error
   }
 }
@@ -73,7 +79,7 @@ const programsOf = (
     const link = native.openLink(linkPin(paths.pins, each.ifindex))
     try {
       const { programId } = link.info
-      return { ...each, programId, programName: programNameOf(native, programId) }
+      return { ...each, programId, programName: programNameOf(native, paths, each.ifindex, programId) }
     } finally {
       link.close()
     }
