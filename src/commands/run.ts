@@ -10,18 +10,30 @@ export interface RunOptions extends ConfigOptions {
   logLevel: string
 }
 
+/** For a service manager that wants to hear more often than there are looks. */
+const LOOKS_MS = 3000
+
 export const runRun = async ({ native, paths }: Context, options: RunOptions): Promise<void> => {
   const log = makeLogger(paths.name, options.logLevel)
-  const daemon = new Daemon({ native, paths, file: options.config, environment: process.env, log })
   const manager = serviceManager(native.system, (fault) => log.warn({ err: fault }, 'the service manager is not told'))
-  await daemon.start()
   const runs = `balances by ${options.config}`
+  const statusOf = (taken: boolean): string =>
+    taken ? runs : `${options.config} is refused, and what was loaded before runs on`
+  const daemon = new Daemon({
+    native,
+    paths,
+    file: options.config,
+    environment: process.env,
+    log,
+    onReload: (taken) => manager.status(statusOf(taken)),
+  })
+  await daemon.start()
   manager.ready(runs)
-  // The event loop turns, or this timer does not: nothing of the daemon's work is done outside of it.
-  manager.startWatchdog(() => true)
+  // The event loop turns, or this timer does not; and of what it does, the look at everything is what must succeed now and then.
+  manager.startWatchdog(() => daemon.isWell(Math.max(2 * (manager.watchdogMs ?? 0), LOOKS_MS)))
   process.on('SIGHUP', () => {
     manager.reloading(`reloads ${options.config}`)
-    manager.ready(daemon.reload() ? runs : `${options.config} is refused, and what was loaded before runs on`)
+    manager.ready(statusOf(daemon.reload()))
   })
   const end = (signal: NodeJS.Signals): void => {
     log.info({ signal }, 'ends; what is attached goes on balancing')

@@ -29,6 +29,8 @@ export interface DaemonOptions {
   file: string
   environment: NodeJS.ProcessEnv
   log: Logger
+  /** Hears of each reload, whoever asked for it: was the file taken? */
+  onReload?: (taken: boolean) => void
 }
 
 /** How often everything is looked at: what somebody else edited is mended, and what came back is taken in. */
@@ -65,6 +67,8 @@ export class Daemon {
   readonly #startedMs = Date.now()
   #release: () => void = () => {}
   #timer: NodeJS.Timeout | undefined
+  /** When the last look at everything succeeded, by performance.now(). */
+  #lookedMs = performance.now()
   #watcher: Watcher | undefined
 
   constructor(options: DaemonOptions) {
@@ -145,7 +149,8 @@ export class Daemon {
       await this.close()
       throw error
     }
-    this.#timer = setInterval(() => this.#quietly('reconcile', () => this.#controller.reconcile()), RECONCILE_EVERY_MS)
+    this.#lookedMs = performance.now()
+    this.#timer = setInterval(() => this.#look('reconcile'), RECONCILE_EVERY_MS)
     this.#watch()
   }
 
@@ -156,6 +161,18 @@ export class Daemon {
     } catch (error) {
       this.#options.log.error({ err: error }, `${what}: ${error instanceof Error ? error.message : error}`)
     }
+  }
+
+  #look(what: string): void {
+    this.#quietly(what, () => {
+      this.#controller.reconcile()
+      this.#lookedMs = performance.now()
+    })
+  }
+
+  /** Has a look at everything succeeded within the last `withinMs`? One that waits for its interfaces has. */
+  isWell(withinMs: number): boolean {
+    return performance.now() - this.#lookedMs <= withinMs
   }
 
   /** What the kernel tells of is followed at once; the look at everything finds what it did not tell. */
@@ -169,9 +186,9 @@ export class Daemon {
         onNeighbours: (changed) => {
           if (this.#controller.isConcernedBy(changed.map(({ address }) => address))) refresh()
         },
-        onLinks: () => this.#quietly('interfaces', () => this.#controller.reconcile()),
+        onLinks: () => this.#look('interfaces'),
         onRoutes: refresh,
-        onOverrun: () => this.#quietly('reconcile', () => this.#controller.reconcile()),
+        onOverrun: () => this.#look('reconcile'),
       },
     )
   }
@@ -197,8 +214,14 @@ export class Daemon {
 
   /** @throws FaultyConfig, Refusal: nothing was changed then */
   #reload(): Reload {
-    const changed = this.#controller.reload()
-    return { ...changed, pending: this.#tellPending() }
+    try {
+      const changed = this.#controller.reload()
+      this.#options.onReload?.(true)
+      return { ...changed, pending: this.#tellPending() }
+    } catch (error) {
+      this.#options.onReload?.(false)
+      throw error
+    }
   }
 
   /** SIGHUP. What is wrong with the file is told, and the old state runs on. @returns whether the file was taken */

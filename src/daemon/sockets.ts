@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where the API listens: the Unix socket, whose mode and group say who may use it, and TCP where that is configured.
 import { chmodSync, chownSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { userInfo } from 'node:os'
+import { dirname } from 'node:path'
 import type { FastifyInstance } from 'fastify'
 import { Refusal } from '../core/refusal.ts'
+import { hasCode } from '../shell/programs.ts'
 
 const MODE = 0o660
+const FOLDER_MODE = 0o755
 const DEFAULT_GROUP = 'xlb'
 
 /** The number of a group of /etc/group; undefined: there is none of this name. */
@@ -16,7 +20,38 @@ const groupId = (name: string): number | undefined => {
   return id === undefined ? undefined : Number(id)
 }
 
-/** @param group undefined: the default one, if there is such a group */
+const ownName = (): string => {
+  try {
+    return userInfo().username
+  } catch {
+    return String(process.geteuid?.())
+  }
+}
+
+/** @throws Refusal where the group was asked for, and this user may not give it anything */
+const giveToGroup = (path: string, id: number, group: string | undefined): void => {
+  try {
+    chownSync(path, -1, id)
+  } catch (error) {
+    if (!hasCode(error, 'EPERM')) throw error
+    if (group === undefined) return
+    const user = ownName()
+    throw new Refusal(
+      `api.group: the daemon's user '${user}' is no member of '${group}', and so may not give it the socket`,
+      `make it one: usermod --append --groups ${group} ${user}; then start the daemon again, which systemd does by itself`,
+    )
+  }
+}
+
+/** A service's umask may have kept others from entering it; the socket says by itself who may use it. */
+const openFolder = (path: string): void => {
+  if ((statSync(path).mode & FOLDER_MODE) !== FOLDER_MODE) chmodSync(path, FOLDER_MODE)
+}
+
+/**
+ * @param group undefined: the default one, if there is such a group
+ * @throws Refusal where it cannot be that group's
+ */
 export const listenOnSocket = async (
   server: FastifyInstance,
   path: string,
@@ -35,8 +70,8 @@ export const listenOnSocket = async (
   } finally {
     process.umask(before)
   }
-  // A service of this group has made it the group's; and may not change owners.
-  if (id !== undefined && statSync(path).gid !== id) chownSync(path, -1, id)
+  if (id !== undefined && statSync(path).gid !== id) giveToGroup(path, id, group)
+  openFolder(dirname(path))
   chmodSync(path, MODE)
 }
 

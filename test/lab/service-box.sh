@@ -23,7 +23,7 @@ mount -t bpf bpf /sys/fs/bpf -o mode=0700
 cp -a /etc /run/etc
 mount --bind /run/etc /etc
 echo 'xlb:x:977:977::/var/lib/xlb:/usr/sbin/nologin' >>/etc/passwd
-echo 'xlb:x:977:' >>/etc/group
+printf '%s\n' xlb:x:977: ops:x:978: >>/etc/group
 mkdir /etc/xlb
 install -o root -g xlb -m 640 "$folder/xlb.yaml" /etc/xlb/xlb.yaml
 ip link set lo up

@@ -61,13 +61,23 @@ for (const name of readdirSync(UNITS).filter((each) => each.endsWith('.service')
 
 /** Node, systemd and the daemon have begun within this, on a machine that is busy. */
 const START_MS = 40_000
+const WATCHDOG_SECONDS = 3
 const CLI = join(root, 'dist/xlb.cjs')
 const SERVICE = 'tcp://10.77.0.100:80'
 const CONFIG = `
 interfaces: [{ name: v0, mode: generic }]
+api: { group: ops }
 services:
   - { service: ${SERVICE}, seed: "0x1", backends: [{ address: 10.77.0.21, weight: 3 }] }
 `
+
+/** The box's interface, again. */
+const LINKS = `
+ip link add v0 type veth peer name v1
+ip address add 10.77.0.1/24 dev v0
+ip link set v0 up
+ip link set v1 up
+ip neighbour add 10.77.0.21 lladdr 02:00:00:00:00:21 dev v0`
 
 /** A silent backend among others: it must not keep them from being served. */
 const RESTORED = `
@@ -79,30 +89,23 @@ services:
 filter: { default: allow, deny: [198.51.100.0/24] }
 `
 
-/** What a unit of the box runs from this tree, in place of what is installed. */
-const COMMANDS = {
+/** What a unit of the box has beside what it says itself. */
+const BESIDE = {
+  // As if the kernel counted the runs of programs: whether it does is of the whole machine.
   'xlb.service': (folder: string) => `
-WatchdogSec=3
+WatchdogSec=${WATCHDOG_SECONDS}
 ExecStartPre=${process.execPath} ${folder}/probe.mjs
-ExecStart=
-ExecStart=${process.execPath} ${CLI} run -c /etc/xlb/xlb.yaml`,
-  'xlb-restore.service': () => {
-    const command = `${process.execPath} ${CLI} restore --attach --force /etc/xlb/xlb.yaml`
-    return `
-ExecStart=
-ExecStart=${command}
-ExecReload=
-ExecReload=${command}`
-  },
+BindReadOnlyPaths=${folder}/counts:/proc/sys/kernel/bpf_stats_enabled`,
+  'xlb-restore.service': () => '',
 }
-type Unit = keyof typeof COMMANDS
+type Unit = keyof typeof BESIDE
 
 const DROP_IN = (folder: string, unit: Unit) => `
 [Unit]
 DefaultDependencies=no
 After=
 Wants=
-[Service]${COMMANDS[unit](folder)}
+[Service]${BESIDE[unit](folder)}
 # Here they may lie in /tmp.
 BindReadOnlyPaths=${root} ${folder}
 BindPaths=${folder}/told
@@ -116,7 +119,10 @@ const openBox = async (t: ExecutionContext, unit: Unit, config: string) => {
   for (const each of ['told', 'units', `units/${unit}.d`]) mkdirSync(join(folder, each))
   writeFileSync(join(folder, 'console'), '')
   writeFileSync(join(folder, 'xlb.yaml'), config)
-  writeFileSync(join(folder, 'units', unit), readFileSync(join(UNITS, unit)))
+  writeFileSync(join(folder, 'counts'), '1\n')
+  // It runs this tree in place of what is installed.
+  const text = readFileSync(join(UNITS, unit), 'utf8').replaceAll('/usr/local/bin/xlb', `${process.execPath} ${CLI}`)
+  writeFileSync(join(folder, 'units', unit), text)
   writeFileSync(join(folder, `units/${unit}.d/test.conf`), DROP_IN(folder, unit))
   writeFileSync(join(folder, 'units/box.target'), `[Unit]\nDefaultDependencies=no\nRequires=${unit}\n`)
   await build({
@@ -185,56 +191,90 @@ const removeGroups = async (path: string): Promise<void> => {
   }
 }
 
-boxTest('xlb.service: the daemon works as its own user, tells systemd, and is restarted when it hangs', async (t) => {
-  t.timeout(4 * START_MS)
-  const box = await openBox(t, 'xlb.service', CONFIG)
-  const line = (what: string): string => new RegExp(`^${what}: (.*)$`, 'm').exec(box.said())?.[1] ?? ''
-  await box.becomes('StatusText', 'balances by /etc/xlb/xlb.yaml')
-  t.is(box.show('ActiveState'), 'active')
-  t.is(line('id'), '977 977 977')
-  t.is(line('capabilities'), '000000c000003000', 'BPF, PERFMON, NET_ADMIN, NET_RAW')
-  for (const what of ['namespaces', 'mounts', 'owners', 'configuration', 'bpffs', 'sysctl']) {
-    t.regex(line(what), /^denied/, what)
-  }
-  t.regex(line('command'), /^Uid:\s+977.*CapPrm:\s+0+ .*CapEff:\s+0+ .*NoNewPrivs:\s+1/)
-  t.regex(box.xlb('list'), /tcp:\/\/10\.77\.0\.100:80[\s\S]*10\.77\.0\.21 +3 +up/)
-  t.is(box.inside('stat', '-c', '%A %U:%G', '/run/xlb/default/api.sock'), 'srw-rw---- xlb:xlb')
+boxTest(
+  'xlb.service: the daemon works as its own user, tells systemd, and is restarted when it hangs or nothing succeeds',
+  async (t) => {
+    t.timeout(4 * START_MS)
+    const box = await openBox(t, 'xlb.service', CONFIG)
+    const line = (what: string): string => new RegExp(`^${what}: (.*)$`, 'm').exec(box.said())?.[1] ?? ''
+    // Tried again each second, it has its group as soon as its user is a member.
+    await until('the group is refused', async () => /api\.group: .*'xlb'.* no member of 'ops'/.test(box.said()))
+    t.regex(box.said(), /mend|usermod --append --groups ops xlb/)
+    box.inside('sed', '-i', 's/^ops:x:978:$/&xlb/', '/etc/group')
+    await box.becomes('StatusText', 'balances by /etc/xlb/xlb.yaml')
+    t.is(box.show('ActiveState'), 'active')
+    const restarts = (): number => Number(box.show('NRestarts'))
+    t.is(line('id'), '977 977 977')
+    t.is(line('capabilities'), '000000c000003000', 'BPF, PERFMON, NET_ADMIN, NET_RAW')
+    for (const what of ['namespaces', 'mounts', 'owners', 'configuration', 'bpffs', 'sysctl']) {
+      t.regex(line(what), /^denied/, what)
+    }
+    t.regex(line('command'), /^Uid:\s+977.*CapPrm:\s+0+ .*CapEff:\s+0+ .*NoNewPrivs:\s+1/)
+    t.regex(box.xlb('list'), /tcp:\/\/10\.77\.0\.100:80[\s\S]*10\.77\.0\.21 +3 +up/)
+    t.is(box.inside('stat', '-c', '%A %U:%G', '/run/xlb/default/api.sock'), 'srw-rw---- xlb:ops')
+    const asOps = ['setpriv', '--reuid=979', '--regid=978', '--clear-groups', '--', process.execPath, CLI]
+    t.regex(box.inside(...asOps, 'list'), /10\.77\.0\.21 +3 +up/, 'its members reach it')
+    const metrics = box.inside('curl', '-s', '--unix-socket', '/run/xlb/default/api.sock', 'http://xlb/metrics')
+    t.regex(metrics, /^xlb_program_runs_total\{interface="v0"\} \d/m)
 
-  const member = ['setpriv', '--reuid=65534', '--regid=65534', '--groups=977', '--bounding-set=-all']
-  const examined = box.inside(...member, process.execPath, CLI, 'doctor')
-  t.regex(examined, /^ERROR vip-unheld: nobody has the VIP 10\.77\.0\.100/m)
-  t.regex(examined, /^ {2}whether somebody has replaced xlb's program on v0: that takes CAP_SYS_ADMIN, .* --here$/m)
-  t.notRegex(box.xlb('doctor', '--here'), /CAP_SYS_ADMIN/)
-  t.regex(box.inside(...member, process.execPath, CLI, 'diff'), /^nothing would change$/)
+    const member = ['setpriv', '--reuid=65534', '--regid=65534', '--groups=977,978', '--bounding-set=-all']
+    const examined = box.inside(...member, process.execPath, CLI, 'doctor')
+    t.regex(examined, /^ERROR vip-unheld: nobody has the VIP 10\.77\.0\.100/m)
+    t.notRegex(examined, /replaced xlb's program/, 'its pin tells')
+    t.notRegex(box.xlb('doctor', '--here'), /CAP_SYS_ADMIN/)
+    t.regex(box.inside(...member, process.execPath, CLI, 'diff'), /^nothing would change$/)
 
-  t.regex(box.xlb('backend', 'maint', SERVICE, '10.77.0.21'), /is in maintenance/)
-  // Root's own verbs leave nothing behind that the daemon may not open.
-  box.inside('sh', '-c', `timeout -s KILL 4 ${process.execPath} ${CLI} capture --seconds 60`)
-  t.regex(box.inside('find', '/sys/fs/bpf/xlb/default', '/run/xlb', '-user', 'root'), /^$/)
-  t.regex(box.xlb('backend', 'set', SERVICE, '10.77.0.21', '--weight', '4'), /^set /)
-  t.regex(box.xlb('backend', 'set', SERVICE, '10.77.0.21', '--weight', '3'), /^set /)
-  t.regex(box.xlb('backend', 'maint', SERVICE, '10.77.0.21'), /is in maintenance/)
-  box.inside('sh', '-c', 'sed -i "s/weight: 3/weight: 5/" /etc/xlb/xlb.yaml')
-  box.systemctl('reload', 'xlb.service')
-  await until('the file is read', async () => /10\.77\.0\.21 +5 +maint/.test(box.xlb('list')))
-  box.inside('sh', '-c', 'echo "services: 7" > /etc/xlb/xlb.yaml')
-  box.systemctl('reload', 'xlb.service')
-  await box.becomes('StatusText', '/etc/xlb/xlb.yaml is refused, and what was loaded before runs on')
-  box.inside('sh', '-c', `cat > /etc/xlb/xlb.yaml <<'END'\n${CONFIG.replace('weight: 3', 'weight: 5')}\nEND`)
+    t.regex(box.xlb('backend', 'maint', SERVICE, '10.77.0.21'), /is in maintenance/)
+    // Root's own verbs leave nothing behind that the daemon may not open.
+    box.inside('sh', '-c', `timeout -s KILL 4 ${process.execPath} ${CLI} capture --seconds 60`)
+    t.regex(box.inside('find', '/sys/fs/bpf/xlb/default', '/run/xlb', '-user', 'root'), /^$/)
+    t.regex(box.xlb('backend', 'set', SERVICE, '10.77.0.21', '--weight', '4'), /^set /)
+    t.regex(box.xlb('backend', 'set', SERVICE, '10.77.0.21', '--weight', '3'), /^set /)
+    t.regex(box.xlb('backend', 'maint', SERVICE, '10.77.0.21'), /is in maintenance/)
+    box.inside('sh', '-c', 'sed -i "s/weight: 3/weight: 5/" /etc/xlb/xlb.yaml')
+    t.is(box.systemctl('reload', 'xlb.service'), '')
+    t.regex(box.xlb('list'), /10\.77\.0\.21 +5 +maint/)
+    box.inside('sh', '-c', 'echo "services: 7" > /etc/xlb/xlb.yaml')
+    t.regex(box.systemctl('reload', 'xlb.service'), /failed/)
+    t.regex(box.said(), /^xlb: \/etc\/xlb\/xlb\.yaml: a fault; nothing was changed$/m)
+    t.is(box.show('StatusText'), '/etc/xlb/xlb.yaml is refused, and what was loaded before runs on')
+    t.is(box.show('ActiveState'), 'active')
+    box.inside('sh', '-c', `cat > /etc/xlb/xlb.yaml <<'END'\n${CONFIG.replace('weight: 3', 'weight: 5')}\nEND`)
+    box.systemctl('kill', '--kill-whom=main', '--signal=HUP', 'xlb.service')
+    await box.becomes('StatusText', 'balances by /etc/xlb/xlb.yaml')
 
-  box.systemctl('kill', '--kill-whom=main', '--signal=STOP', 'xlb.service')
-  await box.becomes('NRestarts', '1')
-  await box.becomes('StatusText', 'balances by /etc/xlb/xlb.yaml')
-  t.regex(box.xlb('list'), /10\.77\.0\.21 +5 +maint/, 'what was pinned is there')
+    let before = restarts()
+    box.systemctl('kill', '--kill-whom=main', '--signal=STOP', 'xlb.service')
+    await until('it is restarted', async () => restarts() === before + 1)
+    await box.becomes('StatusText', 'balances by /etc/xlb/xlb.yaml')
+    t.regex(box.xlb('list'), /10\.77\.0\.21 +5 +maint/, 'what was pinned is there')
 
-  box.systemctl('stop', 'xlb.service')
-  t.is(box.show('ActiveState'), 'inactive')
-  t.is(box.show('Result'), 'success')
-  t.regex(box.xlb('list'), /10\.77\.0\.21 +5 +maint/, 'and without a daemon too')
-  box.xlb('detach', '--all')
-  t.regex(box.xlb('attach', 'v0', '--mode', 'generic'), /attached/)
-  t.is(box.inside('find', '/sys/fs/bpf/xlb/default', '-user', 'root'), '', 'what root attaches is the service’s too')
-})
+    // A program where the link should be: no look succeeds.
+    before = restarts()
+    const pins = (...moves: string[]): string =>
+      box.inside('sh', '-ec', ['cd /sys/fs/bpf/xlb/default/links', ...moves.map((each) => `mv ${each}`)].join('; '))
+    const index = box.inside('ls', '/sys/fs/bpf/xlb/default/links')
+    t.is(pins(`${index} ../kept`, `../programs/${index} ${index}`), '')
+    await until('it is restarted', async () => restarts() > before)
+    t.is(pins(`${index} ../programs/${index}`, `../kept ${index}`), '')
+    await box.becomes('StatusText', 'balances by /etc/xlb/xlb.yaml')
+    t.is(box.show('SubState'), 'running')
+    box.inside('ip', 'link', 'delete', 'v0')
+    before = restarts()
+    await sleep(2.5 * WATCHDOG_SECONDS * 1000)
+    t.is(restarts(), before, 'one that waits for its interface is well')
+    box.inside('sh', '-ec', LINKS)
+    await until('it is attached again', async () => /^v0: attached/m.test(box.xlb('list')))
+
+    box.systemctl('stop', 'xlb.service')
+    t.is(box.show('ActiveState'), 'inactive')
+    t.is(box.show('Result'), 'success')
+    t.regex(box.xlb('list'), /10\.77\.0\.21 +5 +maint/, 'and without a daemon too')
+    box.xlb('detach', '--all')
+    t.regex(box.xlb('attach', 'v0', '--mode', 'generic'), /attached/)
+    t.is(box.inside('find', '/sys/fs/bpf/xlb/default', '-user', 'root'), '', 'what root attaches is the service’s too')
+  },
+)
 
 boxTest(
   'xlb-restore.service: attaches and restores at boot, again when it is reloaded, and ends nothing',
