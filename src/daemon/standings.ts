@@ -105,19 +105,26 @@ export class Standings {
 
   /** What the maps shall hold otherwise than `want` does. */
   #found(name: string, have: Service | undefined, want: Service, nowMs: number): Map<string, Health | undefined> {
-    const found = new Map<string, Health | undefined>()
+    return new Map(this.#differences(name, have, want, nowMs))
+  }
+
+  *#differences(
+    name: string,
+    have: Service | undefined,
+    want: Service,
+    nowMs: number,
+  ): Generator<[address: string, Health | undefined]> {
     const policy = this.known.policyOf(name)
     // Of most services there is nothing to tell, and a restore has thousands of them.
-    if (!this.#mayTell(name, policy) && want.backends.every(({ health }) => health === undefined)) return found
+    if (!this.#mayTell(name, policy) && want.backends.every(({ health }) => health === undefined)) return
     const before = byAddress(have)
     for (const backend of want.backends) {
       if (isLeaving(backend)) continue
       const { address, health } = backend
       const told = followed(this.told(name, address), before.get(address), backend, nowMs)
       const after = this.#healthOf(name, backend, told, policy, nowMs)
-      if (!sameHealth(health, after)) found.set(address, after)
+      if (!sameHealth(health, after)) yield [address, after]
     }
-    return found
   }
 
   #healthOf(
@@ -174,7 +181,7 @@ export class Standings {
   }
 
   #isBehind(name: string, service: Service | undefined, nowMs: number): boolean {
-    return service !== undefined && this.#found(name, service, service, nowMs).size > 0
+    return service !== undefined && this.#differences(name, service, service, nowMs).next().done === false
   }
 
   /**
