@@ -275,7 +275,10 @@ test('where the clock is set, forth or back, a report holds as long as it would,
     maps.nowMs += setMs
     maps.setMs += setMs
     maps.follow()
+    const { commits } = maps
+    maps.report(21, { kind: 'agent', state: 'up', percent: 100 })
     t.deepEqual([of(maps), of(maps, 22)], ['10', '0 out'], `${setMs}`)
+    t.is(maps.commits, commits)
     maps.wait(19_999)
     t.deepEqual([of(maps), of(maps, 22)], ['10', '0 out'], `${setMs}`)
     maps.wait(1)
