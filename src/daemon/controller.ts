@@ -2,12 +2,9 @@
 // The one owner of an instance while a daemon runs: it makes the maps what the configuration, and whoever asked for a change since, want
 // them to be, and keeps them so.
 import { existsSync, readFileSync, statSync } from 'node:fs'
-import { readConfig } from '../config/read.ts'
-import { ReadBefore } from '../config/read-before.ts'
 import type { Config } from '../config/reading.ts'
 import { type Happening, happenings, type Knowledge } from '../core/backend-state.ts'
 import { Refusal } from '../core/refusal.ts'
-import type { DaemonFacts } from '../core/status.ts'
 import { type Edit, Guard } from '../dataplane/guard.ts'
 import type { KernelPlane } from '../dataplane/kernel.ts'
 import { Settings } from '../dataplane/layout.gen.ts'
@@ -22,12 +19,12 @@ import { newFlowsPerSecond } from '../shell/load.ts'
 import { openPlaneAt, withLock } from '../shell/lock.ts'
 import type { Manner } from '../shell/neighbours.ts'
 import { type Changed, notAttached, type Session, wayTo } from '../shell/session.ts'
-import { applyConfig, type Wanted } from './apply-config.ts'
 import { BackendWays } from './backend-ways.ts'
 import { EventLog } from './event-log.ts'
-import { KeptInterfaces, mergeInterfaces } from './kept-interfaces.ts'
+import { KeptInterfaces } from './kept-interfaces.ts'
 import { KeptStandings } from './kept-standings.ts'
-import { changedWords, mended, type Reloaded, type Reloading, reloadedSince } from './reloading.ts'
+import { Loading } from './loading.ts'
+import { mended } from './reloading.ts'
 import { Remembered, type RememberedPorts } from './remembered.ts'
 import { type Changes, StateStore } from './state-store.ts'
 
@@ -70,13 +67,9 @@ export class Controller {
   readonly ways: BackendWays
   readonly interfaces: KeptInterfaces
   readonly standings: KeptStandings
-  /** DaemonFacts.unmade */
-  unmade: DaemonFacts['unmade'] = null
-  reloaded: Reloaded = { at: 0, succeededAt: 0, tookMs: 0 }
+  readonly loading: Loading
   readonly #native: Native
-  readonly #environment: NodeJS.ProcessEnv
   readonly #tell: (happening: Happening) => void
-  readonly #configured: (config: Config) => void
   readonly #nowMs: () => number
   readonly #remembered: Remembered
   #open: Open | undefined
@@ -87,8 +80,6 @@ export class Controller {
     this.#native = options.native
     this.paths = options.paths
     this.file = options.file
-    this.#environment = options.environment
-    this.#configured = options.configured ?? (() => {})
     this.#nowMs = options.nowMs ?? Date.now
     this.#tell = (happening) => {
       this.events.tell(happening)
@@ -121,6 +112,20 @@ export class Controller {
         this.#remembered.soon()
       },
       ended: () => this.#close(),
+    })
+    this.loading = new Loading({
+      file: options.file,
+      environment: options.environment,
+      pins: this.paths.pins,
+      maps: () => this.#opened()?.maps,
+      session: (action) => this.session(action),
+      interfaces: this.interfaces,
+      remembered: this.#remembered,
+      standings: this.standings,
+      because: (reason, action) => this.because(reason, action),
+      tell: this.#tell,
+      configured: options.configured ?? (() => {}),
+      nowMs: this.#nowMs,
     })
   }
 
@@ -235,123 +240,6 @@ export class Controller {
     }
   }
 
-  // ---- the configuration
-
-  readonly #before = new ReadBefore()
-
-  #readConfig(aside = ''): Config {
-    return readConfig(this.file, this.#environment, { before: this.#before, aside })
-  }
-
-  /**
-   * At the start: attaches or adopts, and makes of what is there what the file says; what was changed since the file was last loaded stays.
-   * @throws FaultyConfig, Refusal: nothing was changed then
-   */
-  start(): Config {
-    const config = this.#readConfig()
-    this.#configured(config)
-    this.#remembered.start()
-    this.standings.start(this.#remembered.loaded?.policies ?? new Map())
-    this.interfaces.capacity = config.capacity
-    this.interfaces.wanted = this.#remembered.interfaces(config)
-    const wasPinned = existsSync(this.paths.pins)
-    this.because(wasPinned ? 'adopted what was pinned' : 'the daemon starts', () => {
-      this.interfaces.attachMissing()
-      if (!existsSync(this.paths.pins)) {
-        // No interface is there yet: what shall be is made when the first comes.
-        this.#waiting = config
-        return
-      }
-      try {
-        this.#loadFirst(config)
-      } catch (error) {
-        if (!wasPinned)
-          for (const { name } of this.interfaces.wanted) this.interfaces.detach(name, 'the start was refused')
-        throw error
-      }
-    })
-    return config
-  }
-
-  /** Of a start without any interface what shall be loaded when one comes. */
-  #waiting: Config | undefined
-
-  /**
-   * Reads the file again and applies what it says otherwise than before.
-   * @throws FaultyConfig, Refusal: nothing was changed then
-   */
-  reload(): Reloading {
-    const startedMs = this.#nowMs()
-    try {
-      const config = this.#readConfig('; nothing was changed')
-      const changed = this.because(`reload of ${this.file}`, () => this.#apply(config))
-      this.#reloadedSince(startedMs)
-      this.#configured(config)
-      return changed
-    } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error)
-      this.#reloadedSince(startedMs, reason)
-      this.#tell({ kind: 'configuration', subject: this.file, to: 'refused', reason })
-      throw error
-    }
-  }
-
-  #apply(config: Config): Reloading {
-    const { interfaces } = this
-    const before = interfaces.wanted
-    const after = mergeInterfaces(this.#remembered.loaded?.interfaces ?? [], config.interfaces, before)
-    interfaces.wanted = after
-    interfaces.capacity = config.capacity
-    try {
-      interfaces.attachMissing()
-      const changed = existsSync(this.paths.pins) ? this.#load(config) : this.#wait(config)
-      for (const { name } of without(before, after)) interfaces.detach(name, this.#reason)
-      return changed
-    } catch (error) {
-      for (const { name } of without(after, before)) interfaces.detach(name, 'the reload was refused')
-      interfaces.wanted = before
-      throw error
-    }
-  }
-
-  #wait(config: Config): Reloading {
-    this.#waiting = config
-    return { services: [], globals: false, policies: [] }
-  }
-
-  /**
-   * Makes what is pinned what the configuration says, and what was changed since the one before was loaded. Maps that this one was loaded onto
-   * know these changes; others do not: of a host that came up, or that somebody else has attached, or that were attached just now
-   * because the pins had been taken away.
-   */
-  #load(config: Wanted): Reloading {
-    const base = this.#remembered.loaded
-    const maps = this.#opened()?.maps
-    if (maps === undefined) throw this.#notYet()
-    const kept = maps === this.#remembered.maps ? undefined : this.#remembered.since
-    const { applied, changed: policies } = this.standings.load(config.policies, () =>
-      this.session((session) => applyConfig(session, config, base, kept)),
-    )
-    this.#waiting = undefined
-    this.#hasLoaded = true
-    this.#remembered.load({ wish: applied.wish, maps }, applied.changed)
-    this.unmade = null
-    const changed: Reloading = { ...applied.changed, policies }
-    this.#tell({ kind: 'configuration', subject: this.file, to: 'loaded', reason: changedWords(changed) })
-    return changed
-  }
-
-  /** #load, of what was read when the daemon came up. */
-  #loadFirst(config: Config): void {
-    const startedMs = this.#nowMs()
-    this.#load(config)
-    this.#reloadedSince(startedMs)
-  }
-
-  #reloadedSince(startedMs: number, error?: string): void {
-    this.reloaded = reloadedSince(this.reloaded, startedMs, this.#nowMs(), error)
-  }
-
   // ---- keeping it so
 
   /** Looks whether all is as it shall be, and mends what is not. To be called again and again. */
@@ -359,34 +247,17 @@ export class Controller {
     this.because('reconciled', () => {
       this.interfaces.attachMissing()
       if (!existsSync(this.paths.pins)) return
-      if (this.#waiting !== undefined) this.#loadFirst(this.#waiting)
-      else if (this.#opened()?.maps !== this.#remembered.maps) this.#rebuild()
+      this.loading.attend()
       this.undoEdits()
       this.standings.follow()
       this.#looks++
       // What the kernel tells of is followed at once: this is for what it did not tell, and for whoever is silent.
-      const isDue = this.#looks % REFRESH_EVERY === 0 || this.ways.unreached.size > 0 || this.#hasLoaded
-      this.#hasLoaded = false
+      const isDue = this.#looks % REFRESH_EVERY === 0 || this.ways.unreached.size > 0 || this.loading.takeLoaded()
       if (isDue) this.refreshPaths('reconciled')
     })
   }
 
-  /** The pins were taken away, and an interface is attached anew: everything is to be made again, as it was last loaded. */
-  #rebuild(): void {
-    const { loaded } = this.#remembered
-    if (loaded === undefined) return
-    try {
-      this.#load({ ...loaded, desired: () => loaded.services })
-    } catch (error) {
-      const why = error instanceof Error ? error.message : String(error)
-      this.unmade = { why, sinceMs: this.unmade?.sinceMs ?? this.#nowMs() }
-      throw error
-    }
-  }
-
   #looks = 0
-  /** Ways to backends that a file named have yet to be found. */
-  #hasLoaded = false
 
   /** Puts back what somebody else wrote into a part of the maps; so many calls look at all of them. */
   undoEdits(): void {
@@ -434,6 +305,3 @@ export class Controller {
     this.#close()
   }
 }
-
-const without = (interfaces: Config['interfaces'], others: Config['interfaces']): Config['interfaces'] =>
-  interfaces.filter(({ name }) => !others.some((other) => other.name === name))

@@ -113,14 +113,15 @@ export class Daemon {
   }
 
   #facts(): Omit<DaemonFacts, 'pending'> {
-    const { file, reloaded, unmade, interfaces, ways } = this.#controller
+    const { file, loading, interfaces, ways } = this.#controller
+    const { last, unmade } = loading
     return {
       pid: process.pid,
       startedMs: this.#startedMs,
       file,
-      loadedMs: reloaded.succeededAt,
+      loadedMs: last.succeededAt,
       // The first line says how many faults there are; `xlb check` says which.
-      refused: reloaded.error === undefined ? null : { why: reloaded.error.split('\n')[0] ?? '', sinceMs: reloaded.at },
+      refused: last.error === undefined ? null : { why: last.error.split('\n')[0] ?? '', sinceMs: last.at },
       unmade,
       missing: [...interfaces.missing].map(([name, missing]) => ({ name, ...missing })),
       changed: [...(this.#controller.changes()?.services.keys() ?? [])],
@@ -134,7 +135,7 @@ export class Daemon {
     const { native, paths } = this.#options
     this.#release = claimInstance(native, paths)
     try {
-      const { api } = this.#controller.start()
+      const { api } = this.#controller.loading.start()
       this.#tellPending()
       const socket = await makeServer(this.#serverOptions({ kind: 'socket' }))
       this.#servers.push(socket)
@@ -215,7 +216,7 @@ export class Daemon {
   /** @throws FaultyConfig, Refusal: nothing was changed then */
   #reload(): Reload {
     try {
-      const changed = this.#controller.reload()
+      const changed = this.#controller.loading.reload()
       this.#options.onReload?.(true)
       return { ...changed, pending: this.#tellPending() }
     } catch (error) {
@@ -253,7 +254,7 @@ export class Daemon {
   }
 
   #scraped(): Promise<string> {
-    const { error, succeededAt, tookMs } = this.#controller.reloaded
+    const { error, succeededAt, tookMs } = this.#controller.loading.last
     const facts = {
       reload: { succeeded: error === undefined, lastSuccessMs: succeededAt, lastDurationMs: tookMs },
       more: [this.#processMetrics],
