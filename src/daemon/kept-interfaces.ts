@@ -6,8 +6,8 @@ import type { Happening } from '../core/backend-state.ts'
 import type { AttachMode } from '../core/preflight-facts.ts'
 import { Refusal } from '../core/refusal.ts'
 import type { Native } from '../dataplane/native.ts'
-import { attach, detach } from '../shell/attach.ts'
-import type { InstancePaths } from '../shell/instance.ts'
+import { type Attached, attach, detach } from '../shell/attach.ts'
+import { type InstancePaths, linkPin } from '../shell/instance.ts'
 import type { AttachedInterface } from '../shell/interfaces.ts'
 
 /** What it asks of the instance's owner. */
@@ -66,17 +66,17 @@ export class KeptInterfaces {
     const { paths, native, tell } = this.#owner
     if (!existsSync(paths.pins)) this.#owner.ended()
     const present = new Map(
-      existsSync(paths.pins) ? this.#owner.attached().map(({ name, fault }) => [name, fault] as const) : [],
+      existsSync(paths.pins) ? this.#owner.attached().map((each) => [each.name, each] as const) : [],
     )
     for (const [name, mode] of this.#wanted) {
-      const fault = present.get(name)
-      if (present.has(name) && fault === undefined) {
+      const before = present.get(name)
+      if (before?.attached === true) {
         if (this.missing.delete(name)) tell({ kind: 'interface', subject: name, to: 'attached', reason: 'it is there' })
         continue
       }
       const exists = native.netlink.interfaces().some((each) => each.name === name)
-      if (exists) this.#attach(name, mode, fault)
-      else this.#isMissing(name, fault ?? `${name} does not exist`)
+      if (exists) this.#attach(name, mode, before)
+      else this.#isMissing(name, before?.fault ?? `${name} does not exist`)
     }
   }
 
@@ -87,7 +87,7 @@ export class KeptInterfaces {
     this.#owner.tell({ kind: 'interface', subject: name, to: 'missing', reason: why })
   }
 
-  #attach(name: string, mode: AttachMode, fault: string | undefined): void {
+  #attach(name: string, mode: AttachMode, before: AttachedInterface | undefined): void {
     const { native, paths, tell, written } = this.#owner
     const capacity = existsSync(paths.pins) ? {} : this.capacity
     try {
@@ -97,13 +97,22 @@ export class KeptInterfaces {
       for (const { what, why } of attached.warnings) {
         tell({ kind: 'interface', subject: name, to: 'warning', reason: `${what}: ${why}` })
       }
+      const fault = before?.fault
       const reason = fault === undefined ? attached.reason : `${fault}; ${attached.reason}`
       const to = `${fault === undefined ? 'attached' : 'attached again'} (${attached.mode})`
       tell({ kind: 'interface', subject: name, to, reason })
+      if (before?.mode === 'native' && attached.mode === 'generic') this.#isSlower(attached)
     } catch (error) {
       if (!(error instanceof Error)) throw error
       this.#isMissing(name, error.message)
     }
+  }
+
+  /** It came back before whatever native mode needs. To change its mode takes its link off for a moment: that is left to people. */
+  #isSlower({ interfaceName: name, ifindex, reason: why }: Attached): void {
+    const link = linkPin(this.#owner.paths.pins, ifindex)
+    const reason = `it was native before, and is generic now, which is slower: ${why}; when that is mended: bpftool link detach pinned ${link}, upon which it is attached anew`
+    this.#owner.tell({ kind: 'interface', subject: name, to: 'warning', reason })
   }
 
   /** Takes the program off one that shall not be attached any more; where backends are reached through it, it stays. */

@@ -12,6 +12,7 @@ import { remakeEth0 } from './remake.ts'
 import { type Listing, list, on, xlb } from './xlb.ts'
 
 const PASS = fileURLToPath(new URL('../../build/bpf/pass.bpf.o', import.meta.url))
+const SLOWER = /"to":"warning","reason":"it was native before, and is generic now, .* no XDP program; when/g
 const labTest = hasRoot() ? test.serial : test.serial.skip
 
 const servers = (lab: Lab, count = 3): string[] =>
@@ -181,6 +182,21 @@ labTest('what somebody else does to maps, links and interfaces is mended', async
   await until('eth0 is attached again', 10_000, async () => (await listed(lab)).interfaces[0]?.attached === true)
   await until('backends answer', 10_000, async () => (await problems(lab)).length === 0)
   t.is((await lab.curl(`http://${lab.vip}/`)).code, 0)
+
+  const mode = async () => (await listed(lab)).interfaces.find(({ attached }) => attached)?.mode
+  const detachLink = () =>
+    on(lab, 'director', `bpftool link detach pinned ${pins}/links/${readdirSync(`${pins}/links`)[0]}`)
+  await detachLink()
+  await until('it is native', 5000, async () => (await mode()) === 'native')
+  await on(lab, 'switch', 'ip link set dev to-director xdpdrv off')
+  const slower = () => daemon.stdout.match(SLOWER)?.length ?? 0
+  const told = slower()
+  await detachLink()
+  await until('it is generic', 5000, async () => (await mode()) === 'generic')
+  await until('it is told', 5000, () => slower() > told)
+  await on(lab, 'switch', `ip link set dev to-director xdpdrv obj ${PASS} sec xdp`)
+  await detachLink()
+  await until('it is native again', 5000, async () => (await mode()) === 'native')
 })
 
 labTest('drain --deadline waits for the flows of a backend while a daemon performs the verbs', async (t) => {
