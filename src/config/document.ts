@@ -55,7 +55,8 @@ export class Document {
     // JSON is YAML too, and what writes it is a program: the built-in parser is ten times as fast.
     if (this.text.trimStart().startsWith('{')) {
       try {
-        return JSON.parse(this.text)
+        const value: unknown = JSON.parse(this.text)
+        return before === undefined ? value : before.same(value)
       } catch {
         // It is YAML in braces, or the YAML parser says where it is neither.
       }

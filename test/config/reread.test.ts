@@ -165,16 +165,18 @@ test('a file that is edited again and again says each time what it would say if 
     seed: fc.constantFrom('0x1', '0x2'),
     address: fc.constantFrom('192.0.2.21', '192.0.2.12', '192.0.2.10'),
     twice: fc.boolean(),
+    json: fc.boolean(),
   })
   fc.assert(
     fc.property(fc.array(change, { minLength: 2, maxLength: 8 }), (changes) => {
       const before = new ReadBefore()
-      for (const { of, weight, scheduler, seed, address, twice } of changes) {
+      for (const { of, weight, scheduler, seed, address, twice, json } of changes) {
         const text = (TEXTS[of] ?? '')
           .replaceAll('weight: 2', `weight: ${weight}`)
           .replace('scheduler: wrr', `scheduler: ${scheduler}`)
           .replace('address: 192.0.2.21', `address: ${address}`)
-        writeFileSync(file, twice ? text.replace('192.0.2.11:', '192.0.2.10:') : text)
+        const edited = twice ? text.replace('192.0.2.11:', '192.0.2.10:') : text
+        writeFileSync(file, json ? JSON.stringify(load(edited)) : edited)
         const environment = { SEED: seed }
         const again = saidBy(() => readConfig(file, environment, { before }))
         assert.deepEqual(
@@ -268,6 +270,18 @@ test('other checks make all of it anew: a service that is written as it was is c
     error?.faults.map(({ path, what }) => [path, what]),
     [['defaults.check', "there is no check 'app'"]],
   )
+})
+
+test('of JSON too an entry that says what it said is the same object', (t) => {
+  const before = new ReadBefore()
+  const json = (weight: number) => JSON.stringify(load(BOTH(weight)), null, weight)
+  const first = wantedOf(before, json(1))
+  const second = wantedOf(before, json(2))
+  t.deepEqual(
+    second.map((service, i) => service === first[i]),
+    [false, true, true],
+  )
+  t.is(second[0]?.backends[0]?.weight, 2)
 })
 
 test('a reading with a fault is not remembered, and takes nothing of what was', (t) => {
