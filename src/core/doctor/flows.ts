@@ -21,8 +21,10 @@ const judgeStuck = (part: Part, { flows, settled, backends, untracked, lookSecon
     if (severity !== undefined) part.findings.push(stuck(flow, severity, byAddress.get(flow.backend), lookSeconds))
   }
   const stuckAny = flows.some((flow) => severityOf(flow) !== undefined)
-  if (settled !== undefined && !stuckAny)
-    part.fine.push(`connections: ${settled} are past their handshake, none waits for it in vain`)
+  if (settled !== undefined && !stuckAny) {
+    const past = settled === 0 ? 'none is past its handshake' : `${settled} are past their handshake`
+    part.fine.push(`connections: ${past}, none waits for it in vain`)
+  }
   if (untracked.length > 0) {
     part.unexamined.push({
       what: `connections of ${listed(untracked)} that wait for their handshake`,
