@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The program under test with maps of its own, without bpffs and without interfaces: frames go in and come out by
 // BPF_PROG_TEST_RUN. Backends are numbers: backend 7 is 198.51.100.7 or 2001:db8:be::7, and its MAC ends in 7.
-import { parseBackend, parseMac, parseService, vipOf } from '../../src/core/address.ts'
+import { formatService, parseBackend, parseMac, parseService, vipOf } from '../../src/core/address.ts'
 import type { DesiredState, Globals, Path } from '../../src/core/desired.ts'
 import { parseFilterFile, withFilter, withGlobalFilter } from '../../src/core/filter.ts'
 import { type Health, withHealth } from '../../src/core/health.ts'
@@ -9,6 +9,7 @@ import { type Family, familyOf } from '../../src/core/ip.ts'
 import { type FlowFate, removeBackend } from '../../src/core/leaving.ts'
 import type { MaxConns } from '../../src/core/max-conns.ts'
 import { plan } from '../../src/core/plan.ts'
+import { ChangedState } from '../../src/core/state-map.ts'
 import {
   addService,
   drainBackend,
@@ -202,12 +203,16 @@ export class Balancer {
   add(service: string, options: ServiceOptions, backends: number | Record<number, BackendSpec>): void {
     const wanted = typeof backends === 'number' ? numbered(backends) : backends
     const address = parseService(service)
-    this.change((state) =>
-      Object.entries(wanted).reduce(
-        (next, [backend, spec]) => withBackend(next, service, Number(backend), spec),
-        addService(state, address, options, random64()),
-      ),
-    )
+    this.change((state) => {
+      const empty = addService(state, address, options, random64())
+      const name = formatService(address)
+      const made = empty.get(name)
+      if (made === undefined) throw new Error(`unreachable: ${name} was added`)
+      // Each by itself: a verb looks at all backends that are there, and a test may have thousands.
+      const alone = (backend: string, spec: BackendSpec) => withBackend(empty, service, Number(backend), spec).get(name)
+      const all = Object.entries(wanted).flatMap(([backend, spec]) => alone(backend, spec)?.backends ?? [])
+      return ChangedState.of(empty, [[name, { ...made, backends: all }]])
+    })
   }
 
   set(service: string, options: ServiceOptions): void {
