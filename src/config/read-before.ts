@@ -15,6 +15,12 @@ const ofMapping = (value: unknown, key: string): unknown =>
     ? (value as Record<string, unknown>)[key]
     : undefined
 
+/** Entries of services, as YAML has them; undefined: the value has no such list. */
+export const servicesOf = (value: unknown): unknown[] | undefined => {
+  const list = ofMapping(value, 'services')
+  return Array.isArray(list) ? list : undefined
+}
+
 /** Of one file and all that it includes. Only readings without a fault are remembered. */
 export class ReadBefore {
   /** Texts of services -> what YAML makes of each. */
@@ -40,8 +46,8 @@ export class ReadBefore {
     if (pieces === undefined) return undefined
     try {
       const value = load(pieces.rest)
-      const list = ofMapping(value, 'services')
-      if (!Array.isArray(list) || list.length > 0) return undefined
+      const list = servicesOf(value)
+      if (list === undefined || list.length > 0) return undefined
       const keeps = !mayVary(text)
       for (const piece of pieces.services) {
         for (const entry of this.#entriesOf(piece, keeps || !mayVary(piece))) list.push(entry)
@@ -54,8 +60,8 @@ export class ReadBefore {
 
   /** A value of JSON, which is read whole: services that say what they said before are the objects that they were. */
   same(value: unknown): unknown {
-    const list = ofMapping(value, 'services')
-    if (!Array.isArray(list)) return value
+    const list = servicesOf(value)
+    if (list === undefined) return value
     for (const [i, entry] of list.entries()) {
       const text = JSON.stringify(entry)
       const known = this.#known.get(text) ?? [entry]

@@ -18,7 +18,7 @@ import type { Document } from './document.ts'
 import type { Faults, KeyPath } from './faults.ts'
 import { filterOf } from './filter.ts'
 import { Issues } from './issues.ts'
-import type { ReadBefore } from './read-before.ts'
+import { type ReadBefore, servicesOf } from './read-before.ts'
 import { Salvage } from './salvage.ts'
 import { type ConfigFile, configSchema, type Defaults, type ServiceEntry } from './schema.ts'
 import { type Origin, policyOf, type ReadService, serviceOf } from './services.ts'
@@ -136,7 +136,7 @@ export class Reading {
   /** Where some of its services were read before; undefined: there are none, or something is wrong with the others. */
   #validatedBefore(document: Document): Part | undefined {
     const { value } = document
-    const entries = isObject(value) && Array.isArray(value.services) ? value.services : []
+    const entries = servicesOf(value) ?? []
     const known = entries.map((entry) => this.#before?.service(entry))
     if (!known.some((each) => each !== undefined)) return undefined
     const result = configSchema.safeParse({ ...(value as object), services: entries.filter((_, i) => !known[i]) })
@@ -149,10 +149,7 @@ export class Reading {
   /** Services by the entries that they were read of, as YAML has these. */
   *entries(): Generator<[entry: unknown, read: ReadService]> {
     for (const { origin, isKnown: _, ...read } of this.#services.values()) {
-      const { value } = origin.document
-      const entry =
-        isObject(value) && Array.isArray(value.services) ? value.services[Number(origin.path[1])] : undefined
-      yield [entry, read]
+      yield [servicesOf(origin.document.value)?.[Number(origin.path[1])], read]
     }
   }
 
